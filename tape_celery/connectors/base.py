@@ -1,0 +1,136 @@
+"""The connector protocol, its three result types, and the registry.
+
+A connector knows how to talk to one upstream. Names, field order and defaults of the result types are fixed:
+apps construct them positionally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from tape_celery.errors import UnknownConnector
+from tape_celery.intent import check_connector_name
+from tape_celery.records import Effect, Obligation
+
+DispatchStatus = Literal["confirmed", "failed", "unknown"]
+ObservationStatus = Literal["confirmed", "absent", "duplicate", "failed", "stuck"]
+CompensationStatus = Literal["compensated", "failed"]
+
+
+@dataclass
+class DispatchResult:
+    """What happened when the connector called the upstream.
+
+    ``confirmed``: the call landed. ``failed``: it definitely did not land; ``retry_at_ms`` > 0 (epoch
+    milliseconds on the worker's clock) asks for another attempt then. ``unknown``: nobody knows. With
+    ``error["sent"] is False`` it is proved that nothing was sent; with ``error["may_have_landed"] is True`` a
+    ``failed`` of an idempotent upstream admits that the call may have landed all the same.
+    """
+
+    status: DispatchStatus
+    external_ref: str = ""
+    response: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+    retry_at_ms: int = 0
+
+
+@dataclass
+class ObservationResult:
+    """What the connector saw at the upstream for a key.
+
+    ``duplicate`` with a list ``response["duplicates"]``: ``external_ref`` is the record that stays and each
+    reference in the list is owed a compensation. Without the list, ``external_ref`` names the extra record.
+    ``absent`` from a connector that cannot look is not evidence and is never believed.
+    """
+
+    status: ObservationStatus
+    external_ref: str = ""
+    response: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CompensationResult:
+    """What happened when the connector ran the inverse.
+
+    ``failed`` means definitely not done, and is tried again, unless ``error["final"] is True`` (never try
+    again), or ``error["ambiguous"] is True`` (it may have been done). ``error["sent"] is False`` proves that
+    nothing was sent; ``error["retry_at_ms"]`` asks for another attempt then.
+    """
+
+    status: CompensationStatus
+    response: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class EffectConnector(Protocol):
+    """How one upstream is called, asked, and undone. Methods may be plain or ``async def``.
+
+    A connector should keep nothing between calls that must survive a crash. It must not repeat a call by
+    itself, and it must return or raise within ``total_seconds``.
+
+    Attributes that a connector *may* carry, with their defaults: ``settle_seconds`` and ``lease_seconds`` (the
+    settings'), ``total_seconds`` (bound of one call; no default: a call is then bounded by the lease),
+    ``can_observe`` and ``can_compensate`` (whether the method exists), ``idempotency_window_seconds`` (86,400: how long the upstream
+    remembers our key), ``compensation_semantics`` (``"non_idempotent"``), and a method
+    ``observe_compensation(obligation) -> ObservationResult``.
+    """
+
+    name: str
+
+    def dispatch(self, effect: Effect) -> DispatchResult | Awaitable[DispatchResult]:
+        """Call the upstream once."""
+        ...
+
+    def observe(self, effect: Effect) -> ObservationResult | Awaitable[ObservationResult]:
+        """Ask the upstream what became of the effect."""
+        ...
+
+    def compensate(self, obligation: Obligation) -> CompensationResult | Awaitable[CompensationResult]:
+        """Run the inverse of one record."""
+        ...
+
+
+_registered: dict[str, Any] = {}
+
+
+def register(connector: Any, name: str | None = None) -> Any:
+    """Make ``connector`` known to this process under ``name`` (default ``connector.name``) and return it.
+
+    Registering a name again replaces the earlier connector. Raises `InvalidIntent` for a name that is empty,
+    over 200 characters or not printable.
+    """
+    known_as = connector.name if name is None else name
+    check_connector_name(known_as)
+    _registered[known_as] = connector
+    return connector
+
+
+def get(name: str) -> Any:
+    """The connector registered under ``name``; raises `UnknownConnector`, which lists the known ones."""
+    try:
+        return _registered[name]
+    except KeyError:
+        raise UnknownConnector(name, known=names()) from None
+
+
+def names() -> list[str]:
+    """The names registered in this process, sorted."""
+    return sorted(_registered)
+
+
+def clear() -> None:
+    """Forget every registered connector. For tests."""
+    _registered.clear()
+
+
+def can_observe(connector: Any) -> bool:
+    """Whether ``connector`` can ask its upstream what happened (its ``can_observe``, else: has the method)."""
+    return bool(getattr(connector, "can_observe", callable(getattr(connector, "observe", None))))
+
+
+def can_compensate(connector: Any) -> bool:
+    """Whether ``connector`` has an inverse (its ``can_compensate``, else: has the method)."""
+    return bool(getattr(connector, "can_compensate", callable(getattr(connector, "compensate", None))))

@@ -1,0 +1,162 @@
+"""Every error of tape_celery, in one tree.
+
+    TapeError
+    ├── ConfigurationError        this process is set up wrongly
+    │   ├── SettingsError             a setting has a value that cannot work
+    │   ├── SchemaMismatch            the store's schema is older or newer than the code, or missing
+    │   ├── ConnectorImportError      a module of ``tape_connectors`` cannot be imported
+    │   ├── MissingExtra              an optional dependency is not installed
+    │   └── NoTape                    ``tape_effect`` cannot tell which Tape is meant
+    ├── InvalidIntent             what was asked for cannot be recorded; nothing was
+    │   ├── PayloadTooLarge
+    │   ├── UnsafeEffect              nothing could ever resolve an UNKNOWN of it
+    │   ├── RepeatedRequest           the same request twice in one task execution, without keys
+    │   └── KeyConflict               the key belongs to another request
+    ├── IntentUncertain           the answer to COMMIT was lost: the intent may exist
+    ├── StoreUnavailable          the store cannot be reached or did not answer in time
+    │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
+    ├── UnknownConnector          no connector of that name is registered in this process
+    ├── NotAllowed                the row's state does not allow this act; it shows the row
+    ├── NoSuchEffect              no row has that key
+    └── OutcomeError              what ``handle.get()`` raises when there is no response to return
+        ├── EffectFailed
+        ├── EffectCancelled
+        ├── EffectStuck
+        └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TapeError(Exception):
+    """Base of all errors of tape_celery."""
+
+
+class ConfigurationError(TapeError):
+    """This process is set up wrongly; nothing was sent or recorded."""
+
+
+class SettingsError(ConfigurationError):
+    """A setting has a value that cannot work; the message shows the value seen."""
+
+
+class SchemaMismatch(ConfigurationError):
+    """The store's schema is missing, older or newer than this code; the message names both revisions."""
+
+
+class ConnectorImportError(ConfigurationError):
+    """A module named in ``tape_connectors`` cannot be imported."""
+
+
+class MissingExtra(ConfigurationError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency: pip install 'tape-celery[{extra}]'")
+
+
+class NoTape(ConfigurationError):
+    """``tape_effect`` cannot tell which `Tape` is meant; the message lists the candidates."""
+
+
+class InvalidIntent(TapeError, ValueError):
+    """What was asked for cannot be recorded, and nothing was; the message shows what was seen."""
+
+
+class PayloadTooLarge(InvalidIntent):
+    """The request is larger than ``tape_max_payload_bytes``."""
+
+
+class UnsafeEffect(InvalidIntent):
+    """A non-idempotent effect with nothing that could ever resolve an UNKNOWN."""
+
+
+class RepeatedRequest(InvalidIntent):
+    """The same request twice in one task execution without keys: a retry could not tell which is meant."""
+
+
+class KeyConflict(InvalidIntent):
+    """An idempotency key or a held business key belongs to an effect with another request."""
+
+    def __init__(self, message: str, *, effect_key: str) -> None:
+        super().__init__(message)
+        self.effect_key = effect_key
+        """The effect that has the key."""
+
+
+class StoreUnavailable(TapeError):
+    """The store cannot be reached, or did not answer in time; the unit of work was rolled back."""
+
+
+class CommitUncertain(StoreUnavailable):
+    """The answer to COMMIT was lost: what was written may or may not be there."""
+
+
+class IntentUncertain(TapeError):
+    """The answer to COMMIT was lost and reading back failed too: the intent may exist.
+
+    Submitting again under ``idempotency_key`` is safe: it meets the same effect.
+    """
+
+    def __init__(self, effect_key: str, idempotency_key: str) -> None:
+        super().__init__(
+            f"the store did not say whether effect {effect_key} was recorded; submit again with "
+            f"idempotency_key={idempotency_key!r}: it meets the same effect if it was"
+        )
+        self.effect_key = effect_key
+        self.idempotency_key = idempotency_key
+
+
+class UnknownConnector(TapeError, LookupError):
+    """No connector of that name is registered in this process."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"no connector named {name!r} is registered in this process (registered: {listed})")
+        self.name = name
+
+
+class NoSuchEffect(TapeError, LookupError):
+    """No effect or obligation has that key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no effect or obligation has the key {key!r}")
+        self.key = key
+
+
+class NotAllowed(TapeError):
+    """The row's state does not allow what was asked; the row is as it was."""
+
+    def __init__(self, key: str, status: str, act: str, why: str = "") -> None:
+        super().__init__(f"{key} is {status}: {act} is not allowed" + (f" ({why})" if why else ""))
+        self.key = key
+        self.status = status
+        self.act = act
+
+
+class OutcomeError(TapeError):
+    """``handle.get()`` has no response to return; ``effect_key`` and ``status`` say why."""
+
+    def __init__(self, effect_key: str, status: str, reason: str = "") -> None:
+        super().__init__(f"effect {effect_key} is {status}" + (f": {reason}" if reason else ""))
+        self.effect_key = effect_key
+        self.status = status
+        self.reason = reason
+
+
+class EffectFailed(OutcomeError):
+    """The effect did not happen."""
+
+
+class EffectCancelled(OutcomeError):
+    """The effect was cancelled, or expired, before it was sent."""
+
+
+class EffectStuck(OutcomeError):
+    """Nobody knows whether the effect happened; it waits for a person."""
+
+
+class EffectTimeout(OutcomeError, TimeoutError):
+    """The effect was not decided within the time given; it goes on."""

@@ -1,0 +1,163 @@
+"""From what a caller asks for to an intent that can be recorded: keys, canonical JSON, digest. Pure.
+
+Sources: the canonical form follows RFC 8785 in spirit (sorted keys, no white space, no NaN) but stays ASCII, so
+that every database and every header carries it unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tape_celery.errors import InvalidIntent, PayloadTooLarge
+from tape_celery.records import Semantics
+
+KEY_LENGTH = 200
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,200}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """One checked intent, ready to be recorded."""
+
+    effect_key: str
+    connector: str
+    request_json: str
+    request_digest: str
+    idempotency_key: str
+    business_key: str
+    run_id: str
+    semantics: Semantics
+    max_attempts: int
+    effect_name: str = ""
+    due_at_ms: int | None = None
+    """Not before this instant (``None``: at once)."""
+    delay_ms: int = 0
+    """Not before this many milliseconds after it is recorded."""
+    expires_at_ms: int | None = None
+    expires_in_ms: int | None = None
+
+
+def new_key() -> str:
+    """A fresh time-ordered key: a UUID of version 7 (RFC 9562, section 5.7), 36 characters."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None = None) -> str:
+    """``value`` as canonical JSON text: ASCII, keys sorted, no white space.
+
+    Raises `InvalidIntent` for what JSON cannot carry unchanged to every database (keys that are no strings, NaN and infinities, NUL
+    characters, lone surrogates, other types, nesting too deep) and `PayloadTooLarge` above ``max_bytes``. The message names the place.
+    """
+    try:
+        _check(value, what)
+        text = json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise InvalidIntent(f"{what} is nested too deeply, or holds itself") from None
+    except ValueError as error:
+        if isinstance(error, InvalidIntent):
+            raise
+        raise InvalidIntent(f"{what} cannot be written as JSON: {error}") from None
+    if max_bytes is not None and len(text) > max_bytes:
+        raise PayloadTooLarge(
+            f"{what} is {len(text)} bytes of JSON; tape_max_payload_bytes allows {max_bytes}. "
+            "Keep the bulk elsewhere and send its reference"
+        )
+    return text
+
+
+def digest_of(text: str) -> str:
+    """The SHA-256 of ``text``, 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_idempotency_key(key: Any) -> str:
+    """``key`` if it is 1 to 200 visible ASCII characters (it travels in a header), else `InvalidIntent`."""
+    if not isinstance(key, str) or not _VISIBLE_ASCII.match(key):
+        raise InvalidIntent(f"idempotency_key must be 1 to {KEY_LENGTH} visible ASCII characters, not {_shown(key)}")
+    return key
+
+
+def check_business_key(key: Any) -> str:
+    """``key`` if it is 1 to 200 printable characters, else `InvalidIntent`."""
+    return _check_printable("business_key", key)
+
+
+def check_run_id(run_id: Any) -> str:
+    """``run_id`` if it is 1 to 200 printable characters, else `InvalidIntent`."""
+    return _check_printable("run_id", run_id)
+
+
+def check_connector_name(name: Any) -> str:
+    """``name`` if it is 1 to 200 printable characters, else `InvalidIntent`."""
+    return _check_printable("connector name", name)
+
+
+def check_semantics(semantics: Any) -> Semantics:
+    """``semantics`` as a `Semantics`, else `InvalidIntent` that lists the three."""
+    try:
+        return Semantics(semantics)
+    except ValueError:
+        listed = ", ".join(repr(str(known)) for known in Semantics)
+        raise InvalidIntent(f"semantics must be one of {listed}, not {_shown(semantics)}") from None
+
+
+def check_max_attempts(attempts: Any) -> int:
+    """``attempts`` if it is a whole number from 1 to 1,000, else `InvalidIntent`."""
+    if not isinstance(attempts, int) or isinstance(attempts, bool) or not 1 <= attempts <= 1000:
+        raise InvalidIntent(f"max_attempts must be a whole number from 1 to 1000, not {_shown(attempts)}")
+    return attempts
+
+
+def derived_idempotency_key(task_id: str, connector: str, business_key: str, request_digest: str) -> str:
+    """The key of an intent made inside a Celery task: the same for every delivery and retry of that task."""
+    return "task-" + digest_of("\0".join((task_id, connector, business_key, request_digest)))
+
+
+def _check_printable(what: str, value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= KEY_LENGTH or not value.isprintable():
+        raise InvalidIntent(f"{what} must be 1 to {KEY_LENGTH} printable characters, not {_shown(value)}")
+    return value
+
+
+def _check(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidIntent(f"{path} holds a NUL character, which databases refuse")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidIntent(f"{path} holds a lone surrogate, which is no text") from None
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise InvalidIntent(f"{path} has the key {_shown(name)}: JSON keys are strings")
+            _check(name, f"{path} key")
+            _check(item, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidIntent(f"{path} is {value}, which JSON cannot carry")
+    elif value is not None and not isinstance(value, bool | int):
+        raise InvalidIntent(f"{path} is a {type(value).__name__}, which JSON cannot carry: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a repr may raise anything, and this only words an error
+        text = object.__repr__(value)
+    return text if len(text) <= 80 else f"{text[:77]}... ({len(text)} characters)"

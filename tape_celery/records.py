@@ -1,0 +1,213 @@
+"""The frozen values that the store hands out: effects, obligations, journal entries, and their words.
+
+All instants are epoch milliseconds on the database's clock and end in ``_ms``; ``None`` means "not set".
+Texts use ``""`` for "not given".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class EffectStatus(StrEnum):
+    """The states of an effect; `tape_celery.state` draws the ways between them."""
+
+    PENDING = "PENDING"
+    DISPATCHING = "DISPATCHING"
+    CONFIRMED = "CONFIRMED"
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+    STUCK = "STUCK"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def settled(self) -> bool:
+        """CONFIRMED, FAILED and CANCELLED: over, but for late evidence."""
+        return self in (EffectStatus.CONFIRMED, EffectStatus.FAILED, EffectStatus.CANCELLED)
+
+
+class ObligationStatus(StrEnum):
+    """The states of an obligation; `tape_celery.obligation_state` draws the ways between them."""
+
+    PENDING = "PENDING"
+    COMPENSATING = "COMPENSATING"
+    COMPENSATED = "COMPENSATED"
+    UNKNOWN = "UNKNOWN"
+    STUCK = "STUCK"
+
+
+class Semantics(StrEnum):
+    """What a second call does at the upstream."""
+
+    NON_IDEMPOTENT = "non_idempotent"
+    """It may land twice."""
+    IDEMPOTENT = "idempotent"
+    """The upstream deduplicates on our key, within the connector's window."""
+    OBSERVE_ONLY = "observe_only"
+    """It changes nothing and may be repeated at will."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One intended call to the outside world, as its row stands."""
+
+    effect_key: str
+    connector: str
+    effect_name: str = ""
+    """The registered name of a decorated effect."""
+    semantics: Semantics = Semantics.NON_IDEMPOTENT
+    status: EffectStatus = EffectStatus.PENDING
+    reason: str = ""
+    """Why the effect is in this state, in words, where the state does not say it."""
+    idempotency_key: str
+    business_key: str = ""
+    holds_business_key: bool = False
+    run_id: str
+    request_json: str
+    """The exact text that is sent."""
+    request_digest: str
+    response_json: str = ""
+    error_json: str = ""
+    external_ref: str = ""
+    attempt: int = 0
+    """Dispatch attempts used."""
+    max_attempts: int = 5
+    unsent: int = 0
+    """How often in a row a claim was handed back without anything being sent."""
+    looks: int = 0
+    """Observations since the effect became UNKNOWN that brought no answer."""
+    watches: int = 0
+    """Looks taken at an absence that was believed."""
+    token: int = 0
+    """The fencing token, raised by every claim."""
+    dispatch_token: int = 0
+    """The token of the last dispatch claim."""
+    claim_nonce: str = ""
+    claimed_at_ms: int | None = None
+    lease_until_ms: int | None = None
+    may_have_landed: bool = False
+    might_before: bool = False
+    """`may_have_landed` as it was when the last dispatch was claimed."""
+    landed: bool = False
+    """Late evidence said `confirmed` while a newer claim was at work."""
+    landed_ref: str = ""
+    cancel_requested: bool = False
+    absent: bool = False
+    """FAILED because the upstream did not have it: the absence is watched."""
+    due_at_ms: int | None = None
+    """When the next dispatch or look may be claimed."""
+    sweep_at_ms: int | None = None
+    """When a sweep has to act on the row: publish its hint again, or end its lease."""
+    expires_at_ms: int | None = None
+    settled_at_ms: int | None = None
+    """From when on an `absent` is believed."""
+    first_sent_at_ms: int | None = None
+    """The first moment at which anything can have been sent."""
+    ended_at_ms: int | None = None
+    """When the effect first was CONFIRMED, FAILED or CANCELLED: it is never dispatched after that."""
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    version: int = 1
+    """The number of the row's last journal entry."""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The request, decoded anew at each call."""
+        decoded: dict[str, Any] = json.loads(self.request_json)
+        return decoded
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """What the upstream answered; empty where it did not."""
+        return _decoded(self.response_json)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """What went wrong at the last attempt; empty where nothing did."""
+        return _decoded(self.error_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obligation:
+    """A compensation that is owed: the inverse of one record at the upstream."""
+
+    obligation_key: str
+    effect_key: str
+    run_id: str
+    connector: str
+    effect_name: str = ""
+    kind: str
+    """Why it is owed: ``duplicate``, ``late``, ``cancelled`` or ``owed``."""
+    external_ref: str
+    payload_json: str
+    status: ObligationStatus = ObligationStatus.PENDING
+    reason: str = ""
+    idempotency_key: str
+    response_json: str = ""
+    error_json: str = ""
+    attempt: int = 0
+    max_attempts: int = 5
+    unsent: int = 0
+    looks: int = 0
+    token: int = 0
+    dispatch_token: int = 0
+    claim_nonce: str = ""
+    claimed_at_ms: int | None = None
+    lease_until_ms: int | None = None
+    landed: bool = False
+    """Late evidence said `compensated` while a newer claim was at work."""
+    due_at_ms: int | None = None
+    sweep_at_ms: int | None = None
+    settled_at_ms: int | None = None
+    first_sent_at_ms: int | None = None
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    version: int = 1
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What `compensate` sends, decoded anew at each call."""
+        return _decoded(self.payload_json)
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """What the upstream answered to the inverse; empty where it did not."""
+        return _decoded(self.response_json)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """What went wrong at the last attempt; empty where nothing did."""
+        return _decoded(self.error_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """One transition or one piece of evidence; entries are only ever added."""
+
+    key: str
+    """The effect or obligation that the entry is about."""
+    effect_key: str
+    seq: int
+    at_ms: int
+    kind: str
+    from_status: str
+    status: str
+    token: int
+    actor: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """A row that breaks one of the safety invariants."""
+
+    invariant: str
+    key: str
+    detail: str
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    return json.loads(text) if text else {}

@@ -1,0 +1,176 @@
+"""One immutable, checked value for every setting.
+
+A setting is `tape_<name>` in the Celery configuration, `<name>=` in `Tape(app, …)`, and `TAPE_<NAME>` in the environment
+for the ready app. Durations are seconds, as floats, down to tenths.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tape_celery.errors import SettingsError
+
+PREFIX = "tape_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one Tape. Raises `SettingsError`, showing the value seen, when one cannot work."""
+
+    store_url: str = "sqlite:///.tape/tape.db"
+    """A SQLAlchemy URL: ``sqlite:///…`` or ``postgresql://…``."""
+    connectors: tuple[str, ...] = ()
+    """Modules that a worker imports at start; they register the connectors and define the effects."""
+    lease_seconds: float = 30.0
+    """How long a claim holds a row, unless it is renewed."""
+    settle_seconds: float = 30.0
+    """How long after a call ended an `absent` is not believed yet; 0 is allowed."""
+    sweep_seconds: float = 5.0
+    """How often beat asks for a sweep, and how soon a lost hint is noticed."""
+    relay_seconds: float = 30.0
+    """How long a published hint is given before it is published again."""
+    max_attempts: int = 5
+    """Dispatch attempts of an effect, and calls of an inverse."""
+    observe_attempts: int = 10
+    """Looks without an answer before an UNKNOWN is STUCK."""
+    absence_watch: tuple[float, ...] = (3600.0, 86400.0)
+    """When an effect that FAILED because it was absent is looked at again, counted from then."""
+    backoff_base_seconds: float = 1.0
+    backoff_cap_seconds: float = 60.0
+    publish_timeout_seconds: float = 1.0
+    """The longest a caller waits for the broker, once, before it is taken to be down."""
+    max_payload_bytes: int = 262_144
+    """The largest request, as canonical JSON."""
+    max_response_bytes: int = 65_536
+    """The largest response kept; a larger one is replaced by its size and digest."""
+    chunk_size: int = 20
+    """How many effects one task claims and calls at once."""
+    queue_prefix: str = "tape."
+
+    def __post_init__(self) -> None:
+        for name in ("lease_seconds", "sweep_seconds", "relay_seconds", "backoff_base_seconds", "publish_timeout_seconds"):
+            _require(getattr(self, name) >= 0.1, name, getattr(self, name), "at least 0.1 seconds")
+        _require(self.settle_seconds >= 0, "settle_seconds", self.settle_seconds, "0 or more seconds")
+        _require(
+            self.backoff_cap_seconds >= self.backoff_base_seconds,
+            "backoff_cap_seconds",
+            self.backoff_cap_seconds,
+            f"at least backoff_base_seconds ({self.backoff_base_seconds:g})",
+        )
+        _require(self.max_attempts >= 1, "max_attempts", self.max_attempts, "1 or more")
+        _require(self.observe_attempts >= 1, "observe_attempts", self.observe_attempts, "1 or more")
+        _require(self.max_payload_bytes >= 2, "max_payload_bytes", self.max_payload_bytes, "2 or more")
+        _require(self.max_response_bytes >= 256, "max_response_bytes", self.max_response_bytes, "256 or more")
+        _require(1 <= self.chunk_size <= 500, "chunk_size", self.chunk_size, "1 to 500")
+        _require(
+            list(self.absence_watch) == sorted(set(self.absence_watch)) and all(s > 0 for s in self.absence_watch),
+            "absence_watch",
+            self.absence_watch,
+            "rising numbers of seconds above 0",
+        )
+        _require(
+            bool(re.fullmatch(r"[A-Za-z0-9._-]{1,60}", self.queue_prefix)),
+            "queue_prefix",
+            self.queue_prefix,
+            "1 to 60 letters, digits, dots, dashes and underscores",
+        )
+        _require(bool(self.store_url.strip()), "store_url", self.store_url, "a database URL")
+
+    @property
+    def dispatch_queue(self) -> str:
+        """The queue of `tape.dispatch`."""
+        return f"{self.queue_prefix}dispatch"
+
+    @property
+    def observe_queue(self) -> str:
+        """The queue of `tape.observe`."""
+        return f"{self.queue_prefix}observe"
+
+    @property
+    def compensate_queue(self) -> str:
+        """The queue of `tape.compensate`."""
+        return f"{self.queue_prefix}compensate"
+
+    @property
+    def sweep_queue(self) -> str:
+        """The queue of `tape.sweep` and of the worker-side `tape.effect`."""
+        return f"{self.queue_prefix}sweep"
+
+
+NAMES = tuple(field.name for field in fields(Settings))
+
+
+def settings_from(given: Mapping[str, Any], *, named: Callable[[str], str] = lambda name: PREFIX + name) -> Settings:
+    """Settings from ``given`` (names without prefix; texts are parsed); ``named`` words a name for messages.
+
+    Raises `SettingsError` for a name that does not exist, with the nearest that does, and for a bad value.
+    """
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            hint = f"; did you mean {named(near[0])}?" if near else ""
+            raise SettingsError(f"there is no setting {named(name)}{hint}")
+        values[name] = _PARSERS[name](named(name), value)
+    return Settings(**values)
+
+
+def _require(holds: bool, name: str, seen: object, wanted: str) -> None:
+    if not holds:
+        raise SettingsError(f"{PREFIX}{name} must be {wanted}, not {seen!r}")
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{name} must be a number of seconds, not {value!r}") from None
+    if not 0 <= number < 1e10:
+        raise SettingsError(f"{name} must be a number of seconds of 0 or more, not {value!r}")
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        if isinstance(value, bool | float):
+            raise TypeError
+        return int(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{name} must be a whole number, not {value!r}") from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _parts(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise SettingsError(f"{name} must be a list, or a text with commas, not {value!r}")
+
+
+def _modules(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(_text(name, part) for part in _parts(name, value))
+
+
+def _durations(name: str, value: Any) -> tuple[float, ...]:
+    return tuple(_number(name, part) for part in _parts(name, value))
+
+
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    **{field.name: _number for field in fields(Settings) if field.type == "float"},
+    **{field.name: _whole for field in fields(Settings) if field.type == "int"},
+    **{field.name: _text for field in fields(Settings) if field.type == "str"},
+    "connectors": _modules,
+    "absence_watch": _durations,
+}
