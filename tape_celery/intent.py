@@ -77,6 +77,12 @@ def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None =
     return text
 
 
+def canonical_text(what: str, text: str) -> str:
+    """``text`` if every database can store it, else `InvalidIntent`."""
+    _check(text, what)
+    return text
+
+
 def digest_of(text: str) -> str:
     """The SHA-256 of ``text``, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -86,6 +92,13 @@ def check_idempotency_key(key: Any) -> str:
     """``key`` if it is 1 to 200 visible ASCII characters (it travels in a header), else `InvalidIntent`."""
     if not isinstance(key, str) or not _VISIBLE_ASCII.match(key):
         raise InvalidIntent(f"idempotency_key must be 1 to {KEY_LENGTH} visible ASCII characters, not {_shown(key)}")
+    return key
+
+
+def check_effect_key(key: Any) -> str:
+    """``key`` if it can name a row: 1 to 64 visible ASCII characters, else `InvalidIntent`."""
+    if not isinstance(key, str) or not _VISIBLE_ASCII.match(key) or len(key) > 64:
+        raise InvalidIntent(f"task_id must be 1 to 64 visible ASCII characters, not {_shown(key)}")
     return key
 
 

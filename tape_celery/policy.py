@@ -32,7 +32,7 @@ def backoff_ms(tries: int, *, base_seconds: float, cap_seconds: float, jitter: f
     ``jitter`` is a random number from 0 to 1, handed in so that the function stays pure.
     """
     exponent = min(max(tries - 1, 0), 30)
-    return round(min(cap_seconds, base_seconds * 2**exponent) * 1000 * (0.5 + jitter / 2))
+    return int(min(cap_seconds, base_seconds * 2.0**exponent) * 1000 * (0.5 + jitter / 2))
 
 
 def margin_ms(lease_ms: int) -> int:

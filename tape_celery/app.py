@@ -1,0 +1,86 @@
+"""The ready app: ``celery -A tape_celery.app worker -Q tape.dispatch``, configured from ``TAPE_*`` variables alone.
+
+``TAPE_BROKER_URL`` is the broker; every setting has a variable of its own (``TAPE_STORE_URL``, ``TAPE_CONNECTORS``, …). Without any
+of them it runs embedded, with no server at all: SQLite and messages as files in ``.tape/``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from tape_celery.settings import NAMES, Settings, settings_from
+from tape_celery.tape import Tape
+
+
+def environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that ``TAPE_*`` variables give; raises `SettingsError` that names the variable."""
+    found = {name: environment[variable] for name in NAMES if (variable := f"TAPE_{name.upper()}") in environment}
+    checked = settings_from(found, named=lambda name: f"TAPE_{name.upper()}")
+    return {name: getattr(checked, name) for name in found}
+
+
+def embedded_broker(store_url: str) -> dict[str, Any]:
+    """Celery's configuration for messages as files beside the SQLite store."""
+    try:
+        database = make_url(store_url).database
+    except ArgumentError:
+        database = None
+    on_sqlite = store_url.startswith("sqlite") and database
+    directory = (Path(str(database)).parent if on_sqlite else Path(".tape")).resolve() / "broker"
+    for part in ("messages", "control", "taken"):
+        (directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {
+        "broker_url": "filesystem://",
+        "broker_transport": "tape_celery.embedded:Transport",
+        "broker_transport_options": {
+            "data_folder_in": str(directory / "messages"),
+            "data_folder_out": str(directory / "messages"),
+            "control_folder": str(directory / "control"),
+            "processed_folder": str(directory / "taken"),
+            "polling_interval": 0.1,
+        },
+    }
+
+
+def make_app(environment: Mapping[str, str]) -> tuple[Celery, Tape]:
+    """The ready app and its Tape for these variables."""
+    given = environment_settings(environment)
+    settings = Settings(**given)
+    app = Celery("tape", set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        event_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_store_errors_even_if_ignored=False,
+        task_default_queue=settings.dispatch_queue,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_soft_shutdown_timeout=30,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+    )
+    broker = environment.get("TAPE_BROKER_URL")
+    app.conf.update({"broker_url": broker} if broker else embedded_broker(settings.store_url))
+    return app, Tape(app, **given)
+
+
+app, tape = make_app(os.environ)

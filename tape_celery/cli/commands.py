@@ -1,0 +1,179 @@
+"""The commands. Each is a few lines over `Tape`; errors are one line and exit code 64 and up, so that 1 and 2 keep their meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+from rich.console import Console
+
+from tape_celery.cli import tables
+from tape_celery.connectors import base
+from tape_celery.errors import NoSuchEffect, TapeError
+from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.store import inspection
+from tape_celery.tape import Tape, tape_of
+
+REFUSED = 65
+"""Exit code of an act or a question that was refused."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+
+
+@click.group()
+def tape() -> None:
+    """Effects: what should happen once, what became of it, what is stuck."""
+
+
+def command(*options: Callable[..., Any]) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command of the group that gets the app's Tape first; what it returns is the exit code."""
+
+    def decorate(body: Callable[..., int | None]) -> click.Command:
+        @wraps(body)
+        @click.pass_context
+        def run(context: click.Context, /, **arguments: Any) -> None:
+            try:
+                code = body(tape_of(context.obj.app), **arguments)
+            except TapeError as error:
+                click.echo(f"{type(error).__name__}: {error}", err=True)
+                context.exit(REFUSED)
+            context.exit(code or 0)
+
+        decorated: Any = run
+        for option in reversed(options):
+            decorated = option(decorated)
+        return tape.command(name=body.__name__.removesuffix("_").replace("_", "-"))(decorated)
+
+    return decorate
+
+
+@command()
+def migrate(tape: Tape) -> None:
+    """Create or upgrade the store's schema."""
+    tape.migrate()
+    click.echo("the schema is up to date")
+
+
+@command(as_json)
+def status(tape: Tape, as_json: bool) -> int:
+    """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK."""
+    tape.import_connectors()
+    effects, owed, known = tape.counts(), tape.obligation_counts(), base.names()
+    if as_json:
+        found = {"effects": effects, "obligations": owed}
+        told = {name: [dataclasses.asdict(count) for count in counts] for name, counts in found.items()}
+        tables.print_json({**told, "connectors_known_here": known})
+    else:
+        console = Console()
+        tables.print_counts(console, "effects", effects, known)
+        if owed:
+            tables.print_counts(console, "obligations", owed, known)
+        strange = sorted({count.connector for count in effects if count.connector not in known and _is_open(count)})
+        if strange:
+            console.print(f"no connector here is named {', '.join(strange)}: a worker that knows it has to run")
+    states = {count.status for count in (*effects, *owed)}
+    return 2 if EffectStatus.STUCK in states else 1 if EffectStatus.UNKNOWN in states else 0
+
+
+@command(
+    click.option("--status", "state", type=click.Choice(list(EffectStatus))),
+    click.option("--connector"),
+    click.option("--run", "run_id"),
+    click.option("--business-key"),
+    click.option("--limit", type=click.IntRange(1, inspection.MOST), default=50, show_default=True),
+    as_json,
+)
+def list_(
+    tape: Tape,
+    state: str | None,
+    connector: str | None,
+    run_id: str | None,
+    business_key: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Effects, newest first."""
+    found = tape.effects(status=state, connector=connector, run_id=run_id, business_key=business_key, limit=limit)
+    if as_json:
+        tables.print_json([tables.as_dict(effect) for effect in found])
+    else:
+        tables.print_effects(Console(), found)
+
+
+@command(click.argument("key"), as_json)
+def show(tape: Tape, key: str, as_json: bool) -> None:
+    """One effect or obligation: its row, its journal, what it owes."""
+    record = tape.get(key) or inspection.get_obligation(tape.database, key)
+    if record is None:
+        raise NoSuchEffect(key)
+    journal, owed = tape.journal(key), tape.obligations(effect_key=key)
+    if as_json:
+        entries = [dataclasses.asdict(entry) for entry in journal]
+        told = {**tables.as_dict(record), "journal": entries, "obligations": [tables.as_dict(debt) for debt in owed]}
+        tables.print_json(told)
+        return
+    console = Console()
+    tables.print_record(console, record)
+    tables.print_journal(console, journal)
+    if owed:
+        tables.print_obligations(console, owed)
+
+
+@command(
+    click.argument("key"),
+    click.option("--as", "verdict", type=click.Choice(["confirmed", "failed", "observe"]), required=True),
+    click.option("--reason", required=True, help="Why, for those who read the journal."),
+    click.option("--actor", default=lambda: getpass.getuser(), show_default="the user"),
+    click.option("--external-ref", default=""),
+    as_json,
+)
+def resolve(tape: Tape, key: str, verdict: str, reason: str, actor: str, external_ref: str, as_json: bool) -> None:
+    """Decide an UNKNOWN or STUCK effect, or ask for another look at it."""
+    after = tape.resolve(key, verdict, reason=reason, actor=actor, external_ref=external_ref)
+    if as_json:
+        tables.print_json(tables.as_dict(after))
+    else:
+        click.echo(f"{key} is {after.status}")
+
+
+@command(as_json)
+def sweep(tape: Tape, as_json: bool) -> None:
+    """One pass of every sweep, here and now."""
+    report = dataclasses.asdict(tape.sweep())
+    if as_json:
+        tables.print_json(report)
+    else:
+        click.echo(", ".join(f"{number} {name.replace('_', ' ')}" for name, number in report.items()))
+
+
+@command(click.option("--live", is_flag=True, help="Also what is overdue."), as_json)
+def audit(tape: Tape, live: bool, as_json: bool) -> int:
+    """Rows that break an invariant. Exit code: 0 none, 2 some."""
+    found = tape.audit(live=live)
+    if as_json:
+        tables.print_json([dataclasses.asdict(violation) for violation in found])
+    else:
+        for violation in found:
+            click.echo(f"{violation.key}: violates: {violation.invariant} ({violation.detail})")
+        click.echo(f"{len(found)} violations")
+    return 2 if found else 0
+
+
+@tape.command()
+@click.option("--wires", type=click.IntRange(1), default=None, help="How many wires to send; default: all of the file.")
+@click.option("--seed", type=int, default=None, help="Repeats a run's misfortunes.")
+@click.option("--keep", is_flag=True, help="Keep the directory to look around afterwards.")
+@click.pass_context
+def demo(context: click.Context, wires: int | None, seed: int | None, keep: bool) -> None:
+    """Send wires to a bank that misbehaves, kill a worker in mid-call, and compare the books."""
+    from tape_celery import demo as show_case
+
+    context.exit(show_case.run(wires=wires, seed=seed, keep=keep))
+
+
+def _is_open(count: inspection.Count) -> bool:
+    return count.status in (*(s for s in EffectStatus if not s.settled), *ObligationStatus)

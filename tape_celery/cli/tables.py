@@ -1,0 +1,127 @@
+"""Rows as tables for people (rich) and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tape_celery.records import Effect, JournalEntry, Obligation
+from tape_celery.store.inspection import Count
+
+HIDDEN = ("request_json", "response_json", "error_json", "payload_json", "claim_nonce")
+COLOURS = {
+    "CONFIRMED": "green",
+    "COMPENSATED": "green",
+    "FAILED": "red",
+    "STUCK": "bold red",
+    "UNKNOWN": "yellow",
+    "CANCELLED": "dim",
+}
+
+
+def as_dict(record: Effect | Obligation) -> dict[str, Any]:
+    """A record for ``--json``: its fields, with the bodies decoded."""
+    plain = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in HIDDEN}
+    body = {"request": record.request} if isinstance(record, Effect) else {"payload": record.payload}
+    return {**plain, **body, "response": record.response, "error": record.error}
+
+
+def print_json(value: Any) -> None:
+    """Plain JSON on standard output."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+def print_effects(console: Console, effects: Sequence[Effect]) -> None:
+    """One line an effect."""
+    table = _table("effect", "connector", "state", "business key", "attempt", "reason", "updated")
+    for effect in effects:
+        table.add_row(
+            effect.effect_key,
+            _safe(effect.connector),
+            coloured(effect.status),
+            _safe(effect.business_key),
+            f"{effect.attempt}/{effect.max_attempts}",
+            _safe(effect.reason),
+            moment(effect.updated_at_ms),
+        )
+    console.print(table)
+
+
+def print_record(console: Console, record: Effect | Obligation) -> None:
+    """Every field that says something, one a line."""
+    table = Table(show_header=False, box=None)
+    for name, value in as_dict(record).items():
+        if value not in (None, "", {}, False):
+            shown = moment(value) if name.endswith("_ms") and isinstance(value, int) else _safe(_text(value))
+            table.add_row(name, coloured(str(value)) if name == "status" else shown)
+    console.print(table)
+
+
+def print_journal(console: Console, entries: Sequence[JournalEntry]) -> None:
+    """The history, oldest entry first."""
+    table = _table("#", "when", "what", "from", "to", "token", "by", "evidence")
+    for entry in entries:
+        told = {k: v for k, v in entry.evidence.items() if k not in ("terms", "nonce", "event") and v not in ("", None)}
+        table.add_row(
+            str(entry.seq),
+            moment(entry.at_ms),
+            _safe(entry.kind),
+            entry.from_status,
+            coloured(entry.status),
+            str(entry.token),
+            _safe(entry.actor),
+            _safe(json.dumps(told)),
+        )
+    console.print(table)
+
+
+def print_obligations(console: Console, obligations: Sequence[Obligation]) -> None:
+    """One line an obligation."""
+    table = _table("obligation", "kind", "state", "undoes", "attempt", "reason")
+    for owed in obligations:
+        row = (owed.obligation_key, owed.kind, coloured(owed.status), _safe(owed.external_ref))
+        table.add_row(*row, f"{owed.attempt}/{owed.max_attempts}", _safe(owed.reason))
+    console.print(table)
+
+
+def print_counts(console: Console, title: str, counts: Sequence[Count], known: Sequence[str]) -> None:
+    """How many rows each connector has in each state."""
+    table = _table("connector", "state", "number", "oldest", "known here", title=title)
+    for count in counts:
+        here = "yes" if count.connector in known else "[yellow]no[/]"
+        table.add_row(_safe(count.connector), coloured(count.status), str(count.number), moment(count.oldest_ms), here)
+    console.print(table)
+
+
+def coloured(status: str) -> str:
+    """A state in its colour."""
+    colour = COLOURS.get(status, "")
+    return f"[{colour}]{status}[/]" if colour else str(status)
+
+
+def moment(at_ms: int) -> str:
+    """An instant, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _safe(text: str) -> str:
+    """Text from outside: no control characters, and no markup of ours."""
+    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))

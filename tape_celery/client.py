@@ -1,0 +1,268 @@
+"""From a call to a committed intent and a published hint: `tape_effect` and `@effect`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from celery import current_task
+
+from tape_celery import authored, failpoints, intent
+from tape_celery.authored import Authored
+from tape_celery.connectors import base
+from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
+from tape_celery.handle import EffectHandle
+from tape_celery.intent import Intent
+from tape_celery.records import Semantics
+from tape_celery.store import intents
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+_KEYWORDS = frozenset(
+    {"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe"}
+)
+
+
+def process_actor() -> str:
+    """Who writes to the journal, where nobody says: this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class EffectCaller:
+    """Calls that say what should happen, over one Tape. `tape.effect` is one; `tape_effect` finds its Tape at each call."""
+
+    def __init__(self, find_tape: Callable[[], Tape]) -> None:
+        self._find_tape = find_tape
+
+    def delay(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> EffectHandle:
+        """Commit the intent to send ``request`` through ``connector``, then hint a worker, and return its handle.
+
+        Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``, ``semantics``,
+        ``max_attempts``, ``allow_unsafe``. When it returns, the intent is in the store; the broker may be down, which costs at
+        most ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
+        `StoreUnavailable`, `SchemaMismatch`), with one exception that says so: `IntentUncertain`.
+        """
+        return self.apply_async((connector, request), keywords)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        task_id: str | None = None,
+        effect_name: str = "",
+        **options: Any,
+    ) -> EffectHandle:
+        """`delay` with Celery's options: ``countdown`` (seconds), ``eta`` (aware), ``expires`` (seconds or aware), ``task_id``.
+
+        ``task_id`` becomes the effect key. ``expires`` is when an effect that was not sent yet must no longer be sent.
+        """
+        connector, request, keywords = _unpack(args, {**(kwargs or {}), **options})
+        tape = self._find_tape()
+        when = _when(countdown, eta, expires)
+        asked = _intent(tape, connector, request, keywords, when, task_id=task_id, effect_name=effect_name)
+        return submit(tape, asked)
+
+
+def submit(tape: Tape, asked: Intent) -> EffectHandle:
+    """Record ``asked`` and publish its hint."""
+    hint_ms = round(tape.settings.sweep_seconds * 1000)
+    recorded = intents.record(tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
+    failpoints.reach("record.committed")
+    effect = recorded.effect
+    if recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms:
+        tape.hint("dispatch", effect.connector, [effect.effect_key])
+    return EffectHandle(effect.effect_key, tape)
+
+
+def _unpack(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    keywords = dict(given)
+    names = ("connector", "request")
+    if len(args) > len(names):
+        raise InvalidIntent(f"expected connector and request, and {len(args)} positional arguments came")
+    for name, value in zip(names, args, strict=False):
+        if name in keywords:
+            raise InvalidIntent(f"{name} was given twice")
+        keywords[name] = value
+    missing = [name for name in names if name not in keywords]
+    if missing:
+        raise InvalidIntent(f"{' and '.join(missing)} missing; expected connector, request")
+    connector, request = keywords.pop("connector"), keywords.pop("request")
+    unknown = sorted(set(keywords) - _KEYWORDS)
+    if unknown:
+        raise InvalidIntent(f"there is no option {unknown[0]!r}; there are {', '.join(sorted(_KEYWORDS))}")
+    return connector, request, keywords
+
+
+def _intent(
+    tape: Tape,
+    connector: Any,
+    request: Any,
+    keywords: Mapping[str, Any],
+    when: Mapping[str, Any],
+    *,
+    task_id: str | None,
+    effect_name: str,
+) -> Intent:
+    settings = tape.settings
+    intent.check_connector_name(connector)
+    if not isinstance(request, Mapping):
+        raise InvalidIntent(f"request must be a dict, not a {type(request).__name__}")
+    request_json = intent.canonical_json(dict(request), max_bytes=settings.max_payload_bytes)
+    digest = intent.digest_of(request_json)
+    semantics = intent.check_semantics(keywords.get("semantics", Semantics.NON_IDEMPOTENT))
+    business_key = keywords.get("business_key")
+    business_key = "" if business_key is None else intent.check_business_key(business_key)
+    if not keywords.get("allow_unsafe"):
+        _refuse_unsafe(connector, semantics, business_key, effect_name)
+    effect_key = intent.new_key() if task_id is None else intent.check_effect_key(task_id)
+    idempotency_key = keywords.get("idempotency_key")
+    if idempotency_key is None:
+        idempotency_key = _derived_key(connector, business_key, digest) or effect_key
+    run_id = keywords.get("run_id")
+    max_attempts = keywords.get("max_attempts")
+    return Intent(
+        effect_key=effect_key,
+        connector=connector,
+        effect_name=effect_name,
+        request_json=request_json,
+        request_digest=digest,
+        idempotency_key=intent.check_idempotency_key(idempotency_key),
+        business_key=business_key,
+        run_id=_root_id() or effect_key if run_id is None else intent.check_run_id(run_id),
+        semantics=semantics,
+        max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
+        **when,
+    )
+
+
+def _refuse_unsafe(connector: str, semantics: Semantics, business_key: str, effect_name: str) -> None:
+    """Refuse what nobody could ever resolve. A connector that is not known here is judged where it is."""
+    if semantics is not Semantics.NON_IDEMPOTENT or business_key or connector not in base.names():
+        return
+    known, own = base.get(connector), authored.by_name.get(effect_name, Authored())
+    if not (base.can_observe(known) or base.can_compensate(known) or own.status_check or own.compensate):
+        raise UnsafeEffect(
+            f"a non-idempotent effect through {connector!r} without a business_key could never be resolved if its answer were lost: the "
+            "connector can neither observe nor compensate, and there is no status_check. Give a business_key, or allow_unsafe=True"
+        )
+
+
+# --- the running Celery task ---
+
+
+def _running() -> Any:
+    """The request of the Celery task that runs here; ``None`` outside of one."""
+    request = current_task.request if current_task else None
+    return request if request is not None and request.id and not request.called_directly else None
+
+
+def _root_id() -> str | None:
+    request = _running()
+    return None if request is None else str(request.root_id or request.id)
+
+
+def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
+    """The key that a redelivered or retried task derives again; ``None`` outside of a task."""
+    request = _running()
+    if request is None:
+        return None
+    key = intent.derived_idempotency_key(request.id, connector, business_key, digest)
+    if not business_key:
+        made = vars(request).setdefault("_tape_keys", set())
+        if key in made:
+            raise RepeatedRequest(
+                f"this task execution already made an effect through {connector!r} with the same request; give each a business_key or an "
+                "idempotency_key, so that a retry can tell which is meant"
+            )
+        made.add(key)
+    return key
+
+
+# --- when ---
+
+
+def _when(countdown: Any, eta: Any, expires: Any) -> dict[str, Any]:
+    when: dict[str, Any] = {}
+    if countdown is not None and eta is not None:
+        raise InvalidIntent("give countdown or eta, not both")
+    if countdown is not None:
+        when["delay_ms"] = _span("countdown", countdown)
+    if eta is not None:
+        when["due_at_ms"] = _instant("eta", eta)
+    if isinstance(expires, datetime):
+        when["expires_at_ms"] = _instant("expires", expires)
+    elif expires is not None:
+        when["expires_in_ms"] = _span("expires", expires)
+    return when
+
+
+def _span(name: str, value: Any) -> int:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
+        raise InvalidIntent(f"{name} must be a number of seconds of 0 or more, not {value!r}")
+    return round(seconds * 1000)
+
+
+def _instant(name: str, value: Any) -> int:
+    if not isinstance(value, datetime):
+        raise InvalidIntent(f"{name} must be a datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise InvalidIntent(f"{name} must carry a time zone, and {value.isoformat()} has none")
+    return round(value.timestamp() * 1000)
+
+
+# --- decorated effects ---
+
+
+class EffectFunction:
+    """A decorated body: calling it returns the request; `delay` and `apply_async` say that it should happen."""
+
+    def __init__(self, body: Callable[..., Mapping[str, Any]], caller: EffectCaller, options: dict[str, Any]) -> None:
+        self.name: str = options.pop("name", None) or f"{body.__module__}.{body.__qualname__}"
+        self.__doc__ = body.__doc__
+        self.__wrapped__ = body
+        self._body = body
+        self._caller = caller
+        self._connector = intent.check_connector_name(options.pop("connector"))
+        self._business_key: Callable[..., str] | None = options.pop("business_key")
+        status_check, compensate = options.pop("status_check"), options.pop("compensate")
+        self._options = {name: value for name, value in options.items() if value is not None}
+        if "semantics" in self._options:
+            intent.check_semantics(self._options["semantics"])
+        if "max_attempts" in self._options:
+            intent.check_max_attempts(self._options["max_attempts"])
+        for what, function in (("business_key", self._business_key), ("status_check", status_check), ("compensate", compensate)):
+            if function is not None and not callable(function):
+                raise InvalidIntent(f"{what} of effect {self.name} must be a function, not {function!r}")
+        if inspect.iscoroutinefunction(body):
+            raise InvalidIntent(f"the body of effect {self.name} is async: it does no I/O, it only returns the request")
+        authored.by_name[self.name] = Authored(status_check, compensate)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
+        return self._body(*args, **kwargs)
+
+    def delay(self, *args: Any, **kwargs: Any) -> EffectHandle:
+        """Commit the intent that the body returns for these arguments; like `EffectCaller.delay`."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> EffectHandle:
+        """`delay` with options: those of `EffectCaller.apply_async`, and ``business_key``, ``run_id``, ``idempotency_key``."""
+        given = dict(kwargs or {})
+        request = self._body(*args, **given)
+        chosen = {**self._options, **options}
+        if "business_key" not in chosen and self._business_key is not None:
+            bound = inspect.signature(self._body).bind(*args, **given)
+            bound.apply_defaults()
+            chosen["business_key"] = self._business_key(**bound.arguments)
+        return self._caller.apply_async((self._connector, request), effect_name=self.name, **chosen)

@@ -1,0 +1,396 @@
+"""The engine: the only place that knows both the store and the outside.
+
+One pipeline for every verb: claim → connector → decide → seal. What differs is a `Work`: which rows, which kind of claim, and
+which operation of the connector turns a row into the event that ends its claim.
+
+What may die where: before the claim is committed nothing has happened; after it, the lease ends by itself and a sweep
+makes the row UNKNOWN; an answer that comes after that is late evidence. A seal is tried again, a call never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Generic
+
+from tape_celery import failpoints, outcomes, state
+from tape_celery.authored import Authored
+from tape_celery.connectors import base
+from tape_celery.errors import StoreUnavailable
+from tape_celery.events import Answered, ClaimEnd, Unobservable, Withheld
+from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
+from tape_celery.policy import Terms, backoff_ms, margin_ms
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
+from tape_celery.settings import Settings
+from tape_celery.store import claims, inspection, moves
+from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R
+
+logger = logging.getLogger(__name__)
+
+SEAL_FOR_SECONDS = 60.0
+"""How long a seal is tried again while the store is away; after that the lease ends and the upstream is asked."""
+
+
+MOST_CALLS_AT_ONCE = 500
+"""Over all passes of one process; threads are started as they are needed."""
+
+
+class Outcome(StrEnum):
+    """What one pass did with one key."""
+
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    """To be tried again when it is due."""
+    CANCELLED = "cancelled"
+    STUCK = "stuck"
+    COMPENSATED = "compensated"
+    LATE = "late"
+    """The claim was over when the answer came; the answer is in the journal."""
+    NOT_DUE = "not_due"
+    HELD = "held"
+    """Another worker holds it."""
+    NOTHING_TO_DO = "nothing_to_do"
+    """Its state does not ask for this verb."""
+    WAITING = "waiting"
+    """An obligation whose effect is not CONFIRMED."""
+    UNKNOWN_CONNECTOR = "unknown_connector"
+    NO_SUCH_KEY = "no_such_key"
+    NOT_SEALED = "not_sealed"
+    """The store was away for so long that the result could not be written; the lease ends and the upstream is asked."""
+
+
+@dataclass
+class Report:
+    """What one pass did, and what is due now because of it."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    to_dispatch: list[Effect] = field(default_factory=list)
+    to_observe: list[Effect] = field(default_factory=list)
+    to_compensate: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Work(Generic[R]):
+    """One verb: which rows it claims, and how it performs on one of them."""
+
+    name: str
+    kind: Kind[R]
+    verb: claims.Verb
+    perform: Callable[[R], ClaimEnd]
+
+
+class Engine:
+    """Runs dispatch, observe and compensate over one store with the connectors of this process."""
+
+    def __init__(self, database: Database, settings: Settings, *, authored: Mapping[str, Authored], actor: Callable[[], str]) -> None:
+        self._database = database
+        self._settings = settings
+        self._authored = authored
+        self._actor = actor
+        self._threads = _Threads(MOST_CALLS_AT_ONCE)
+
+    def dispatch(self, effect_keys: Sequence[str]) -> Report:
+        """Call the upstream once for each effect that is due and free. Raises `StoreUnavailable` when nothing was claimed."""
+        return self._run([_Work("dispatch", EFFECTS, "call", self._dispatch)], effect_keys)
+
+    def observe(self, effect_keys: Sequence[str]) -> Report:
+        """Ask the upstream what became of each UNKNOWN effect whose look is due, and of absences that are watched."""
+        return self._run([_Work("observe", EFFECTS, "look", self._observe)], effect_keys)
+
+    def compensate(self, obligation_keys: Sequence[str]) -> Report:
+        """Run the inverse of each obligation that is due, and look after those whose inverse is UNKNOWN."""
+        call = _Work("compensate", OBLIGATIONS, "call", self._compensate)
+        look = _Work("compensate", OBLIGATIONS, "look", self._observe_compensation)
+        return self._run([call, look], obligation_keys)
+
+    def reach(self) -> claims.Reach:
+        """What this process knows, and so may touch."""
+        return claims.Reach({name: self._lease_ms(name) for name in base.names()}, tuple(self._authored))
+
+    def terms(self, record: Effect | Obligation) -> Terms:
+        """The terms under which ``record`` is decided; the settings' alone where its connector is not known here."""
+        connector = self._connector(record.connector)
+        settings = self._settings
+        settle = _own(connector, "settle_seconds", settings.settle_seconds)
+        return Terms(
+            settle_ms=round(max(settle, _own(connector, "total_seconds", 0.0)) * 1000),
+            window_ms=round(_own(connector, "idempotency_window_seconds", 86_400.0) * 1000),
+            observe_attempts=settings.observe_attempts,
+            watch_ms=tuple(round(seconds * 1000) for seconds in settings.absence_watch),
+            can_compensate=self._inverse(record) is not None,
+            compensation_idempotent=getattr(connector, "compensation_semantics", "") == "idempotent",
+        )
+
+    # --- the pipeline ---
+
+    def _run(self, works: Sequence[_Work[Any]], keys: Sequence[str]) -> Report:
+        report = Report()
+        distinct = list(dict.fromkeys(keys))
+        for start in range(0, len(distinct), self._settings.chunk_size):
+            chunk = distinct[start : start + self._settings.chunk_size]
+            for work in works:
+                left = [key for key in chunk if key not in report.outcomes]
+                if left:
+                    self._claim_and_run(work, left, report)
+            left = [key for key in chunk if key not in report.outcomes]
+            report.outcomes |= self._why_not(works, left) if left else {}
+        return report
+
+    def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report) -> None:
+        began = monotonic()
+        claimed = claims.claim(
+            self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor()
+        )
+        failpoints.reach(f"{work.name}.claimed")
+        if not claimed:
+            return
+        fatal: BaseException | None = None
+        with self._keeper(work, claimed) as keeper:
+            for ended in self._threads.each(lambda record: self._perform(work, record, began), claimed):
+                keeper.release(work.kind.key_of(record) for record, _, _ in ended)
+                self._seal(work, [(record, event) for record, event, _ in ended], report)
+                fatal = next((error for _, _, error in ended if error is not None), fatal)
+        if fatal is not None:
+            raise fatal
+
+    def _perform(self, work: _Work[R], record: R, began: float) -> tuple[R, ClaimEnd, BaseException | None]:
+        """One call or look. What it raises is an outcome; what must end the process is handed back to be raised after the seal."""
+        lease_ms = self._lease_ms(record.connector)
+        event: ClaimEnd
+        fatal: BaseException | None = None
+        if work.verb == "call" and monotonic() >= trusted_until(began, lease_ms, margin_ms(lease_ms)):
+            why = "handed back unsent: too little of the lease was left"
+            event = Answered(token=0, status="unknown", sent=False, reason=why, backoff_ms=self._backoff(record))
+        else:
+            try:
+                failpoints.reach(f"{work.name}.checked")
+                event = work.perform(record)
+                failpoints.reach(f"{work.name}.called")
+            except BaseException as error:  # noqa: BLE001 - whatever a connector raises, its call may have landed
+                fatal = None if isinstance(error, Exception) else error
+                event = self._raised(work, record, error)
+        return record, replace(event, token=record.token, nonce=record.claim_nonce, actor=self._actor()), fatal
+
+    def _raised(self, work: _Work[R], record: R, error: BaseException) -> ClaimEnd:
+        logger.warning("%s of %s raised %s", work.name, work.kind.key_of(record), outcomes.describe(error))
+        if work.verb == "call":
+            return outcomes.call_raised(error, backoff_ms=self._backoff(record))
+        return outcomes.look_raised(error, backoff_ms=self._backoff(record))
+
+    def _seal(self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report) -> None:
+        batch = [moves.Move(work.kind.key_of(record), event, self.terms(record)) for record, event in ended]
+        give_up = monotonic() + SEAL_FOR_SECONDS
+        while True:
+            try:
+                results = moves.move(self._database, work.kind, batch)
+                break
+            except StoreUnavailable as error:
+                if monotonic() >= give_up:
+                    logger.exception("results that could not be written: %s", batch)
+                    report.outcomes |= {item.key: Outcome.NOT_SEALED for item in batch}
+                    return
+                logger.warning("the store is away, a seal is tried again: %s", error)
+                time.sleep(0.5 + random.random())  # noqa: S311 - jitter, no secret
+        failpoints.reach(f"{work.name}.sealed")
+        for key, result in results.items():
+            self._tell(key, result, report)
+
+    def _tell(self, key: str, result: moves.Moved[Any] | moves.Refused, report: Report) -> None:
+        if not isinstance(result, moves.Moved):
+            logger.error("the result of %s was refused: %s", key, result)
+            report.outcomes[key] = Outcome.NO_SUCH_KEY
+            return
+        after = result.after
+        report.outcomes[key] = Outcome.LATE if result.kind == "late" else Outcome(str(after.status).lower())
+        report.to_compensate.extend(result.owed)
+        due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
+        if isinstance(after, Obligation):
+            if due_now:
+                report.to_compensate.append(key)
+        elif due_now and after.status is EffectStatus.UNKNOWN:
+            report.to_observe.append(after)
+        elif due_now and after.status is EffectStatus.PENDING:
+            report.to_dispatch.append(after)
+
+    def _why_not(self, works: Sequence[_Work[Any]], keys: Sequence[str]) -> dict[str, Outcome]:
+        """Why keys were not claimed, as their rows stand now."""
+        kind = works[0].kind
+        found = inspection.get_many(self._database, kind, list(keys))
+        verbs = {work.verb for work in works}
+        now = inspection.now_ms(self._database)
+        return {key: self._why_one(found.get(key), verbs, now) for key in keys}
+
+    def _why_one(self, record: Effect | Obligation | None, verbs: set[claims.Verb], now: int) -> Outcome:
+        if record is None:
+            return Outcome.NO_SUCH_KEY
+        wanted = {"call": ("PENDING",), "look": ("UNKNOWN", "FAILED")}
+        asked = any(record.status in wanted[verb] for verb in verbs) and record.due_at_ms is not None
+        if record.lease_until_ms is not None:
+            return Outcome.HELD
+        if not asked:
+            return Outcome.NOTHING_TO_DO
+        if not self._knows(record):
+            return Outcome.UNKNOWN_CONNECTOR
+        if record.due_at_ms is not None and record.due_at_ms > now:
+            return Outcome.NOT_DUE
+        return Outcome.WAITING if isinstance(record, Obligation) else Outcome.HELD
+
+    def _keeper(self, work: _Work[R], claimed: Sequence[R]) -> LeaseKeeper:
+        """Keeps the leases of those calls that may take longer than their lease; the others need no keeping."""
+        bounds: dict[str, float] = {}
+        shortest = self._settings.lease_seconds
+        for record in claimed:
+            lease_ms = self._lease_ms(record.connector)
+            total = _own(self._connector(record.connector), "total_seconds", 0.0)
+            if total * 1000 > lease_ms - margin_ms(lease_ms):
+                bounds[work.kind.key_of(record)] = total
+                shortest = min(shortest, lease_ms / 1000)
+        by_key = {work.kind.key_of(record): record for record in claimed}
+
+        def renew(key: str) -> bool:
+            record = by_key[key]
+            return claims.renew(self._database, work.kind, record, lease_ms=self._lease_ms(record.connector))
+
+        return LeaseKeeper(bounds, every_seconds=shortest / 3, renew=renew)
+
+    # --- the operations: a row in, the event that ends its claim out ---
+
+    def _dispatch(self, effect: Effect) -> ClaimEnd:
+        if state.must_withhold(effect, self.terms(effect)):
+            return Withheld(token=0)
+        result = _awaited(base.get(effect.connector).dispatch(effect))
+        return outcomes.dispatched(
+            result,
+            worker_now_ms=time.time_ns() // 1_000_000,
+            backoff_ms=self._backoff(effect),
+            most_bytes=self._settings.max_response_bytes,
+        )
+
+    def _observe(self, effect: Effect) -> ClaimEnd:
+        connector = base.get(effect.connector)
+        look = connector.observe if base.can_observe(connector) else self._authored_by(effect).status_check
+        return self._look(look, effect)
+
+    def _compensate(self, obligation: Obligation) -> ClaimEnd:
+        inverse = self._inverse(obligation)
+        if inverse is None:
+            return Answered(token=0, status="failed", final=True, reason="no inverse exists")
+        return outcomes.compensated(
+            _awaited(inverse(obligation)),
+            worker_now_ms=time.time_ns() // 1_000_000,
+            backoff_ms=self._backoff(obligation),
+            most_bytes=self._settings.max_response_bytes,
+        )
+
+    def _observe_compensation(self, obligation: Obligation) -> ClaimEnd:
+        return self._look(getattr(base.get(obligation.connector), "observe_compensation", None), obligation)
+
+    def _look(self, look: Callable[[Any], Any] | None, record: Effect | Obligation) -> ClaimEnd:
+        if look is None:
+            return Unobservable(token=0)
+        return outcomes.observed(
+            _awaited(look(record)), backoff_ms=self._backoff(record), most_bytes=self._settings.max_response_bytes
+        )
+
+    # --- what is known of a connector ---
+
+    def _connector(self, name: str) -> Any:
+        return base.get(name) if name in base.names() else None
+
+    def _authored_by(self, record: Effect | Obligation) -> Authored:
+        return self._authored.get(record.effect_name, Authored())
+
+    def _inverse(self, record: Effect | Obligation) -> Callable[[Obligation], Any] | None:
+        connector = self._connector(record.connector)
+        if connector is not None and base.can_compensate(connector):
+            inverse: Callable[[Obligation], Any] = connector.compensate
+            return inverse
+        return self._authored_by(record).compensate
+
+    def _knows(self, record: Effect | Obligation) -> bool:
+        return record.connector in base.names() and (not record.effect_name or record.effect_name in self._authored)
+
+    def _lease_ms(self, connector: str) -> int:
+        return round(_own(self._connector(connector), "lease_seconds", self._settings.lease_seconds) * 1000)
+
+    def _backoff(self, record: Effect | Obligation) -> int:
+        looking = record.status in (EffectStatus.UNKNOWN, ObligationStatus.UNKNOWN)
+        return backoff_ms(
+            record.looks if looking else record.attempt + record.unsent,
+            base_seconds=self._settings.backoff_base_seconds,
+            cap_seconds=self._settings.backoff_cap_seconds,
+            jitter=random.random(),  # noqa: S311 - jitter, no secret
+        )
+
+
+def _own(connector: Any, name: str, default: float) -> float:
+    """A number that the connector carries itself, else the default."""
+    value = getattr(connector, name, None)
+    return default if value is None else float(value)
+
+
+_loops = threading.local()
+
+
+def _awaited(value: Any) -> Any:
+    """``value``, or what it comes to when it is awaited, on this thread's own event loop."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def result() -> Any:
+        return await value
+
+    if getattr(_loops, "pid", None) != os.getpid():
+        _loops.loop, _loops.pid = asyncio.new_event_loop(), os.getpid()
+    return _loops.loop.run_until_complete(result())
+
+
+class _Threads:
+    """Runs the calls of a chunk at once; a single one runs in the caller's thread, where time limits reach it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pid = 0
+        self._executor: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def each(self, perform: Callable[[R], Any], records: Sequence[R]) -> Any:
+        """Yield lists of what ``perform`` returned, as calls end."""
+        if len(records) == 1 and not _in_event_loop():
+            yield [perform(records[0])]
+            return
+        executor = self._own_executor()
+        running: set[Future[Any]] = {executor.submit(perform, record) for record in records}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield [future.result() for future in done]
+
+    def _own_executor(self) -> ThreadPoolExecutor:
+        """This process's threads: threads do not survive a fork."""
+        with self._lock:
+            if self._executor is None or self._pid != os.getpid():
+                self._executor = ThreadPoolExecutor(self._size, thread_name_prefix="tape-call")
+                self._pid = os.getpid()
+            return self._executor
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+

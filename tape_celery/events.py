@@ -1,0 +1,145 @@
+"""What can happen to an effect or an obligation: frozen values, written to the journal and read back from it.
+
+Instants (``at_ms``) are epoch milliseconds on the database's clock; spans end in ``_ms`` too and are named for what they span.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tape_celery.policy import Terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened at ``at_ms``, told or done by ``actor``.
+
+    ``nonce`` is its own: writing the same event again after a lost answer to COMMIT changes nothing. A claim, and
+    the event that ends it, carry the claim's.
+    """
+
+    at_ms: int = 0
+    actor: str = ""
+    nonce: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed(Event):
+    """A worker took the row for a call (``call``) or a look (``look``)."""
+
+    verb: Literal["call", "look"]
+    lease_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimEnd(Event):
+    """The end of the claim that had ``token``, as its worker tells it: in time or late."""
+
+    token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered(ClaimEnd):
+    """A call ended: `DispatchResult` or `CompensationResult`, or the lack of one, boiled down to what decides."""
+
+    status: Literal["confirmed", "failed", "unknown"]
+    external_ref: str = ""
+    sent: bool = True
+    """False where it is proved that nothing was sent."""
+    may_have_landed: bool = False
+    """A `failed` that admits that the call may have landed."""
+    final: bool = False
+    """A `failed` inverse that must not be tried again, or that does not exist."""
+    retry_in_ms: int | None = None
+    """After how long the connector wants another attempt; ``None``: it does not ask for one."""
+    backoff_ms: int = 0
+    reason: str = ""
+    """What went wrong, in words for a person."""
+    response_json: str = ""
+    error_json: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withheld(ClaimEnd):
+    """A claimed call that must not be sent: an earlier one may have landed, and the upstream may have forgotten the key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed(ClaimEnd):
+    """A look ended with what the upstream said; ``stuck`` where it said nothing that helps, or the look failed."""
+
+    status: Literal["confirmed", "absent", "duplicate", "failed", "stuck"]
+    external_ref: str = ""
+    duplicates: tuple[str, ...] | None = None
+    """The extra records, where the upstream lists them."""
+    superseded: bool = False
+    """Another live effect holds the business key, so that what was seen may be that one's."""
+    backoff_ms: int = 0
+    response_json: str = ""
+    error_json: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unobservable(ClaimEnd):
+    """A look was due and nothing can look: no observing connector, no ``status_check``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lapsed(Event):
+    """The lease of a call ran out: its worker was killed, paused or lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelAsked(Event):
+    """A person or the app asked for the effect not to happen."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expired(Event):
+    """The effect's expiry passed while it was PENDING."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved(Event):
+    """A person decided, or asked for another look."""
+
+    verdict: Literal["confirmed", "failed", "observe"]
+    reason: str
+    external_ref: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OweAsked(Event):
+    """A person or the app wants a confirmed effect undone."""
+
+    reason: str
+
+
+_BODIES = ("response_json", "error_json")
+_EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        Claimed, Answered, Withheld, Observed, Unobservable, Lapsed, CancelAsked, Expired, Resolved, OweAsked,
+    )
+}  # fmt: skip
+
+
+def to_evidence(event: Event, terms: Terms | None = None) -> dict[str, Any]:
+    """What the journal keeps of ``event``: all that decides, and no bodies."""
+    facts = {name: value for name, value in asdict(event).items() if name not in ("at_ms", "actor", *_BODIES)}
+    return {"event": type(event).__name__, **facts} | ({} if terms is None else {"terms": asdict(terms)})
+
+
+def from_evidence(evidence: dict[str, Any], *, at_ms: int, actor: str) -> tuple[Event, Terms]:
+    """The event and terms that `to_evidence` wrote; raises `KeyError` for an event that this code does not know."""
+    kind = _EVENTS[evidence["event"]]
+    facts = {name: value for name, value in evidence.items() if name in kind.__dataclass_fields__}
+    if facts.get("duplicates") is not None:
+        facts["duplicates"] = tuple(facts["duplicates"])
+    terms = dict(evidence.get("terms") or {})
+    if "watch_ms" in terms:
+        terms["watch_ms"] = tuple(terms["watch_ms"])
+    return kind(**{**facts, "at_ms": at_ms, "actor": actor}), Terms(**terms)

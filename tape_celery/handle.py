@@ -1,0 +1,111 @@
+"""The handle of an effect: a Celery `AsyncResult` whose truth is the store."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import states
+from celery.result import AsyncResult, assert_will_not_block
+
+from tape_celery.errors import (
+    EffectCancelled,
+    EffectFailed,
+    EffectStuck,
+    EffectTimeout,
+    NoSuchEffect,
+    OutcomeError,
+)
+from tape_celery.records import Effect, EffectStatus, JournalEntry
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+CELERY_STATES = {
+    EffectStatus.PENDING: states.PENDING,
+    EffectStatus.DISPATCHING: states.STARTED,
+    EffectStatus.UNKNOWN: states.STARTED,
+    EffectStatus.CONFIRMED: states.SUCCESS,
+    EffectStatus.FAILED: states.FAILURE,
+    EffectStatus.STUCK: states.FAILURE,
+    EffectStatus.CANCELLED: states.REVOKED,
+}
+"""Each state in Celery's words, so that `ready`, `successful` and `GroupResult` work."""
+
+_ERRORS: dict[EffectStatus, type[OutcomeError]] = {
+    EffectStatus.FAILED: EffectFailed,
+    EffectStatus.CANCELLED: EffectCancelled,
+    EffectStatus.STUCK: EffectStuck,
+}
+
+
+class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
+    """One effect, as a caller sees it. Needs no result backend; every answer is read from the store."""
+
+    def __init__(self, effect_key: str, tape: Tape) -> None:
+        super().__init__(effect_key, app=tape.app)
+        self._tape = tape
+
+    @property
+    def effect(self) -> Effect | None:
+        """The effect's row as it is now; ``None`` where no such effect was recorded."""
+        return self._tape.get(self.id)
+
+    @property
+    def journal(self) -> list[JournalEntry]:
+        """What happened to the effect so far, oldest first."""
+        return self._tape.journal(self.id)
+
+    @property
+    def status(self) -> EffectStatus:
+        """The row's state; raises `NoSuchEffect` where no such effect was recorded."""
+        return self._existing().status
+
+    def get(  # type: ignore[override, unused-ignore]
+        self, timeout: float | None = None, propagate: bool = True, interval: float = 0.05, **options: Any
+    ) -> Any:
+        """Wait until the effect is decided and return the upstream's response, a dict.
+
+        ``timeout`` is in seconds (``None``: for ever). Raises `EffectFailed`, `EffectCancelled`, `EffectStuck`, `NoSuchEffect`,
+        and `EffectTimeout` when it is not decided in time; with ``propagate=False`` the first three are returned.
+        """
+        if options.get("disable_sync_subtasks", True):
+            assert_will_not_block()
+        give_up = None if timeout is None else time.monotonic() + timeout
+        pause = interval
+        while True:
+            effect = self._existing()
+            if effect.status is EffectStatus.CONFIRMED:
+                return effect.response
+            if effect.status in _ERRORS:
+                error = _ERRORS[effect.status](self.id, effect.status, effect.reason)
+                if propagate:
+                    raise error
+                return error
+            left = None if give_up is None else give_up - time.monotonic()
+            if left is not None and left <= 0:
+                raise EffectTimeout(self.id, effect.status, f"not decided within {timeout:g} s")
+            time.sleep(pause if left is None else min(pause, left))
+            pause = min(pause * 1.5, 1.0)
+
+    wait = get
+
+    def forget(self) -> None:
+        """Nothing to forget: the store keeps the effect."""
+
+    def revoke(self, *args: Any, **options: Any) -> None:
+        """Cancel the effect durably, as `Tape.cancel` does; Celery's own options do not apply."""
+        self._tape.cancel(self.id, reason="revoked", actor="handle")
+
+    def _existing(self) -> Effect:
+        effect = self.effect
+        if effect is None:
+            raise NoSuchEffect(self.id)
+        return effect
+
+    def _get_task_meta(self) -> dict[str, Any]:
+        effect = self._existing()
+        result: Any = effect.response if effect.status is EffectStatus.CONFIRMED else None
+        if effect.status in _ERRORS:
+            result = _ERRORS[effect.status](self.id, effect.status, effect.reason)
+        return {"task_id": self.id, "status": CELERY_STATES[effect.status], "result": result, "traceback": None, "children": []}

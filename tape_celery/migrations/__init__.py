@@ -1,0 +1,77 @@
+"""Creating and upgrading the schema, and telling how a store's schema stands to this code.
+
+The migrations are Alembic's, numbered; their version table is ours alone (``tape_alembic_version``), so that the tables
+may live in the app's own database beside its own migrations.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+
+from tape_celery.errors import SchemaMismatch
+
+VERSION_TABLE = "tape_alembic_version"
+REMEDY = "celery -A APP tape migrate"
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the schema to this code's revision, inside the caller's transaction; nothing to do is fine.
+
+    Raises `SchemaMismatch` where the schema is newer than the code: there is no way down.
+    """
+    _refuse_newer(current(connection))
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def check(connection: Connection) -> None:
+    """Raise `SchemaMismatch`, naming both revisions, unless the schema is the one that this code was written for."""
+    revision = current(connection)
+    if revision is None:
+        raise SchemaMismatch(f"the store has no tape_celery tables; create them with: {REMEDY}")
+    _refuse_newer(revision)
+    if revision != head():
+        raise SchemaMismatch(
+            f"the store's schema is revision {revision}, older than this code's {head()}; upgrade it with: {REMEDY}"
+        )
+
+
+def is_empty(connection: Connection) -> bool:
+    """Whether the database has no table at all."""
+    return not inspect(connection).get_table_names()
+
+
+def current(connection: Connection) -> str | None:
+    """The revision of the store's schema; ``None`` where there is none."""
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return context.get_current_revision()
+
+
+def head() -> str:
+    """The revision that this code was written for."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise SchemaMismatch("this installation of tape_celery ships no migrations")
+    return revision
+
+
+def _refuse_newer(revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaMismatch(
+            f"the store's schema is revision {revision}, newer than this code's {head()}; upgrade tape-celery"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files(__name__)).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

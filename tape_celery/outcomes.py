@@ -1,0 +1,186 @@
+"""From what a connector returned or raised to the event that decides. Pure; everything kept is bounded and scrubbed.
+
+A result that is no result, or has fields of the wrong kind, is a lost answer: the call may have landed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
+from tape_celery.events import Answered, Observed
+
+MOST_ERROR_CHARACTERS = 2048
+MOST_REASON_CHARACTERS = 300
+MOST_REF_CHARACTERS = 512
+MOST_DUPLICATES = 1000
+
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/@]*@)?([^\s?#'\"]*)[?#]?[^\s'\"]*", re.IGNORECASE)
+
+
+def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int) -> Answered:
+    """What a connector's ``dispatch`` returned, as an event (its token is not set)."""
+    problem = _problem(result, DispatchResult, ("confirmed", "failed", "unknown"))
+    if problem is None and not isinstance(result.retry_at_ms, int):
+        problem = f"retry_at_ms is {_short(result.retry_at_ms)}"
+    if problem is not None:
+        return _lost(problem, backoff_ms)
+    error = _dict(result.error)
+    wanted = result.retry_at_ms > 0
+    return Answered(
+        token=0,
+        status=result.status,
+        external_ref=_ref(result.external_ref),
+        sent=not (result.status == "unknown" and error.get("sent") is False),
+        may_have_landed=error.get("may_have_landed") is True,
+        retry_in_ms=_delay(result.retry_at_ms, worker_now_ms) if wanted else None,
+        backoff_ms=backoff_ms,
+        reason="" if result.status == "confirmed" else reason_of(error),
+        response_json=body(result.response, most_bytes),
+        error_json=body(error, MOST_ERROR_CHARACTERS),
+    )
+
+
+def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int) -> Answered:
+    """What a ``compensate`` returned, as an event (its token is not set)."""
+    problem = _problem(result, CompensationResult, ("compensated", "failed"))
+    if problem is not None:
+        return _lost(problem, backoff_ms)
+    error = _dict(result.error)
+    if result.status == "compensated":
+        status = "confirmed"
+    else:
+        status = "unknown" if error.get("ambiguous") is True else "failed"
+    retry = error.get("retry_at_ms")
+    wanted = isinstance(retry, int) and retry > 0
+    return Answered(
+        token=0,
+        status=status,  # type: ignore[arg-type]  # one of the three, by the lines above
+        sent=status == "confirmed" or error.get("sent") is not False,
+        final=error.get("final") is True,
+        retry_in_ms=_delay(retry, worker_now_ms) if wanted else None,
+        backoff_ms=backoff_ms,
+        reason=reason_of(error),
+        response_json=body(result.response, most_bytes),
+        error_json=body(error, MOST_ERROR_CHARACTERS),
+    )
+
+
+def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
+    """What a look returned, as an event (its token is not set); what is no answer is ``stuck``."""
+    problem = _problem(result, ObservationResult, ("confirmed", "absent", "duplicate", "failed", "stuck"))
+    if problem is not None:
+        return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body({"message": problem}, 2048))
+    return Observed(
+        token=0,
+        status=result.status,
+        external_ref=_ref(result.external_ref),
+        duplicates=_duplicates(_dict(result.response)),
+        backoff_ms=backoff_ms,
+        response_json=body(result.response, most_bytes),
+    )
+
+
+def look_raised(error: BaseException, *, backoff_ms: int) -> Observed:
+    """A look that raised, as an event (its token is not set)."""
+    return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body(describe(error), 2048))
+
+
+def call_raised(error: BaseException, *, backoff_ms: int) -> Answered:
+    """A call that raised, as an event (its token is not set): whatever it raised, the call may have landed."""
+    described = describe(error)
+    return Answered(
+        token=0,
+        status="unknown",
+        backoff_ms=backoff_ms,
+        reason=reason_of(described),
+        error_json=body(described, MOST_ERROR_CHARACTERS),
+    )
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Type and scrubbed message of ``error``: no locals, no URL's user, password or query."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception's own text may raise anything
+        message = "(its message cannot be read)"
+    return {"type": f"{type(error).__module__}.{type(error).__qualname__}", "message": scrub(message)}
+
+
+def scrub(text: str) -> str:
+    """``text`` with URLs cut to scheme, host and path, control characters escaped, and bounded."""
+    bounded = text[: MOST_ERROR_CHARACTERS * 2]
+    without_secrets = _URL.sub(r"\1\2", bounded)
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets)
+    return printable[:MOST_ERROR_CHARACTERS]
+
+
+def reason_of(error: dict[str, Any]) -> str:
+    """A short line for a person out of an error."""
+    said = error.get("reason") or error.get("message") or ""
+    line = scrub(said if isinstance(said, str) else _short(said))
+    kind = error.get("type")
+    if isinstance(kind, str):
+        line = f"{scrub(kind).rsplit('.', 1)[-1]}: {line}"
+    return line[:MOST_REASON_CHARACTERS]
+
+
+def body(value: Any, most_bytes: int) -> str:
+    """``value`` as JSON text that every database stores; what is too large is replaced by its size and digest."""
+    if not value:
+        return ""
+    if not isinstance(value, dict):
+        value = {"value": value}
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        text = json.dumps({"not_json": _short(value)})
+    if len(text) <= most_bytes:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps({"cut": True, "bytes": len(text), "sha256": digest, "start": text[: most_bytes // 4]})
+
+
+def _problem(result: Any, kind: type[Any], statuses: tuple[str, ...]) -> str | None:
+    if not isinstance(result, kind):
+        return f"the connector returned {_short(result)}, which is no {kind.__name__}"
+    if result.status not in statuses:
+        return f"the connector returned a {kind.__name__} with status {_short(result.status)}"
+    return None
+
+
+def _lost(problem: str, backoff_ms: int) -> Answered:
+    error = body({"message": scrub(problem)}, MOST_ERROR_CHARACTERS)
+    return Answered(token=0, status="unknown", backoff_ms=backoff_ms, reason=scrub(problem)[:300], error_json=error)
+
+
+def _ref(value: Any) -> str:
+    """A reference that can be stored and sent back unchanged, else none: half a reference is somebody else's."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if len(text) <= MOST_REF_CHARACTERS and text.isprintable() else ""
+
+
+def _duplicates(response: dict[str, Any]) -> tuple[str, ...] | None:
+    listed = response.get("duplicates")
+    if not isinstance(listed, list | tuple):
+        return None
+    return tuple(_ref(ref) for ref in listed[:MOST_DUPLICATES])
+
+
+def _delay(at_ms: int, worker_now_ms: int) -> int:
+    """A connector's wish for a time, as a delay: worker clocks may be hours off, the difference is not."""
+    return min(max(0, at_ms - worker_now_ms), 30 * 86_400_000)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _short(value: Any) -> str:
+    try:
+        return scrub(repr(value))[:200]
+    except Exception:  # noqa: BLE001 - a repr may raise anything
+        return f"a {type(value).__name__}"

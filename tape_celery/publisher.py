@@ -1,0 +1,161 @@
+"""Publishing hints, within a bound, without ever failing the caller.
+
+A hint is a Celery message with keys in it and nothing else. It may be lost, come twice, or come a week late; the row is the
+truth, and a sweep publishes again what was lost. So a caller waits for the broker for a moment only: when it does not answer in
+time it is taken to be down, and until it answers again nobody waits for it at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from tape_celery.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS = 1.0
+"""How long a broker that refused is left alone before a hint probes it again, in the background."""
+ABANDON_SECONDS = 30.0
+"""After how long a publish that never ends is left to its thread, and a new thread started."""
+
+
+@dataclass
+class _Hint:
+    task: str
+    queue: str
+    keys: list[str]
+    began: float = field(default_factory=time.monotonic)
+    ended: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+class Publisher:
+    """Publishes hints for one app. It may be used by many threads and after a fork."""
+
+    def __init__(self, app: Celery, *, timeout_seconds: float) -> None:
+        self._app = app
+        self._timeout = timeout_seconds
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._hints: queue.SimpleQueue[_Hint] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._down = False
+        self._probe: _Hint | None = None
+        """The hint that shows whether a broker that is down has come back."""
+
+    def publish(self, task: str, queue_name: str, keys: Sequence[str]) -> bool:
+        """Publish one hint; False when the broker did not take it in time (the sweep then relays it). Never raises for the broker."""
+        hint = _Hint(task, queue_name, list(keys))
+        with self._lock:
+            if self._pid != os.getpid():
+                self._reset()
+            if self._down and not self._may_probe(hint):
+                return False
+            waits = not self._down
+            self._ensure_thread()
+            self._hints.put(hint)
+        if not waits:
+            return False
+        if not hint.ended.wait(self._timeout):
+            self._note_down(hint, f"no answer within {self._timeout:g} s")
+            return False
+        return hint.error is None
+
+    def _may_probe(self, hint: _Hint) -> bool:
+        """Whether this hint is the one to find out, in the background, if the broker has come back."""
+        last = self._probe
+        if last is not None:
+            age = hint.began - last.began
+            if not last.ended.is_set() and age < ABANDON_SECONDS:
+                return False
+            if not last.ended.is_set():
+                self._hints, self._thread = queue.SimpleQueue(), None
+            elif age < PROBE_SECONDS:
+                return False
+        self._probe = hint
+        return True
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(
+                target=self._run, args=(self._hints,), name="tape-publisher", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self, hints: queue.SimpleQueue[_Hint]) -> None:
+        connection: Any = None
+        while True:
+            hint = hints.get()
+            for attempt in (1, 2):
+                try:
+                    connection = connection or self._connect()
+                    self._send(connection, hint)
+                    self._note_up()
+                    break
+                except Exception as error:
+                    # The first failure may be a connection that the broker closed long ago.
+                    _discard(connection)
+                    stale, connection = connection is not None, None
+                    if attempt == 2 or not stale or isinstance(error, ConfigurationError):
+                        hint.error = error
+                        self._note_down(hint, f"{type(error).__name__}: {error}")
+                        break
+            hint.ended.set()
+
+    def _connect(self) -> Any:
+        """A connection whose every wait is bounded: kombu's own default is to wait for ever."""
+        connection = self._app.connection_for_write(connect_timeout=self._timeout)
+        bounds = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}
+        if connection.transport_cls in ("amqp", "pyamqp", "amqps"):
+            bounds = {"read_timeout": self._timeout, "write_timeout": self._timeout}
+        connection.transport_options = {**connection.transport_options, **bounds, "max_retries": 0}
+        return connection
+
+    def _send(self, connection: Any, hint: _Hint) -> None:
+        destination = Queue(hint.queue, Exchange(hint.queue), routing_key=hint.queue)
+        with self._app.amqp.Producer(connection, auto_declare=False) as producer:
+            self._app.send_task(
+                hint.task,
+                args=[hint.keys],
+                queue=destination,
+                producer=producer,
+                serializer="json",
+                compression=None,
+                ignore_result=True,
+                retry=False,
+                argsrepr="(…)",
+                kwargsrepr="{}",
+            )
+
+    def _note_down(self, hint: _Hint, why: str) -> None:
+        if not self._down:
+            logger.warning("hints wait for the sweep, the broker did not take one: %s", why)
+        self._probe = self._probe if self._down else hint
+        self._down = True
+
+    def _note_up(self) -> None:
+        if self._down:
+            logger.warning("the broker takes hints again")
+        self._down = False
+
+
+def _discard(connection: Any) -> None:
+    try:
+        if connection is not None:
+            connection.collapse()
+    except Exception:
+        logger.debug("closing a broken connection failed", exc_info=True)

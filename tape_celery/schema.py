@@ -1,0 +1,245 @@
+"""The tables, their constraints and indexes, and the database's clock.
+
+A column has the name of the record's field (`tape_celery.records`), but for ``held_business_key``: NULL when the key
+is free again, so that a full unique index holds "one live effect per business key" on every database.
+
+One index serves every sweep: ``sweep_at_ms`` is when a sweep has to act on a row, and NULL on a row that is over, so
+the cost of a sweep follows what is due and not what is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
+
+from tape_celery.records import EffectStatus, ObligationStatus, Semantics
+
+metadata = MetaData()
+
+# Keys are compared byte by byte: MariaDB's default collation would merge "inv-1" and "Inv-1 ".
+_BYTEWISE = String(200).with_variant(mysql.VARCHAR(200, collation="utf8mb4_bin"), "mysql", "mariadb")
+_KEY = String(64).with_variant(mysql.VARCHAR(64, collation="utf8mb4_bin"), "mysql", "mariadb")
+_REF = String(512).with_variant(mysql.VARCHAR(512, collation="utf8mb4_bin"), "mysql", "mariadb")
+_WORD = String(24)
+_BODY = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
+    """Now on the database's clock, in epoch milliseconds, in a form that an index can use."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _sqlite_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
+    # SQLite 3.40 has no unixepoch('subsec').
+    return "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
+
+
+@compiles(now_ms, "postgresql")
+def _postgresql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
+    # now() is the start of the transaction, and clock_timestamp() is volatile: it would filter every row.
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"
+
+
+@compiles(now_ms, "mysql")
+@compiles(now_ms, "mariadb")
+def _mysql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
+    return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)"
+
+
+def _ms(name: str, *, nullable: bool = True) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, _BODY, nullable=False)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _one_of(column: str, words: type[EffectStatus | ObligationStatus | Semantics], name: str) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+installation = Table(
+    "tape_installation",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="tape_installation_is_one_row"), primary_key=True),
+    Column("installation_id", _KEY, nullable=False),
+    _ms("created_at_ms", nullable=False),
+)
+
+effects = Table(
+    "tape_effects",
+    metadata,
+    Column("effect_key", _KEY, primary_key=True),
+    Column("connector", _BYTEWISE, nullable=False),
+    Column("effect_name", _BYTEWISE, nullable=False),
+    Column("semantics", _WORD, nullable=False),
+    Column("status", _WORD, nullable=False),
+    _text("reason"),
+    Column("idempotency_key", _BYTEWISE, nullable=False),
+    Column("business_key", _BYTEWISE, nullable=False),
+    Column("held_business_key", _BYTEWISE),
+    Column("run_id", _BYTEWISE, nullable=False),
+    _text("request_json"),
+    Column("request_digest", String(64), nullable=False),
+    _text("response_json"),
+    _text("error_json"),
+    Column("external_ref", _REF, nullable=False),
+    _count("attempt"),
+    _count("max_attempts"),
+    _count("unsent"),
+    _count("looks"),
+    _count("watches"),
+    # Before ``token``: MySQL assigns from left to right, and a claim sets this to the token that it takes.
+    _count("dispatch_token"),
+    _count("token"),
+    Column("claim_nonce", _KEY, nullable=False),
+    _ms("claimed_at_ms"),
+    _ms("lease_until_ms"),
+    _flag("may_have_landed"),
+    _flag("might_before"),
+    _flag("landed"),
+    Column("landed_ref", _REF, nullable=False),
+    _flag("cancel_requested"),
+    _flag("absent"),
+    _ms("due_at_ms"),
+    _ms("sweep_at_ms"),
+    _ms("expires_at_ms"),
+    _ms("settled_at_ms"),
+    _ms("first_sent_at_ms"),
+    _ms("ended_at_ms"),
+    _ms("created_at_ms", nullable=False),
+    _ms("updated_at_ms", nullable=False),
+    _count("version"),
+    UniqueConstraint("idempotency_key", name="tape_effects_one_per_idempotency_key"),
+    UniqueConstraint("connector", "held_business_key", name="tape_effects_one_live_per_business_key"),
+    _one_of("status", EffectStatus, "tape_effects_status_is_known"),
+    _one_of("semantics", Semantics, "tape_effects_semantics_is_known"),
+    CheckConstraint(
+        "status <> 'DISPATCHING' OR (lease_until_ms IS NOT NULL AND claim_nonce <> '')",
+        name="tape_effects_dispatching_is_leased",
+    ),
+    CheckConstraint(
+        "status IN ('CONFIRMED', 'FAILED', 'CANCELLED', 'STUCK') OR sweep_at_ms IS NOT NULL",
+        name="tape_effects_unsettled_is_swept",
+    ),
+    CheckConstraint(
+        "status NOT IN ('FAILED', 'CANCELLED') OR held_business_key IS NULL",
+        name="tape_effects_ended_holds_no_key",
+    ),
+    CheckConstraint("status <> 'STUCK' OR reason <> ''", name="tape_effects_stuck_says_why"),
+    CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="tape_effects_attempts_are_bounded"),
+)
+Index(
+    "tape_effects_due",
+    effects.c.connector,
+    effects.c.sweep_at_ms,
+    sqlite_where=effects.c.sweep_at_ms.is_not(None),
+    postgresql_where=effects.c.sweep_at_ms.is_not(None),
+)
+Index("tape_effects_by_status", effects.c.status, effects.c.connector, effects.c.effect_key)
+Index("tape_effects_by_run", effects.c.run_id)
+Index("tape_effects_by_business_key", effects.c.business_key)
+
+obligations = Table(
+    "tape_obligations",
+    metadata,
+    Column("obligation_key", _KEY, primary_key=True),
+    Column("effect_key", _KEY, ForeignKey("tape_effects.effect_key", name="tape_obligations_effect"), nullable=False),
+    Column("run_id", _BYTEWISE, nullable=False),
+    Column("connector", _BYTEWISE, nullable=False),
+    Column("effect_name", _BYTEWISE, nullable=False),
+    Column("kind", _WORD, nullable=False),
+    Column("external_ref", _REF, nullable=False),
+    _text("payload_json"),
+    Column("status", _WORD, nullable=False),
+    _text("reason"),
+    Column("idempotency_key", _BYTEWISE, nullable=False),
+    _text("response_json"),
+    _text("error_json"),
+    _count("attempt"),
+    _count("max_attempts"),
+    _count("unsent"),
+    _count("looks"),
+    _count("dispatch_token"),
+    _count("token"),
+    Column("claim_nonce", _KEY, nullable=False),
+    _ms("claimed_at_ms"),
+    _ms("lease_until_ms"),
+    _flag("landed"),
+    _ms("due_at_ms"),
+    _ms("sweep_at_ms"),
+    _ms("settled_at_ms"),
+    _ms("first_sent_at_ms"),
+    _ms("created_at_ms", nullable=False),
+    _ms("updated_at_ms", nullable=False),
+    _count("version"),
+    UniqueConstraint("idempotency_key", name="tape_obligations_one_per_idempotency_key"),
+    UniqueConstraint("effect_key", "external_ref", name="tape_obligations_one_per_record"),
+    _one_of("status", ObligationStatus, "tape_obligations_status_is_known"),
+    CheckConstraint(
+        "status <> 'COMPENSATING' OR (lease_until_ms IS NOT NULL AND claim_nonce <> '')",
+        name="tape_obligations_compensating_is_leased",
+    ),
+    CheckConstraint(
+        "status IN ('COMPENSATED', 'STUCK') OR sweep_at_ms IS NOT NULL",
+        name="tape_obligations_unsettled_is_swept",
+    ),
+    CheckConstraint("status <> 'STUCK' OR reason <> ''", name="tape_obligations_stuck_says_why"),
+    CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="tape_obligations_attempts_are_bounded"),
+)
+Index(
+    "tape_obligations_due",
+    obligations.c.connector,
+    obligations.c.sweep_at_ms,
+    sqlite_where=obligations.c.sweep_at_ms.is_not(None),
+    postgresql_where=obligations.c.sweep_at_ms.is_not(None),
+)
+Index("tape_obligations_by_status", obligations.c.status, obligations.c.connector)
+Index("tape_obligations_by_run", obligations.c.run_id)
+
+journal = Table(
+    "tape_journal",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("effect_key", _KEY, nullable=False),
+    _ms("at_ms", nullable=False),
+    Column("kind", _WORD, nullable=False),
+    Column("from_status", _WORD, nullable=False),
+    Column("status", _WORD, nullable=False),
+    _count("token"),
+    Column("actor", _BYTEWISE, nullable=False),
+    _text("evidence_json"),
+    CheckConstraint("seq >= 1", name="tape_journal_starts_at_one"),
+)
+Index("tape_journal_by_effect", journal.c.effect_key)

@@ -1,0 +1,172 @@
+"""Taking rows under a lease, keeping the lease, and reading back whether a claim was one's own.
+
+A claim is one guarded UPDATE over up to n keys. Of several workers that claim the same row, one gets it; the
+others find it changed. What was got is read back by the claim's nonce, which nobody else can have written.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, and_, case, exists, func, literal, or_, select, update
+from sqlalchemy.sql.expression import ColumnElement
+
+from tape_celery.errors import CommitUncertain
+from tape_celery.events import Claimed, to_evidence
+from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.schema import effects, obligations
+from tape_celery.store.database import Database
+from tape_celery.store.rows import Kind, R, entry, write_journal
+
+Verb = Literal["call", "look"]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a worker knows, and so may touch: its connectors with their leases, and its decorated effects."""
+
+    lease_ms: Mapping[str, int]
+    """By connector."""
+    effect_names: Collection[str] = ()
+
+    def covers(self, kind: Kind[Any]) -> ColumnElement[bool]:
+        """The guard that leaves the rows of others alone."""
+        columns = kind.table.c
+        return and_(columns.connector.in_(sorted(self.lease_ms)), columns.effect_name.in_(["", *sorted(self.effect_names)]))
+
+
+def claim(
+    database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str
+) -> list[R]:
+    """Claim those of ``keys`` that are due, free and within ``reach``; what comes back is leased to the caller alone.
+
+    Raises `StoreUnavailable` when nothing was claimed, or nobody can tell: then nothing may be sent.
+    """
+    nonce = uuid.uuid4().hex
+    try:
+        return database.write(lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor))
+    except CommitUncertain:
+        # The nonce decides: what carries it was committed, and by us.
+        return database.read(lambda connection: _claimed_with(connection, kind, keys, nonce))
+
+
+def renew(database: Database, kind: Kind[R], claimed: R, *, lease_ms: int) -> bool:
+    """Extend the lease of ``claimed``; False when it is no longer the caller's. Raises `StoreUnavailable`."""
+    columns = kind.table.c
+    until = database.now + lease_ms
+    statement = (
+        update(kind.table)
+        .where(columns[kind.key] == kind.key_of(claimed))
+        .where(columns.status == claimed.status.value)
+        .where(columns.token == claimed.token)
+        .where(columns.lease_until_ms.is_not(None))
+        .values(lease_until_ms=until, sweep_at_ms=until)
+    )
+    return bool(database.write(lambda connection: connection.execute(statement).rowcount))
+
+
+def _claim(
+    connection: Connection,
+    database: Database,
+    kind: Kind[R],
+    keys: Sequence[str],
+    verb: Verb,
+    reach: Reach,
+    nonce: str,
+    actor: str,
+) -> list[R]:
+    columns, now = kind.table.c, database.now
+    until = now + _lease(kind, reach)
+    taken: dict[str, Any] = {
+        "token": columns.token + 1,
+        "claim_nonce": nonce,
+        "claimed_at_ms": now,
+        "lease_until_ms": until,
+        "sweep_at_ms": until,
+        "updated_at_ms": now,
+        "version": columns.version + 1,
+    }
+    statement = (
+        update(kind.table)
+        .where(columns[kind.key].in_(list(keys)))
+        .where(reach.covers(kind))
+        .where(columns.due_at_ms <= now)
+        .where(_may_call(kind, now) if verb == "call" else _may_look(kind, now))
+        .values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
+    )
+    # Without this read-back a claim whose COMMIT was cut could be taken for another worker's, or the other way round.
+    if not connection.execute(statement).rowcount:
+        return []
+    claimed = _claimed_with(connection, kind, keys, nonce)
+    write_journal(connection, [_claim_entry(kind, record, verb, nonce, actor) for record in claimed])
+    return claimed
+
+
+def _may_call(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:
+    columns = kind.table.c
+    pending = columns.status == EffectStatus.PENDING.value
+    if kind.table is effects:
+        return and_(pending, or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now))
+    # Nothing is compensated while its effect is anything but CONFIRMED.
+    confirmed = exists().where(
+        effects.c.effect_key == obligations.c.effect_key, effects.c.status == EffectStatus.CONFIRMED.value
+    )
+    return and_(columns.status == ObligationStatus.PENDING.value, confirmed)
+
+
+def _may_look(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:
+    columns = kind.table.c
+    free = or_(columns.lease_until_ms.is_(None), columns.lease_until_ms <= now)
+    return and_(columns.status.in_(kind.looking), free)
+
+
+def _calling(kind: Kind[R], now: ColumnElement[int]) -> dict[str, Any]:
+    columns = kind.table.c
+    values: dict[str, Any] = {
+        "status": kind.calling,
+        "attempt": columns.attempt + 1,
+        "dispatch_token": columns.token + 1,
+        "first_sent_at_ms": func.coalesce(columns.first_sent_at_ms, now),
+        "reason": "",
+    }
+    return values | ({"might_before": columns.may_have_landed} if kind.table is effects else {})
+
+
+def _looking(kind: Kind[R]) -> dict[str, Any]:
+    columns = kind.table.c
+    if kind.table is obligations:
+        return {"looks": columns.looks + 1}
+    unknown = columns.status == EffectStatus.UNKNOWN.value
+    return {
+        "looks": columns.looks + case((unknown, 1), else_=0),
+        "watches": columns.watches + case((unknown, 0), else_=1),
+    }
+
+
+def _lease(kind: Kind[R], reach: Reach) -> ColumnElement[int]:
+    spans = sorted(set(reach.lease_ms.values()))
+    if len(spans) == 1:
+        return literal(spans[0])
+    return case(dict(reach.lease_ms), value=kind.table.c.connector, else_=spans[0] if spans else 0)
+
+
+def _claimed_with(connection: Connection, kind: Kind[R], keys: Sequence[str], nonce: str) -> list[R]:
+    columns = kind.table.c
+    statement = (
+        select(kind.table)
+        .where(columns[kind.key].in_(list(keys)), columns.claim_nonce == nonce)
+        .order_by(columns[kind.key])
+    )
+    return [kind.read(row) for row in connection.execute(statement).mappings()]
+
+
+def _claim_entry(kind: Kind[R], record: R, verb: Verb, nonce: str, actor: str) -> dict[str, Any]:
+    lease_ms = (record.lease_until_ms or 0) - (record.claimed_at_ms or 0)
+    evidence = to_evidence(Claimed(verb=verb, nonce=nonce, lease_ms=lease_ms))
+    name, before = ("claimed", EffectStatus.PENDING) if verb == "call" else ("look", record.status)
+    return entry(record, name, from_status=str(before), actor=actor, evidence=evidence)
+
+

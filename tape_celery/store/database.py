@@ -1,0 +1,223 @@
+"""The way to the store: one engine a process, short transactions, and what to do when the database says no.
+
+A unit of work is a function of a connection. It is run in one transaction, and run again, whole, when the database
+refuses it for a reason that passes (a deadlock, a serialization failure, a lost connection). When the answer to its
+COMMIT is lost nobody knows whether it happened: `CommitUncertain` says so, and the verb that asked reads back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.expression import ColumnElement
+
+from tape_celery import migrations
+from tape_celery.errors import CommitUncertain, MissingExtra, SettingsError, StoreUnavailable
+from tape_celery.schema import now_ms
+
+T = TypeVar("T")
+
+TRIES = 6
+"""How often a unit is run before a passing refusal is taken for a lasting one."""
+
+_PASSING_SQLSTATES = {"40001", "40P01", "55P03"}
+"""PostgreSQL: serialization failure, deadlock detected, lock not available."""
+_POSTGRESQL_OPTIONS = "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+
+
+class Database:
+    """The store at ``url``. Nothing is opened before it is used; it may be used by threads and after a fork.
+
+    Raises `SettingsError` for a kind of database that is not supported, `MissingExtra` where its driver is absent.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _checked(url)
+        self.shift_ms = 0
+        """Added to the database's clock: lets a test move time. Always 0 in production."""
+        self._engine = _sqlite(self.url) if self.url.get_backend_name() == "sqlite" else _postgresql(self.url)
+        self._ready_pid = 0
+        _DATABASES.add(self)
+
+    def __repr__(self) -> str:
+        return f"Database({self.url.render_as_string(hide_password=True)!r})"
+
+    @property
+    def now(self) -> ColumnElement[int]:
+        """Now on the database's clock, in epoch milliseconds, as an SQL expression."""
+        return now_ms() + self.shift_ms if self.shift_ms else now_ms()
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in one transaction and commit it.
+
+        Raises `CommitUncertain` when the answer to COMMIT was lost, `StoreUnavailable` when the store refuses for good or
+        cannot be reached (then nothing was written), and whatever ``work`` raises.
+        """
+        self.ready()
+        return self._run(work, read_only=False)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work``, which only reads; raises `StoreUnavailable`."""
+        self.ready()
+        return self._run(work, read_only=True)
+
+    def migrate(self) -> None:
+        """Create or upgrade the schema; safe to run twice and by several processes at once."""
+        self._run(migrations.upgrade, read_only=False)
+
+    def ready(self) -> None:
+        """Check once a process that the schema is this code's; an empty SQLite file gets it. Raises `SchemaMismatch`."""
+        if self._ready_pid == os.getpid():
+            return
+        if self.url.get_backend_name() == "sqlite":
+            self.prepare_file()
+            if self._run(migrations.is_empty, read_only=True):
+                self.migrate()
+        self._run(migrations.check, read_only=True)
+        self._ready_pid = os.getpid()
+
+    def prepare_file(self) -> None:
+        """Make sure of an SQLite file that only its owner can open; nothing to do for a server."""
+        if self.url.get_backend_name() == "sqlite":
+            _open_privately(self.url)
+
+    def close(self) -> None:
+        """Close the connections of this process; it may be used again."""
+        self._engine.dispose()
+
+    def forget_connections(self) -> None:
+        """After a fork: let go of the parent's connections without closing them."""
+        self._engine.dispose(close=False)
+
+    def _run(self, work: Callable[[Connection], T], *, read_only: bool) -> T:
+        for tries in range(1, TRIES + 1):
+            try:
+                with self._engine.connect() as connection:
+                    if read_only:
+                        connection = connection.execution_options(tape_read_only=True)
+                    result = work(connection)
+                    _commit(connection, read_only)
+                    return result
+            except IntegrityError:
+                raise
+            except PoolTimeout as error:
+                raise StoreUnavailable(f"{self!r} has no free connection: {error}") from None
+            except DBAPIError as error:
+                if tries == TRIES or not _passes(error):
+                    raise StoreUnavailable(f"{self!r} refused: {_first_line(error)}") from error
+            time.sleep(0.01 * 2**tries * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
+        raise AssertionError("the last try returns or raises")
+
+
+def _commit(connection: Connection, read_only: bool) -> None:
+    try:
+        connection.commit()
+    except DBAPIError as error:
+        if read_only:
+            raise
+        raise CommitUncertain(f"the answer to COMMIT was lost: {_first_line(error)}") from error
+
+
+def _passes(error: DBAPIError) -> bool:
+    """Whether running the unit again, in a new transaction, may work."""
+    if error.connection_invalidated:
+        return True
+    if getattr(error.orig, "sqlstate", None) in _PASSING_SQLSTATES:
+        return True
+    return "database is locked" in str(error.orig) or "database is busy" in str(error.orig)
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).splitlines()
+    return f"{type(error.orig).__name__}: {lines[0] if lines else ''}"
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("tape_store_url is no database URL; expected sqlite:///path or postgresql://host/name") from None
+    kind = parsed.drivername.split("+")[0]
+    if kind == "sqlite" and parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
+            raise SettingsError("tape_store_url names an SQLite database in memory, where intents would not outlive it; give a file")
+        return parsed
+    if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    shown = parsed.render_as_string(hide_password=True)
+    raise SettingsError(f"tape_store_url {shown!r} is of an unsupported kind; expected sqlite:///path or postgresql://host/name")
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: Any, record: Any) -> None:
+        dbapi_connection.isolation_level = None  # pysqlite's own BEGIN comes too late: it loses updates
+        cursor = dbapi_connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("tape_read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_size=5,
+            max_overflow=20,
+            pool_timeout=10,
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "tape_celery",
+                "options": _POSTGRESQL_OPTIONS,
+                "tcp_user_timeout": 10_000,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+            },
+        )
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise MissingExtra("A PostgreSQL store", "postgresql") from None
+
+
+def _open_privately(url: URL) -> None:
+    """Create the file 0600 in a directory 0700; refuse one that everybody may read. SQLite's side files inherit the mode."""
+    path = Path(str(url.database))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(f"the SQLite store {path} cannot be opened: {error.strerror}") from None
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        raise SettingsError(f"the SQLite store {path} is open to every user of this machine (mode {mode:04o}); chmod 600 it")
+
+
+_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for database in list(_DATABASES):
+        database.forget_connections()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,62 @@
+"""What is due and nobody holds: the reads of a sweep, and the marks that keep hints from being published in floods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from tape_celery.store.claims import Reach
+from tape_celery.store.database import Database
+from tape_celery.store.rows import Kind
+
+
+@dataclass(frozen=True)
+class Due:
+    """One row that a sweep has to act on."""
+
+    key: str
+    connector: str
+    status: str
+    expired: bool
+    """Its expiry has passed."""
+
+
+def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, limit: int) -> list[Due]:
+    """Up to ``limit`` rows of ``connector`` that a sweep has to act on, those that wait longest first."""
+    columns, now = kind.table.c, database.now
+    expires = getattr(columns, "expires_at_ms", None)
+    statement = (
+        select(columns[kind.key].label("key"), columns.connector, columns.status)
+        .add_columns((expires <= now).label("expired") if expires is not None else (columns.version < 0).label("expired"))
+        .where(columns.connector == connector)
+        .where(columns.sweep_at_ms.is_not(None), columns.sweep_at_ms <= now)
+        .where(columns.effect_name.in_(["", *sorted(reach.effect_names)]))
+        .order_by(columns.sweep_at_ms)
+        .limit(limit)
+    )
+    rows = database.read(lambda connection: connection.execute(statement).all())
+    return [Due(row.key, row.connector, row.status, bool(row.expired)) for row in rows]
+
+
+def mark_relayed(database: Database, kind: Kind[Any], keys: Sequence[str], *, relay_ms: int) -> list[str]:
+    """Take the publishing of hints for ``keys`` upon the caller, for ``relay_ms``; those that another sweep took are left out."""
+
+    def mark(connection: Connection) -> list[str]:
+        columns, now = kind.table.c, database.now
+        still_due = (
+            select(columns[kind.key])
+            .where(columns[kind.key].in_(list(keys)), columns.sweep_at_ms <= now)
+            .order_by(columns[kind.key])
+            .with_for_update(skip_locked=True)
+        )
+        taken = [str(key) for key in connection.execute(still_due).scalars()]
+        if taken:
+            connection.execute(
+                update(kind.table).where(columns[kind.key].in_(taken)).values(sweep_at_ms=now + relay_ms)
+            )
+        return taken
+
+    return database.write(mark) if keys else []

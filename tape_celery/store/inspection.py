@@ -1,0 +1,128 @@
+"""Reading for people and for callers: one row, lists, the journal, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus
+from tape_celery.schema import effects, installation, journal, obligations
+from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R, read_entry
+
+MOST = 10_000
+"""The most rows that one listing returns."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many rows of one connector are in one state, and since when the oldest was made."""
+
+    connector: str
+    status: str
+    number: int
+    oldest_ms: int
+
+
+def get_effect(database: Database, effect_key: str) -> Effect | None:
+    """The effect with that key."""
+    return _one(database, EFFECTS, effect_key)
+
+
+def get_obligation(database: Database, obligation_key: str) -> Obligation | None:
+    """The obligation with that key."""
+    return _one(database, OBLIGATIONS, obligation_key)
+
+
+def get_many(database: Database, kind: Kind[R], keys: list[str]) -> dict[str, R]:
+    """Those of ``keys`` that exist."""
+    statement = select(kind.table).where(kind.table.c[kind.key].in_(keys))
+    return {kind.key_of(record): record for record in _listed(database, kind, statement)}
+
+
+def list_effects(
+    database: Database,
+    *,
+    status: EffectStatus | None = None,
+    connector: str | None = None,
+    run_id: str | None = None,
+    business_key: str | None = None,
+    limit: int = 100,
+) -> list[Effect]:
+    """Effects that match every filter given, newest first."""
+    filters = {"status": status and status.value, "connector": connector, "run_id": run_id, "business_key": business_key}
+    statement = _filtered(EFFECTS, filters).order_by(effects.c.effect_key.desc()).limit(min(limit, MOST))
+    return _listed(database, EFFECTS, statement)
+
+
+def list_obligations(
+    database: Database,
+    *,
+    run_id: str | None = None,
+    effect_key: str | None = None,
+    status: ObligationStatus | None = None,
+    limit: int = MOST,
+) -> list[Obligation]:
+    """Obligations that match every filter given, oldest first."""
+    filters = {"run_id": run_id, "effect_key": effect_key, "status": status and status.value}
+    statement = _filtered(OBLIGATIONS, filters).order_by(obligations.c.obligation_key).limit(min(limit, MOST))
+    return _listed(database, OBLIGATIONS, statement)
+
+
+def read_journal(database: Database, key: str) -> list[JournalEntry]:
+    """The history of one effect or obligation, oldest entry first."""
+    statement = select(journal).where(journal.c.key == key).order_by(journal.c.seq)
+    rows = database.read(lambda connection: connection.execute(statement).mappings().all())
+    return [read_entry(row) for row in rows]
+
+
+def count_effects(database: Database) -> list[Count]:
+    """How many effects each connector has in each state."""
+    return _counted(database, EFFECTS)
+
+
+def count_obligations(database: Database) -> list[Count]:
+    """How many obligations each connector has in each state."""
+    return _counted(database, OBLIGATIONS)
+
+
+def now_ms(database: Database) -> int:
+    """Now, on the database's clock."""
+    return database.read(lambda connection: int(connection.execute(select(database.now)).scalar_one()))
+
+
+def installation_id(database: Database) -> str:
+    """The id that this store was given when it was created."""
+    statement = select(installation.c.installation_id)
+    return database.read(lambda connection: str(connection.execute(statement).scalar_one()))
+
+
+def _one(database: Database, kind: Kind[R], key: str) -> R | None:
+    found = _listed(database, kind, select(kind.table).where(kind.table.c[kind.key] == key))
+    return found[0] if found else None
+
+
+def _listed(database: Database, kind: Kind[R], statement: Select[Any]) -> list[R]:
+    rows = database.read(lambda connection: connection.execute(statement).mappings().all())
+    return [kind.read(row) for row in rows]
+
+
+def _filtered(kind: Kind[Any], filters: dict[str, str | None]) -> Select[Any]:
+    statement = select(kind.table)
+    for name, value in filters.items():
+        if value is not None:
+            statement = statement.where(kind.table.c[name] == value)
+    return statement
+
+
+def _counted(database: Database, kind: Kind[Any]) -> list[Count]:
+    columns = kind.table.c
+    statement = (
+        select(columns.connector, columns.status, func.count().label("number"), func.min(columns.created_at_ms).label("oldest_ms"))
+        .group_by(columns.connector, columns.status)
+        .order_by(columns.connector, columns.status)
+    )
+    rows = database.read(lambda connection: connection.execute(statement).all())
+    return [Count(row.connector, row.status, row.number, row.oldest_ms) for row in rows]

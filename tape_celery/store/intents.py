@@ -1,0 +1,130 @@
+"""Recording an intent: one effect and its first journal entry, once for every key, under any race."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from tape_celery.errors import CommitUncertain, IntentUncertain, KeyConflict, StoreUnavailable
+from tape_celery.intent import Intent
+from tape_celery.records import Effect
+from tape_celery.schema import effects
+from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS, entry, write_journal
+
+TRIES = 5
+"""How often a key may be taken and freed again under our hands before it is an error."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The effect that stands for an intent, and whether this call made it."""
+
+    effect: Effect
+    created: bool
+
+
+def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> Recorded:
+    """Commit ``intent``, or find the effect that already stands for it.
+
+    A sweep leaves the new effect to the caller's own hint for ``hint_ms``. Raises `KeyConflict` where a key belongs to another request,
+    `StoreUnavailable` when nothing was recorded, `IntentUncertain` when nobody can tell.
+    """
+    for _ in range(TRIES):
+        try:
+            return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
+        except IntegrityError:
+            existing = database.read(lambda connection: _standing_for(connection, intent))
+            if existing is not None:
+                return Recorded(existing, created=False)
+        except CommitUncertain as error:
+            try:
+                existing = database.read(lambda connection: _standing_for(connection, intent))
+            except StoreUnavailable:
+                raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
+            if existing is not None:
+                return Recorded(existing, created=existing.effect_key == intent.effect_key)
+    raise StoreUnavailable(f"the keys of this intent were taken and freed {TRIES} times while it was recorded")
+
+
+def _insert(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
+    now: int = connection.execute(select(database.now)).scalar_one()
+    effect = _effect(intent, now, hint_ms)
+    connection.execute(insert(effects), [EFFECTS.columns(effect)])
+    evidence: dict[str, Any] = {
+        "event": "Recorded",
+        "request_digest": effect.request_digest,
+        "semantics": effect.semantics,
+        "max_attempts": effect.max_attempts,
+        "due_at_ms": effect.due_at_ms,
+        "expires_at_ms": effect.expires_at_ms,
+    }
+    write_journal(connection, [entry(effect, "recorded", from_status="", actor=actor, evidence=evidence)])
+    return Recorded(effect, created=True)
+
+
+def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
+    due = max(now + intent.delay_ms, intent.due_at_ms or 0)
+    expires = intent.expires_at_ms if intent.expires_in_ms is None else now + intent.expires_in_ms
+    sweep = due + hint_ms if due <= now else due
+    return Effect(
+        effect_key=intent.effect_key,
+        connector=intent.connector,
+        effect_name=intent.effect_name,
+        semantics=intent.semantics,
+        idempotency_key=intent.idempotency_key,
+        business_key=intent.business_key,
+        holds_business_key=bool(intent.business_key),
+        run_id=intent.run_id,
+        request_json=intent.request_json,
+        request_digest=intent.request_digest,
+        max_attempts=intent.max_attempts,
+        due_at_ms=due,
+        sweep_at_ms=sweep if expires is None else min(sweep, expires),
+        expires_at_ms=expires,
+        created_at_ms=now,
+        updated_at_ms=now,
+    )
+
+
+def _standing_for(connection: Connection, intent: Intent) -> Effect | None:
+    """The effect that has the intent's key, if its request is the same; raises `KeyConflict` if it is not."""
+    by_idempotency_key = effects.c.idempotency_key == intent.idempotency_key
+    row = connection.execute(select(effects).where(by_idempotency_key)).mappings().first()
+    if row is not None:
+        found = EFFECTS.read(row)
+        _refuse_conflict(found, intent, f"idempotency_key {intent.idempotency_key!r}")
+        if intent.business_key and found.business_key != intent.business_key:
+            raise KeyConflict(
+                f"idempotency_key {intent.idempotency_key!r} belongs to effect {found.effect_key} with business_key "
+                f"{found.business_key!r}, not {intent.business_key!r}",
+                effect_key=found.effect_key,
+            )
+        return found
+    taken = connection.execute(select(effects.c.status).where(effects.c.effect_key == intent.effect_key)).first()
+    if taken is not None:
+        raise KeyConflict(
+            f"effect key {intent.effect_key!r} belongs to another effect ({taken.status})", effect_key=intent.effect_key
+        )
+    if not intent.business_key:
+        return None
+    held = (effects.c.connector == intent.connector) & (effects.c.held_business_key == intent.business_key)
+    row = connection.execute(select(effects).where(held)).mappings().first()
+    if row is None:
+        return None
+    found = EFFECTS.read(row)
+    _refuse_conflict(found, intent, f"business_key {intent.business_key!r} of {intent.connector!r}")
+    return found
+
+
+def _refuse_conflict(found: Effect, intent: Intent, key: str) -> None:
+    same = (found.connector, found.request_digest) == (intent.connector, intent.request_digest)
+    if not same:
+        raise KeyConflict(
+            f"{key} belongs to effect {found.effect_key} ({found.status}) of connector {found.connector!r} with request "
+            f"{found.request_digest[:12]}; this request, for {intent.connector!r}, is {intent.request_digest[:12]}",
+            effect_key=found.effect_key,
+        )

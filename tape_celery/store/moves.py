@@ -1,0 +1,245 @@
+"""Moving rows by events: read, decide, write under a guard, journal, and register what is owed, in one transaction.
+
+Every transition but a claim comes through here: seals, lapses, expiries, acts of people, late evidence. The deciding is
+`tape_celery.state`'s; here is the guard. A row that somebody else moved between the read and the write is read and decided
+again, on what it has become; so a race that is lost is never silent and never overwrites.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+from sqlalchemy import Connection, insert, select, update
+
+from tape_celery import obligation_state, state
+from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
+from tape_celery.events import Event, Observed, OweAsked, to_evidence
+from tape_celery.intent import canonical_json, new_key
+from tape_celery.policy import Terms
+from tape_celery.records import Effect, Obligation, ObligationStatus
+from tape_celery.schema import effects, journal, obligations
+from tape_celery.store.database import Database
+from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
+
+ROUNDS = 50
+"""How often a row may be moved under our hands before the unit gives up."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """An event for one row, and the terms that it is decided under. The event's instant is set by the database."""
+
+    key: str
+    event: Event
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class Moved(Generic[R]):
+    """What a move made of its row."""
+
+    before: R
+    after: R
+    kind: str
+    """The journal entry's; ``"late"`` where the event did not end the claim that the row was under."""
+    owed: tuple[str, ...] = ()
+    """The keys of the obligations that it registered."""
+
+
+Refused = NotAllowed | NoSuchEffect
+
+
+def move(
+    database: Database, kind: Kind[R], moves: Sequence[Move]
+) -> dict[str, Moved[R] | Refused]:
+    """Apply ``moves``, at most one a key, in one transaction; what a row's state refuses comes back as its error.
+
+    The answer to COMMIT being lost, the same moves are applied again: each leaves its nonce in the journal, so none
+    counts twice. Raises `StoreUnavailable` when nothing was written or nobody can tell.
+    """
+    named = [
+        item if item.event.nonce else replace(item, event=replace(item.event, nonce=uuid.uuid4().hex)) for item in moves
+    ]
+    try:
+        return database.write(lambda connection: _move(connection, database, kind, named))
+    except CommitUncertain:
+        return database.write(lambda connection: _move_again(connection, database, kind, named))
+
+
+def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms) -> Moved[R]:
+    """Apply one act of a person or the app; raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `StoreUnavailable`."""
+    outcome = move(database, kind, [Move(key, event, terms)])[key]
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _move(
+    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move]
+) -> dict[str, Moved[R] | Refused]:
+    results: dict[str, Moved[R] | Refused] = {}
+    waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
+    for _ in range(ROUNDS):
+        now, rows = _read(connection, database, kind, list(waiting))
+        entries: list[dict[str, Any]] = []
+        for key, item in list(waiting.items()):
+            before = rows.get(key)
+            event = replace(item.event, at_ms=now)
+            outcome: Moved[R] | Refused | None
+            if before is None:
+                outcome = NoSuchEffect(key)
+            else:
+                try:
+                    outcome = _apply(connection, kind, before, event, item.terms, entries)
+                except NotAllowed as refused:
+                    outcome = refused
+            if outcome is not None:
+                results[key] = outcome
+                del waiting[key]
+        write_journal(connection, entries)
+        if not waiting:
+            return results
+    raise StoreUnavailable(f"{', '.join(waiting)} moved {ROUNDS} times while it was written")
+
+
+def _move_again(
+    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move]
+) -> dict[str, Moved[R] | Refused]:
+    """The moves once more, but for those whose nonce the journal shows: they were committed."""
+    done = _journaled(connection, moves)
+    _, rows = _read(connection, database, kind, list(done))
+    results: dict[str, Moved[R] | Refused] = {
+        key: Moved(before=rows[key], after=rows[key], kind=kind_of_entry) for key, kind_of_entry in done.items()
+    }
+    left = [item for item in moves if item.key not in done]
+    return results | (_move(connection, database, kind, left) if left else {})
+
+
+def _journaled(connection: Connection, moves: Sequence[Move]) -> Mapping[str, str]:
+    nonces = {item.key: item.event.nonce for item in moves}
+    statement = select(journal).where(journal.c.key.in_(list(nonces)), journal.c.kind.not_in(["claimed", "look"]))
+    return {
+        row["key"]: row["kind"]
+        for row in connection.execute(statement).mappings()
+        if json.loads(row["evidence_json"]).get("nonce") == nonces[row["key"]]
+    }
+
+
+def _read(
+    connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]
+) -> tuple[int, dict[str, R]]:
+    """Now, and the rows as they stand."""
+    now: int = connection.execute(select(database.now)).scalar_one()
+    rows = connection.execute(select(kind.table).where(kind.table.c[kind.key].in_(list(keys)))).mappings()
+    return now, {row[kind.key]: kind.read(row) for row in rows}
+
+
+def _apply(
+    connection: Connection, kind: Kind[R], before: R, event: Event, terms: Terms, entries: list[dict[str, Any]]
+) -> Moved[R] | None:
+    """Decide and write one move; ``None`` when the row is no longer as it was read."""
+    if isinstance(before, Obligation):
+        step = obligation_state.decide(before, event, terms)
+        after, name, owed = step.after, step.kind, []
+    else:
+        if isinstance(event, Observed):
+            event = replace(event, superseded=_is_superseded(connection, before))
+        decided = state.decide(before, event, terms)
+        after, name = decided.after, decided.kind
+        owed = _not_owed_yet(connection, before, event, decided.owed)
+    if not _write(connection, kind, before, after):
+        return None
+    evidence = to_evidence(event, terms)
+    debts = [_obligation(after, debt, event) for debt in owed]
+    if debts:
+        evidence["owed"] = [debt.external_ref for debt in debts]
+        connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in debts])
+    entries.append(entry(after, name, from_status=before.status, actor=event.actor, evidence=evidence))
+    entries.extend(_registered(debt, event) for debt in debts)
+    return Moved(before, after, name, tuple(debt.obligation_key for debt in debts))
+
+
+def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:
+    """The guarded write: the row must stand as it was read, by key, status, token and journal number."""
+    columns = kind.table.c
+    old, new = kind.columns(before), kind.columns(after)
+    changed = {name: value for name, value in new.items() if value != old[name]}
+    statement = (
+        update(kind.table)
+        .where(columns[kind.key] == kind.key_of(before))
+        .where(columns.status == before.status.value)
+        .where(columns.token == before.token)
+        .where(columns.version == before.version)
+        .values(changed)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def _is_superseded(connection: Connection, effect: Effect) -> bool:
+    """Whether another live effect has taken the business key that this one let go."""
+    if not effect.business_key or effect.holds_business_key:
+        return False
+    held = (effects.c.connector == effect.connector) & (effects.c.held_business_key == effect.business_key)
+    return connection.execute(select(effects.c.effect_key).where(held)).first() is not None
+
+
+def _not_owed_yet(
+    connection: Connection, effect: Effect, event: Event, owed: Sequence[state.Owed]
+) -> list[state.Owed]:
+    """Those of ``owed`` whose record has no obligation yet: there is at most one, whatever its reason.
+
+    All of an effect's obligations are registered together with a write to its row, so the guard of that write is theirs too.
+    """
+    if not owed:
+        return []
+    statement = select(obligations).where(obligations.c.effect_key == effect.effect_key)
+    existing = {row["external_ref"]: row for row in connection.execute(statement).mappings()}
+    if isinstance(event, OweAsked) and effect.external_ref in existing:
+        row = existing[effect.external_ref]
+        why = f"obligation {row['obligation_key']} for the same record is {row['status']}"
+        raise NotAllowed(effect.effect_key, effect.status, "to owe its compensation", why)
+    fresh = {debt.external_ref: debt for debt in reversed(owed) if debt.external_ref not in existing}
+    return list(fresh.values())
+
+
+def _registered(debt: Obligation, event: Event) -> dict[str, Any]:
+    evidence = {"event": "Registered", "kind": debt.kind, "external_ref": debt.external_ref, "reason": debt.reason}
+    return entry(debt, "recorded", from_status="", actor=event.actor, evidence=evidence)
+
+
+def _obligation(effect: Effect, owed: state.Owed, event: Event) -> Obligation:
+    key = new_key()
+    payload = {
+        "external_ref": owed.external_ref,
+        "effect_key": effect.effect_key,
+        "idempotency_key": effect.idempotency_key,
+        "business_key": effect.business_key,
+        "run_id": effect.run_id,
+        "kind": owed.kind,
+        "request": effect.request,
+    }
+    due = event.at_ms if owed.status is ObligationStatus.PENDING else None
+    return Obligation(
+        obligation_key=key,
+        effect_key=effect.effect_key,
+        run_id=effect.run_id,
+        connector=effect.connector,
+        effect_name=effect.effect_name,
+        kind=owed.kind,
+        external_ref=owed.external_ref,
+        payload_json=canonical_json(payload, what="payload"),
+        status=owed.status,
+        reason=owed.reason,
+        idempotency_key=f"compensate:{key}",
+        max_attempts=effect.max_attempts,
+        due_at_ms=due,
+        sweep_at_ms=due,
+        created_at_ms=event.at_ms,
+        updated_at_ms=event.at_ms,
+    )
+
+

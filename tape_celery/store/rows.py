@@ -1,0 +1,118 @@
+"""Between rows and records: the two kinds of row that are claimed, and the journal beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, RowMapping, Table, insert
+
+from tape_celery.records import (
+    Effect,
+    EffectStatus,
+    JournalEntry,
+    Obligation,
+    ObligationStatus,
+    Semantics,
+)
+from tape_celery.schema import effects, journal, obligations
+
+R = TypeVar("R", Effect, Obligation)
+
+NOT_CUT = 8 * 1024
+"""The largest evidence, in bytes, that one journal entry keeps."""
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """One of the two tables whose rows are claimed, moved and journaled."""
+
+    table: Table
+    key: str
+    """The name of the key's column and field."""
+    calling: str
+    """The status of a row while its call is under way."""
+    looking: tuple[str, ...]
+    """The statuses in which a row may be looked at."""
+    read: Callable[[RowMapping], R]
+    columns: Callable[[R], dict[str, Any]]
+
+    def key_of(self, record: R) -> str:
+        """The record's key."""
+        key: str = getattr(record, self.key)
+        return key
+
+
+def _read_effect(row: RowMapping) -> Effect:
+    values = {name: row[name] for name in _EFFECT_COLUMNS}
+    values["semantics"] = Semantics(values["semantics"])
+    values["status"] = EffectStatus(values["status"])
+    return Effect(**values, holds_business_key=row["held_business_key"] is not None)
+
+
+def _effect_columns(effect: Effect) -> dict[str, Any]:
+    held = effect.business_key if effect.holds_business_key and effect.business_key else None
+    return {name: getattr(effect, name) for name in _EFFECT_COLUMNS} | {"held_business_key": held}
+
+
+def _read_obligation(row: RowMapping) -> Obligation:
+    values = {name: row[name] for name in _OBLIGATION_COLUMNS}
+    values["status"] = ObligationStatus(values["status"])
+    return Obligation(**values)
+
+
+def _obligation_columns(obligation: Obligation) -> dict[str, Any]:
+    return {name: getattr(obligation, name) for name in _OBLIGATION_COLUMNS}
+
+
+_EFFECT_COLUMNS = tuple(field.name for field in fields(Effect) if field.name != "holds_business_key")
+_OBLIGATION_COLUMNS = tuple(field.name for field in fields(Obligation))
+
+EFFECTS: Kind[Effect] = Kind(
+    effects, "effect_key", EffectStatus.DISPATCHING, (EffectStatus.UNKNOWN, EffectStatus.FAILED), _read_effect, _effect_columns
+)
+OBLIGATIONS: Kind[Obligation] = Kind(
+    obligations,
+    "obligation_key",
+    ObligationStatus.COMPENSATING,
+    (ObligationStatus.UNKNOWN,),
+    _read_obligation,
+    _obligation_columns,
+)
+
+
+def entry(
+    record: Effect | Obligation, kind: str, *, from_status: str, actor: str, evidence: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The journal row of what made ``record`` what it is now."""
+    text = json.dumps(evidence, separators=(",", ":"))
+    if len(text) > NOT_CUT:
+        text = json.dumps({**evidence, "reason": "", "external_ref": "", "duplicates": None, "cut_bytes": len(text)})
+    return {
+        "key": record.obligation_key if isinstance(record, Obligation) else record.effect_key,
+        "effect_key": record.effect_key,
+        "seq": record.version,
+        "at_ms": record.updated_at_ms,
+        "kind": kind,
+        "from_status": from_status,
+        "status": record.status.value,
+        "token": record.token,
+        "actor": actor[:200],
+        "evidence_json": text,
+    }
+
+
+def write_journal(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
+    """Append entries, in the transaction of what they record."""
+    if listed := list(rows):
+        connection.execute(insert(journal), listed)
+
+
+def read_entry(row: RowMapping) -> JournalEntry:
+    """One journal row as a record."""
+    return JournalEntry(
+        **{name: row[name] for name in ("key", "effect_key", "seq", "at_ms", "kind", "from_status", "status", "token", "actor")},
+        evidence=json.loads(row["evidence_json"]),
+    )

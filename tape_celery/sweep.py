@@ -1,0 +1,118 @@
+"""One pass over what is due and nobody holds: it makes "never" harmless.
+
+Hints of PENDING, UNKNOWN and owed rows are published again; leases that are over are ended; effects whose expiry has passed are
+stopped. It calls no upstream. Any number may run at once: each row's write is guarded, and each hint is taken by one of them.
+Rows of connectors that this process does not know are left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tape_celery import failpoints
+from tape_celery.engine import Engine
+from tape_celery.errors import StoreUnavailable
+from tape_celery.events import Event, Expired, Lapsed
+from tape_celery.records import EffectStatus
+from tape_celery.settings import Settings
+from tape_celery.store import due, inspection, moves
+from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+"""The most rows of one connector that one pass acts on; the next pass goes on."""
+
+
+@dataclass
+class SweepReport:
+    """What one pass did, in rows."""
+
+    dispatch_hints: int = 0
+    observe_hints: int = 0
+    compensate_hints: int = 0
+    lapsed: int = 0
+    expired: int = 0
+    lost_races: int = 0
+    """Rows that somebody else moved first."""
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, field.name) for field in fields(self))
+
+
+Publish = Callable[[str, str, Sequence[str]], None]
+"""``publish(verb, connector, keys)``: verb is ``dispatch``, ``observe`` or ``compensate``."""
+
+
+class Sweep:
+    """One sweep after another over one store; ``publish`` sends the hints."""
+
+    def __init__(self, database: Database, settings: Settings, engine: Engine, *, publish: Publish, actor: str) -> None:
+        self._database = database
+        self._settings = settings
+        self._engine = engine
+        self._publish = publish
+        self._actor = actor
+
+    def run(self) -> SweepReport:
+        """One pass. A connector whose rows cannot be swept does not keep the others waiting; raises the last such error."""
+        report = SweepReport()
+        trouble: StoreUnavailable | None = None
+        for connector in sorted(self._engine.reach().lease_ms):
+            try:
+                self._sweep_effects(connector, report)
+                self._sweep_obligations(connector, report)
+            except StoreUnavailable as error:
+                logger.warning("the rows of %s were not swept: %s", connector, error)
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return report
+
+    def _sweep_effects(self, connector: str, report: SweepReport) -> None:
+        rows = self._due(EFFECTS, connector)
+        failpoints.reach("sweep.selected")
+        over = [row.key for row in rows if row.status == EffectStatus.DISPATCHING]
+        report.lapsed += self._end(EFFECTS, over, Lapsed(actor=self._actor), report)
+        expired = [row.key for row in rows if row.status == EffectStatus.PENDING and row.expired]
+        report.expired += self._end(EFFECTS, expired, Expired(actor=self._actor), report)
+        # What lapsed or expired is UNKNOWN or PENDING now, and due at once.
+        again = self._due(EFFECTS, connector) if over or expired else rows
+        for_dispatch = [row.key for row in again if row.status == EffectStatus.PENDING and not row.expired]
+        report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
+        for_look = [row.key for row in again if row.status in (EffectStatus.UNKNOWN, EffectStatus.FAILED)]
+        report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)
+
+    def _sweep_obligations(self, connector: str, report: SweepReport) -> None:
+        rows = self._due(OBLIGATIONS, connector)
+        over = [row.key for row in rows if row.status == OBLIGATIONS.calling]
+        report.lapsed += self._end(OBLIGATIONS, over, Lapsed(actor=self._actor), report)
+        again = self._due(OBLIGATIONS, connector) if over else rows
+        waiting = [row.key for row in again if row.status != OBLIGATIONS.calling]
+        report.compensate_hints += self._relay(OBLIGATIONS, "compensate", connector, waiting)
+
+    def _due(self, kind: Kind[Any], connector: str) -> list[due.Due]:
+        return due.due(self._database, kind, connector=connector, reach=self._engine.reach(), limit=BATCH)
+
+    def _end(self, kind: Kind[Any], keys: Sequence[str], event: Event, report: SweepReport) -> int:
+        if not keys:
+            return 0
+        records = inspection.get_many(self._database, kind, list(keys))
+        batch = [moves.Move(key, event, self._engine.terms(record)) for key, record in records.items()]
+        results = moves.move(self._database, kind, batch)
+        ended = sum(isinstance(result, moves.Moved) for result in results.values())
+        report.lost_races += len(results) - ended
+        return ended
+
+    def _relay(self, kind: Kind[Any], verb: str, connector: str, keys: Sequence[str]) -> int:
+        relay_ms = round(self._settings.relay_seconds * 1000)
+        taken = due.mark_relayed(self._database, kind, keys, relay_ms=relay_ms)
+        failpoints.reach("sweep.marked")
+        size = self._settings.chunk_size
+        for start in range(0, len(taken), size):
+            self._publish(verb, connector, taken[start : start + size])
+        return len(taken)

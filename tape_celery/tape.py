@@ -1,0 +1,349 @@
+"""`Tape(app)`: one store, its engine and its hints, wired into one Celery app; and how `tape_effect` finds it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from celery import Celery, current_app, current_task
+
+from tape_celery import authored, intent, wiring
+from tape_celery.client import EffectCaller, EffectFunction, process_actor
+from tape_celery.connectors import base
+from tape_celery.engine import Engine, Outcome, Report
+from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape
+from tape_celery.events import CancelAsked, OweAsked, Resolved
+from tape_celery.handle import EffectHandle
+from tape_celery.policy import Terms
+from tape_celery.publisher import Publisher
+from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, Violation
+from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
+from tape_celery.store import audit, inspection, moves
+from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS
+from tape_celery.sweep import Sweep, SweepReport
+
+logger = logging.getLogger(__name__)
+
+VERDICTS = ("confirmed", "failed", "observe")
+
+
+class Tape:
+    """Effects for one Celery app.
+
+    Adds our tasks, queues, routes and beat entry to ``app`` and changes nothing else of it. Nothing is read or opened before it is
+    needed: settings are ``tape_<name>`` in ``app.conf``, and keywords given here override them.
+    """
+
+    def __init__(self, app: Celery, **settings: Any) -> None:
+        self.app = app
+        self._given = settings
+        self._lock = threading.RLock()
+        self._settings: Settings | None = None
+        self._database: Database | None = None
+        self._engine: Engine | None = None
+        self._publisher: Publisher | None = None
+        self._imported = False
+        self.effect = EffectCaller(lambda: self)
+        """`tape_effect`, bound to this Tape."""
+        with _tapes_lock:
+            _tapes[app] = self
+        wiring.attach(self)
+
+    def __repr__(self) -> str:
+        return f"<Tape of Celery app {self.app.main or '(unnamed)'}>"
+
+    # --- the parts, made when they are first needed ---
+
+    @property
+    def settings(self) -> Settings:
+        """The checked settings; raises `SettingsError` for one that cannot work or does not exist."""
+        with self._lock:
+            if self._settings is None:
+                self._settings = settings_from({**_configured(self.app), **self._given})
+            return self._settings
+
+    @property
+    def database(self) -> Database:
+        """The store."""
+        with self._lock:
+            if self._database is None:
+                self._database = Database(self.settings.store_url)
+            return self._database
+
+    @property
+    def engine(self) -> Engine:
+        """The engine over this store, with the connectors of this process."""
+        self.import_connectors()
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine(self.database, self.settings, authored=authored.by_name, actor=process_actor)
+            return self._engine
+
+    def reconfigure(self) -> None:
+        """Read the settings again: the app's configuration may have changed since they were read."""
+        with self._lock:
+            before, self._settings = self._settings, None
+            if before is not None and before != self.settings:
+                self._database = self._engine = self._publisher = None
+
+    def import_connectors(self) -> None:
+        """Import the modules of ``tape_connectors``, once; raises `ConnectorImportError`, which says which and why."""
+        if self._imported:
+            return
+        for module in self.settings.connectors:
+            try:
+                importlib.import_module(module)
+            except Exception as error:
+                raise ConnectorImportError(
+                    f"tape_connectors names {module!r}, which cannot be imported: {type(error).__name__}: {error}"
+                ) from error
+        self._imported = True
+
+    # --- hints ---
+
+    def hint(self, verb: str, connector: str, keys: Sequence[str]) -> bool:
+        """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``; False when the broker did not take it in time."""
+        with self._lock:
+            if self._publisher is None:
+                self._publisher = Publisher(self.app, timeout_seconds=self.settings.publish_timeout_seconds)
+        queue = getattr(self.settings, f"{verb}_queue")
+        if verb == "dispatch" and connector in base.names():
+            queue = getattr(base.get(connector), "dispatch_queue", None) or queue
+        return self._publisher.publish(f"tape.{verb}", queue, keys)
+
+    def follow_up(self, report: Report) -> None:
+        """Publish the hints for what one pass made due at once."""
+        for verb, effects in (("dispatch", report.to_dispatch), ("observe", report.to_observe)):
+            for connector in {effect.connector for effect in effects}:
+                self.hint(verb, connector, [e.effect_key for e in effects if e.connector == connector])
+        if report.to_compensate:
+            self.hint("compensate", "", report.to_compensate)
+
+    # --- look ---
+
+    def get(self, effect_key: str) -> Effect | None:
+        """The effect as its row stands; ``None`` where there is none."""
+        return inspection.get_effect(self.database, effect_key)
+
+    def handle(self, effect_key: str) -> EffectHandle:
+        """A handle of an effect by its key, whether it exists or not."""
+        return EffectHandle(effect_key, self)
+
+    def effects(
+        self,
+        status: EffectStatus | str | None = None,
+        connector: str | None = None,
+        run_id: str | None = None,
+        business_key: str | None = None,
+        limit: int = 100,
+    ) -> list[Effect]:
+        """Effects that match every filter given, newest first; ``limit`` is 10,000 at most."""
+        wanted = None if status is None else EffectStatus(status)
+        return inspection.list_effects(
+            self.database, status=wanted, connector=connector, run_id=run_id, business_key=business_key, limit=limit
+        )
+
+    def journal(self, key: str) -> list[JournalEntry]:
+        """The history of one effect or obligation, oldest entry first."""
+        return inspection.read_journal(self.database, key)
+
+    def obligations(
+        self, run_id: str | None = None, effect_key: str | None = None, status: ObligationStatus | str | None = None
+    ) -> list[Obligation]:
+        """Obligations that match every filter given, oldest first."""
+        wanted = None if status is None else ObligationStatus(status)
+        return inspection.list_obligations(self.database, run_id=run_id, effect_key=effect_key, status=wanted)
+
+    def counts(self) -> list[inspection.Count]:
+        """How many effects each connector has in each state."""
+        return inspection.count_effects(self.database)
+
+    def obligation_counts(self) -> list[inspection.Count]:
+        """How many obligations each connector has in each state."""
+        return inspection.count_obligations(self.database)
+
+    def audit(self, live: bool = False) -> list[Violation]:
+        """Rows that break a safety invariant; with ``live``, also what is overdue. Safe on a running system."""
+        return audit.audit(self.database, live=live, grace_seconds=self._grace_seconds())
+
+    # --- act: one pass of the engine, here and now ---
+
+    def dispatch(self, *effect_keys: str) -> dict[str, Outcome]:
+        """Call the upstream for those of ``effect_keys`` that are due and free; one named outcome a key."""
+        return self.engine.dispatch(effect_keys).outcomes
+
+    def observe(self, *effect_keys: str) -> dict[str, Outcome]:
+        """Ask the upstream about those of ``effect_keys`` whose look is due; one named outcome a key."""
+        return self.engine.observe(effect_keys).outcomes
+
+    def compensate(self, *obligation_keys: str) -> dict[str, Outcome]:
+        """Run the inverse of those of ``obligation_keys`` that are due; one named outcome a key."""
+        return self.engine.compensate(obligation_keys).outcomes
+
+    def sweep(self) -> SweepReport:
+        """One pass of every sweep: publishes hints again, ends leases that are over, stops what has expired."""
+
+        def publish(verb: str, connector: str, keys: Sequence[str]) -> None:
+            self.hint(verb, connector, keys)
+
+        return Sweep(self.database, self.settings, self.engine, publish=publish, actor=f"sweep@{process_actor()}").run()
+
+    def resolve(
+        self, key: str, verdict: str, *, reason: str, actor: str, external_ref: str | None = None
+    ) -> Effect | Obligation:
+        """A person decides an UNKNOWN or STUCK effect: ``"confirmed"``, ``"failed"``, or ``"observe"`` for another look.
+
+        Of an obligation: its inverse was done (or needs not be), was not done and is due again, or is to be looked at. Returns the row
+        after it. Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `InvalidIntent` for a bad verdict, reason or actor.
+        """
+        if verdict not in VERDICTS:
+            raise InvalidIntent(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+        event = Resolved(
+            actor=_said("actor", actor),
+            reason=_said("reason", reason),
+            verdict=verdict,  # type: ignore[arg-type]  # checked above
+            external_ref=external_ref or "",
+        )
+        obligation = inspection.get_obligation(self.database, key)
+        if obligation is not None:
+            return moves.act(self.database, OBLIGATIONS, key, event, self._terms(obligation)).after
+        moved = moves.act(self.database, EFFECTS, key, event, self._terms(self._existing(key)))
+        if moved.owed:
+            self.hint("compensate", "", moved.owed)
+        return moved.after
+
+    def cancel(self, effect_key: str, *, reason: str, actor: str) -> Effect:
+        """Ask for an effect not to happen: PENDING is CANCELLED; under way, it is noted and the outcome still tracked.
+
+        Raises `NoSuchEffect`, and `NotAllowed` for an effect that is over or STUCK.
+        """
+        event = CancelAsked(actor=_said("actor", actor), reason=_said("reason", reason))
+        return moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key))).after
+
+    def owe(self, effect_key: str, *, reason: str, actor: str) -> Obligation:
+        """One CONFIRMED effect is to be compensated; returns the obligation.
+
+        Raises `NoSuchEffect`, and `NotAllowed` for an effect that is not CONFIRMED, changed nothing, or is owed already.
+        """
+        event = OweAsked(actor=_said("actor", actor), reason=_said("reason", reason))
+        effect = self._existing(effect_key)
+        moved = moves.act(self.database, EFFECTS, effect_key, event, self._terms(effect))
+        self.hint("compensate", effect.connector, moved.owed)
+        obligation = inspection.get_obligation(self.database, moved.owed[0])
+        if obligation is None:
+            raise NoSuchEffect(moved.owed[0])
+        return obligation
+
+    def migrate(self) -> None:
+        """Create or upgrade the store's schema. Raises `SchemaMismatch` where it is newer than this code."""
+        self.database.prepare_file()
+        self.database.migrate()
+
+    def _existing(self, effect_key: str) -> Effect:
+        effect = self.get(effect_key)
+        if effect is None:
+            raise NoSuchEffect(effect_key)
+        return effect
+
+    def _terms(self, record: Effect | Obligation) -> Terms:
+        return self.engine.terms(record)
+
+    def _grace_seconds(self) -> float:
+        """How long a row may be overdue before somebody should know: a few sweeps and a relay."""
+        return self.settings.relay_seconds + 3 * self.settings.sweep_seconds
+
+
+def _said(what: str, text: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidIntent(f"{what} must say who or why, not {text!r}")
+    return intent.canonical_text(what, text.strip())
+
+
+def _configured(app: Celery) -> dict[str, Any]:
+    """The ``tape_…`` settings of the app's configuration, without their prefix."""
+    unknown = [key for key in app.conf if isinstance(key, str) and key.startswith(PREFIX) and key[len(PREFIX) :] not in NAMES]
+    if unknown:
+        settings_from({key[len(PREFIX) :]: None for key in unknown})
+    missing = object()
+    found = {name: app.conf.get(PREFIX + name, missing) for name in NAMES}
+    return {name: value for name, value in found.items() if value is not missing}
+
+
+# --- finding the Tape that a call means ---
+
+_tapes: weakref.WeakKeyDictionary[Celery, Tape] = weakref.WeakKeyDictionary()
+_tapes_lock = threading.Lock()
+
+
+def tape_of(app: Celery) -> Tape:
+    """The Tape of ``app``; raises `NoTape`."""
+    tape = _tapes.get(_real(app))
+    if tape is None:
+        raise NoTape(f"Celery app {app.main or '(unnamed)'!r} has no Tape; make one with Tape(app)")
+    return tape
+
+
+def find_tape() -> Tape:
+    """The running task's, else the current app's, else the only one of the process; raises `NoTape`, which lists them."""
+    for app in (current_task.app if current_task else None, current_app):
+        if app is not None and _real(app) in _tapes:
+            return _tapes[_real(app)]
+    with _tapes_lock:
+        known = list(_tapes.values())
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise NoTape("there is no Tape in this process; make one with Tape(app)")
+    listed = ", ".join(repr(tape) for tape in known)
+    raise NoTape(f"there are {len(known)} Tapes in this process and none belongs to the current app: {listed}; use tape.effect")
+
+
+def _real(app: Any) -> Celery:
+    """The app behind Celery's proxies."""
+    real: Celery = app._get_current_object() if hasattr(app, "_get_current_object") else app
+    return real
+
+
+tape_effect = EffectCaller(find_tape)
+
+
+def effect(
+    *,
+    connector: str,
+    business_key: Callable[..., str] | None = None,
+    semantics: str = "non_idempotent",
+    compensate: Callable[[Obligation], Any] | None = None,
+    status_check: Callable[[Effect], Any] | None = None,
+    max_attempts: int | None = None,
+    run_id: str | None = None,
+    allow_unsafe: bool = False,
+    name: str | None = None,
+) -> Callable[[Callable[..., Mapping[str, Any]]], EffectFunction]:
+    """Make a function that returns a request into an effect; the body does no I/O.
+
+    ``business_key`` gets the body's arguments by name. ``status_check(effect)`` and ``compensate(obligation)`` are used where the connector
+    cannot observe or compensate. Raises `InvalidIntent` for what cannot work.
+    """
+
+    def decorate(body: Callable[..., Mapping[str, Any]]) -> EffectFunction:
+        options = {
+            "connector": connector,
+            "business_key": business_key,
+            "semantics": semantics,
+            "compensate": compensate,
+            "status_check": status_check,
+            "max_attempts": max_attempts,
+            "run_id": run_id,
+            "allow_unsafe": allow_unsafe,
+            "name": name,
+        }
+        return EffectFunction(body, tape_effect, options)
+
+    return decorate
+
+

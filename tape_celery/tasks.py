@@ -1,0 +1,101 @@
+"""Our tasks: a few lines each, that call the engine. Their messages carry keys; the one exception is `tape.effect`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tape_celery.engine import Report
+from tape_celery.errors import IntentUncertain, InvalidIntent, StoreUnavailable
+from tape_celery.intent import KEY_LENGTH
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+logger = logging.getLogger(__name__)
+
+MOST_KEYS = 1000
+OPTIONS: dict[str, Any] = {
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "acks_on_failure_or_timeout": True,
+    "ignore_result": True,
+    "store_errors_even_if_ignored": False,
+    "serializer": "json",
+    "track_started": False,
+}
+
+
+def add(tape: Tape) -> None:
+    """Add our five tasks to ``tape``'s app."""
+    app = tape.app
+
+    @app.task(name="tape.dispatch", shared=False, **OPTIONS)
+    def dispatch(keys: Any) -> None:
+        """Call the upstream for the effects of this hint that are due."""
+        _pass(tape, tape.engine.dispatch, keys)
+
+    @app.task(name="tape.observe", shared=False, **OPTIONS)
+    def observe(keys: Any) -> None:
+        """Ask the upstream about the effects of this hint."""
+        _pass(tape, tape.engine.observe, keys)
+
+    @app.task(name="tape.compensate", shared=False, **OPTIONS)
+    def compensate(keys: Any) -> None:
+        """Pay the obligations of this hint."""
+        _pass(tape, tape.engine.compensate, keys)
+
+    @app.task(name="tape.sweep", shared=False, **OPTIONS)
+    def sweep() -> None:
+        """One pass of every sweep."""
+        try:
+            report = tape.sweep()
+        except StoreUnavailable as error:
+            logger.warning("not swept, the next sweep goes on: %s", error)
+            return
+        if report:
+            logger.info("swept: %s", report)
+
+    @app.task(name="tape.effect", bind=True, shared=False, max_retries=None, **OPTIONS)
+    def record(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Record an intent for a producer that has no store; a redelivery meets the same effect."""
+        try:
+            _record(tape, args, kwargs)
+        except InvalidIntent as error:
+            logger.error("an intent was refused and dropped: %s: %s", type(error).__name__, error)
+        except (StoreUnavailable, IntentUncertain) as error:
+            # Only the recording is tried again; the same task id derives the same key.
+            logger.warning("an intent waits for the store: %s", error)
+            raise self.retry(countdown=min(60, 2 ** min(self.request.retries, 6))) from error
+
+
+def _record(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    if not kwargs.get("business_key") and not kwargs.get("idempotency_key"):
+        raise InvalidIntent("tape.effect needs an idempotency_key or a business_key, so that its redelivery meets the same effect")
+    when = {name: kwargs[name] for name in ("countdown", "expires") if name in kwargs}
+    rest = {name: value for name, value in kwargs.items() if name not in when}
+    if {"eta", "task_id", "effect_name"} & set(rest):
+        raise InvalidIntent("tape.effect takes countdown and expires in seconds, and neither eta, task_id nor effect_name")
+    tape.effect.apply_async(args, rest, **when)
+
+
+def _pass(tape: Tape, run: Callable[[Sequence[str]], Report], keys: Any) -> None:
+    checked = _checked(keys)
+    if not checked:
+        return
+    try:
+        tape.follow_up(run(checked))
+    except StoreUnavailable as error:
+        logger.warning("the store is away; the sweep comes back to this: %s", error)
+
+
+def _checked(keys: Any) -> list[str]:
+    """The keys of a hint; whatever else came over the queue is logged and dropped: the row is the truth."""
+    if not isinstance(keys, list) or len(keys) > MOST_KEYS:
+        logger.error("a hint without a list of at most %d keys was dropped", MOST_KEYS)
+        return []
+    good = [key for key in keys if isinstance(key, str) and 0 < len(key) <= KEY_LENGTH and key.isprintable()]
+    if len(good) < len(keys):
+        logger.error("%d of %d keys of a hint are no keys and were dropped", len(keys) - len(good), len(keys))
+    return good

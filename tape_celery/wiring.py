@@ -1,0 +1,157 @@
+"""What a Tape adds to its Celery app, and when: tasks at once, the rest when the app is finalised and when a worker or beat starts.
+
+What our tasks need stands on our tasks. A later ``config_from_object`` or assignment to ``beat_schedule`` wipes out nothing,
+because what it may have wiped is merged again when a worker or beat starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, signals
+from kombu import Exchange, Queue
+
+from tape_celery import failpoints, tasks
+from tape_celery.connectors import base
+from tape_celery.engine import SEAL_FOR_SECONDS
+from tape_celery.errors import SettingsError, TapeError
+from tape_celery.settings import Settings
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+logger = logging.getLogger(__name__)
+
+BEAT_ENTRY = "tape-sweep"
+REFUSED_CONTENT = frozenset({"pickle", "yaml", "application/x-python-serialize", "application/x-yaml"})
+
+
+def attach(tape: Tape) -> None:
+    """Add ``tape``'s tasks to its app, and the rest as soon as its configuration can be read."""
+    app = tape.app
+    tasks.add(tape)
+    found = weakref.ref(tape)
+
+    def on_finalize(sender: Any = None, **_: Any) -> None:
+        living = found()
+        if living is not None:
+            _merge_quietly(living)
+
+    def on_celeryd_init(sender: Any = None, instance: Any = None, **_: Any) -> None:
+        living = found()
+        if living is not None and instance is not None and instance.app is living.app:
+            _or_exit(lambda: _add_queues(living))
+
+    def on_worker_init(sender: Any = None, **_: Any) -> None:
+        living = found()
+        if living is not None and sender is not None and sender.app is living.app:
+            _or_exit(lambda: _start_worker(living))
+
+    def on_beat_init(sender: Any = None, **_: Any) -> None:
+        living = found()
+        if living is not None and sender is not None and sender.app is living.app:
+            _or_exit(lambda: _start_beat(living))
+
+    app.on_after_finalize.connect(on_finalize, weak=False)
+    signals.celeryd_init.connect(on_celeryd_init, weak=False)
+    signals.worker_init.connect(on_worker_init, weak=False)
+    signals.beat_init.connect(on_beat_init, weak=False)
+    if app.finalized:
+        _merge_quietly(tape)
+
+
+def queues(settings: Settings) -> list[Queue]:
+    """Our four queues, as a worker's ``-Q`` would make them."""
+    names = (settings.dispatch_queue, settings.observe_queue, settings.compensate_queue, settings.sweep_queue)
+    return [Queue(name, Exchange(name), routing_key=name) for name in names]
+
+
+def merge(tape: Tape) -> None:
+    """Merge our routes and our beat entry into the app's configuration; what the app says of the same names stands."""
+    app, settings = tape.app, tape.settings
+    routes = app.conf.task_routes or ()
+    ours = {
+        "tape.dispatch": {"queue": settings.dispatch_queue},
+        "tape.observe": {"queue": settings.observe_queue},
+        "tape.compensate": {"queue": settings.compensate_queue},
+        "tape.sweep": {"queue": settings.sweep_queue},
+        "tape.effect": {"queue": settings.sweep_queue},
+    }
+    listed = list(routes) if isinstance(routes, list | tuple) else [routes]
+    if ours not in listed:
+        app.conf.task_routes = [*listed, ours]
+    schedule = dict(app.conf.beat_schedule or {})
+    schedule.setdefault(
+        BEAT_ENTRY,
+        {
+            "task": "tape.sweep",
+            "schedule": settings.sweep_seconds,
+            "options": {"queue": settings.sweep_queue, "expires": settings.sweep_seconds, "ignore_result": True},
+        },
+    )
+    app.conf.beat_schedule = schedule
+
+
+def _merge_quietly(tape: Tape) -> None:
+    """At finalisation a setting that cannot work is left for the first use, or the start of a worker, to name."""
+    try:
+        merge(tape)
+    except SettingsError as error:
+        logger.debug("not merged yet: %s", error)
+
+
+def _add_queues(tape: Tape) -> None:
+    tape.reconfigure()
+    known = tape.app.amqp.queues
+    for queue in queues(tape.settings):
+        if queue.name not in known:
+            known.add(queue)
+
+
+def _start_worker(tape: Tape) -> None:
+    _add_queues(tape)
+    merge(tape)
+    tape.import_connectors()
+    known = tape.app.amqp.queues
+    ours = [queue.name for queue in queues(tape.settings)]
+    if known._consume_from is None:
+        # No -Q: the worker goes on to consume what it did, and ours beside it.
+        known.select([*known.consume_from, *ours])
+    if set(ours) & set(known.consume_from):
+        _refuse_unsafe_content(tape.app)
+    _bound_tasks(tape)
+    if failpoints.armed():
+        logger.warning("failpoints are armed: %s", ", ".join(failpoints.armed()))
+    tape.database.ready()
+
+
+def _start_beat(tape: Tape) -> None:
+    tape.reconfigure()
+    merge(tape)
+
+
+def _refuse_unsafe_content(app: Celery) -> None:
+    accepted = set(app.conf.accept_content or ()) & REFUSED_CONTENT
+    if accepted:
+        raise SettingsError(
+            f"accept_content allows {', '.join(sorted(accepted))}: whoever can write to the broker could run code in this worker. Consume the "
+            "tape queues with a worker that accepts json only"
+        )
+
+
+def _bound_tasks(tape: Tape) -> None:
+    """A hard limit for what no connector bounds: the longest call, the longest seal, and some."""
+    totals = [float(getattr(base.get(name), "total_seconds", 0) or 0) for name in base.names()]
+    limit = max([tape.settings.lease_seconds, *totals]) + SEAL_FOR_SECONDS + 30
+    for name in ("tape.dispatch", "tape.observe", "tape.compensate"):
+        tape.app.tasks[name].time_limit = limit
+
+
+def _or_exit(start: Any) -> None:
+    """Celery logs what a signal's receiver raises and goes on; a worker that cannot work must not."""
+    try:
+        start()
+    except TapeError as error:
+        raise SystemExit(f"tape_celery: {type(error).__name__}: {error}") from error
