@@ -1,7 +1,7 @@
 """The ready app: ``celery -A tape_celery.app worker -Q tape.dispatch``, configured from ``TAPE_*`` variables alone.
 
-``TAPE_BROKER_URL`` is the broker; every setting has a variable of its own (``TAPE_STORE_URL``, ``TAPE_CONNECTORS``, …). Without any
-of them it runs embedded, with no server at all: SQLite and messages as files in ``.tape/``.
+``TAPE_BROKER_URL`` is the broker; every setting has a variable of its own (``TAPE_STORE_URL``, ``TAPE_CONNECTORS``,
+…). Without any of them it runs embedded, with no server at all: SQLite and messages as files in ``.tape/``.
 """
 
 from __future__ import annotations

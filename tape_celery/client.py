@@ -23,9 +23,7 @@ from tape_celery.store import intents
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
-_KEYWORDS = frozenset(
-    {"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe"}
-)
+_KEYWORDS = frozenset({"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe"})
 
 
 def process_actor() -> str:
@@ -34,7 +32,10 @@ def process_actor() -> str:
 
 
 class EffectCaller:
-    """Calls that say what should happen, over one Tape. `tape.effect` is one; `tape_effect` finds its Tape at each call."""
+    """Calls that say what should happen, over one Tape.
+
+    `tape.effect` is one; `tape_effect` finds its Tape at each call.
+    """
 
     def __init__(self, find_tape: Callable[[], Tape]) -> None:
         self._find_tape = find_tape
@@ -42,10 +43,11 @@ class EffectCaller:
     def delay(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> EffectHandle:
         """Commit the intent to send ``request`` through ``connector``, then hint a worker, and return its handle.
 
-        Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``, ``semantics``,
-        ``max_attempts``, ``allow_unsafe``. When it returns, the intent is in the store; the broker may be down, which costs at
-        most ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
-        `StoreUnavailable`, `SchemaMismatch`), with one exception that says so: `IntentUncertain`.
+        Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``,
+        ``semantics``, ``max_attempts``, ``allow_unsafe``. When it returns, the intent is in the store; the broker may
+        be down, which costs at most ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded
+        (`InvalidIntent` and its kinds, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
+        `IntentUncertain`.
         """
         return self.apply_async((connector, request), keywords)
 
@@ -61,7 +63,8 @@ class EffectCaller:
         effect_name: str = "",
         **options: Any,
     ) -> EffectHandle:
-        """`delay` with Celery's options: ``countdown`` (seconds), ``eta`` (aware), ``expires`` (seconds or aware), ``task_id``.
+        """`delay` with Celery's options: ``countdown`` (seconds), ``eta`` (aware), ``expires`` (seconds or aware),
+        ``task_id``.
 
         ``task_id`` becomes the effect key. ``expires`` is when an effect that was not sent yet must no longer be sent.
         """
@@ -151,8 +154,9 @@ def _refuse_unsafe(connector: str, semantics: Semantics, business_key: str, effe
     known, own = base.get(connector), authored.by_name.get(effect_name, Authored())
     if not (base.can_observe(known) or base.can_compensate(known) or own.status_check or own.compensate):
         raise UnsafeEffect(
-            f"a non-idempotent effect through {connector!r} without a business_key could never be resolved if its answer were lost: the "
-            "connector can neither observe nor compensate, and there is no status_check. Give a business_key, or allow_unsafe=True"
+            f"a non-idempotent effect through {connector!r} without a business_key could never be resolved if its "
+            "answer were lost: the connector can neither observe nor compensate, and there is no status_check. "
+            "Give a business_key, or allow_unsafe=True"
         )
 
 
@@ -180,8 +184,8 @@ def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
         made = vars(request).setdefault("_tape_keys", set())
         if key in made:
             raise RepeatedRequest(
-                f"this task execution already made an effect through {connector!r} with the same request; give each a business_key or an "
-                "idempotency_key, so that a retry can tell which is meant"
+                f"this task execution already made an effect through {connector!r} with the same request; give each a "
+                "business_key or an idempotency_key, so that a retry can tell which is meant"
             )
         made.add(key)
     return key
@@ -240,7 +244,11 @@ class EffectFunction:
             intent.check_semantics(self._options["semantics"])
         if "max_attempts" in self._options:
             intent.check_max_attempts(self._options["max_attempts"])
-        for what, function in (("business_key", self._business_key), ("status_check", status_check), ("compensate", compensate)):
+        for what, function in (
+            ("business_key", self._business_key),
+            ("status_check", status_check),
+            ("compensate", compensate),
+        ):
             if function is not None and not callable(function):
                 raise InvalidIntent(f"{what} of effect {self.name} must be a function, not {function!r}")
         if inspect.iscoroutinefunction(body):
@@ -257,7 +265,10 @@ class EffectFunction:
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> EffectHandle:
-        """`delay` with options: those of `EffectCaller.apply_async`, and ``business_key``, ``run_id``, ``idempotency_key``."""
+        """`delay` with options.
+
+        Those of `EffectCaller.apply_async`, and ``business_key``, ``run_id``, ``idempotency_key``.
+        """
         given = dict(kwargs or {})
         request = self._body(*args, **given)
         chosen = {**self._options, **options}

@@ -1,7 +1,7 @@
 """kombu's filesystem transport, for the embedded default: a message is whole, or it is not there.
 
-kombu writes a message into the file that a reader may already have taken, and a reader that finds half a message ends its worker.
-Here it is written beside and renamed. Everything else is kombu's.
+kombu writes a message into the file that a reader may already have taken, and a reader that finds half a message ends
+its worker. Here it is written beside and renamed. Everything else is kombu's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engine: the only place that knows both the store and the outside.
 
-One pipeline for every verb: claim → connector → decide → seal. What differs is a `Work`: which rows, which kind of claim, and
-which operation of the connector turns a row into the event that ends its claim.
+One pipeline for every verb: claim → connector → decide → seal. What differs is a `Work`: which rows, which kind of
+claim, and which operation of the connector turns a row into the event that ends its claim.
 
 What may die where: before the claim is committed nothing has happened; after it, the lease ends by itself and a sweep
 makes the row UNKNOWN; an answer that comes after that is late evidence. A seal is tried again, a call never.
@@ -94,7 +94,9 @@ class _Work(Generic[R]):
 class Engine:
     """Runs dispatch, observe and compensate over one store with the connectors of this process."""
 
-    def __init__(self, database: Database, settings: Settings, *, authored: Mapping[str, Authored], actor: Callable[[], str]) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, *, authored: Mapping[str, Authored], actor: Callable[[], str]
+    ) -> None:
         self._database = database
         self._settings = settings
         self._authored = authored
@@ -102,7 +104,10 @@ class Engine:
         self._threads = _Threads(MOST_CALLS_AT_ONCE)
 
     def dispatch(self, effect_keys: Sequence[str]) -> Report:
-        """Call the upstream once for each effect that is due and free. Raises `StoreUnavailable` when nothing was claimed."""
+        """Call the upstream once for each effect that is due and free.
+
+        Raises `StoreUnavailable` when nothing was claimed.
+        """
         return self._run([_Work("dispatch", EFFECTS, "call", self._dispatch)], effect_keys)
 
     def observe(self, effect_keys: Sequence[str]) -> Report:
@@ -150,9 +155,7 @@ class Engine:
 
     def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report) -> None:
         began = monotonic()
-        claimed = claims.claim(
-            self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor()
-        )
+        claimed = claims.claim(self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor())
         failpoints.reach(f"{work.name}.claimed")
         if not claimed:
             return
@@ -166,7 +169,10 @@ class Engine:
             raise fatal
 
     def _perform(self, work: _Work[R], record: R, began: float) -> tuple[R, ClaimEnd, BaseException | None]:
-        """One call or look. What it raises is an outcome; what must end the process is handed back to be raised after the seal."""
+        """One call or look.
+
+        What it raises is an outcome; what must end the process is handed back to be raised after the seal.
+        """
         lease_ms = self._lease_ms(record.connector)
         event: ClaimEnd
         fatal: BaseException | None = None
@@ -392,5 +398,3 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-

@@ -1,28 +1,28 @@
 """Every error of tape_celery, in one tree.
 
-    TapeError
-    ├── ConfigurationError        this process is set up wrongly
-    │   ├── SettingsError             a setting has a value that cannot work
-    │   ├── SchemaMismatch            the store's schema is older or newer than the code, or missing
-    │   ├── ConnectorImportError      a module of ``tape_connectors`` cannot be imported
-    │   ├── MissingExtra              an optional dependency is not installed
-    │   └── NoTape                    ``tape_effect`` cannot tell which Tape is meant
-    ├── InvalidIntent             what was asked for cannot be recorded; nothing was
-    │   ├── PayloadTooLarge
-    │   ├── UnsafeEffect              nothing could ever resolve an UNKNOWN of it
-    │   ├── RepeatedRequest           the same request twice in one task execution, without keys
-    │   └── KeyConflict               the key belongs to another request
-    ├── IntentUncertain           the answer to COMMIT was lost: the intent may exist
-    ├── StoreUnavailable          the store cannot be reached or did not answer in time
-    │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
-    ├── UnknownConnector          no connector of that name is registered in this process
-    ├── NotAllowed                the row's state does not allow this act; it shows the row
-    ├── NoSuchEffect              no row has that key
-    └── OutcomeError              what ``handle.get()`` raises when there is no response to return
-        ├── EffectFailed
-        ├── EffectCancelled
-        ├── EffectStuck
-        └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
+TapeError
+├── ConfigurationError        this process is set up wrongly
+│   ├── SettingsError             a setting has a value that cannot work
+│   ├── SchemaMismatch            the store's schema is older or newer than the code, or missing
+│   ├── ConnectorImportError      a module of ``tape_connectors`` cannot be imported
+│   ├── MissingExtra              an optional dependency is not installed
+│   └── NoTape                    ``tape_effect`` cannot tell which Tape is meant
+├── InvalidIntent             what was asked for cannot be recorded; nothing was
+│   ├── PayloadTooLarge
+│   ├── UnsafeEffect              nothing could ever resolve an UNKNOWN of it
+│   ├── RepeatedRequest           the same request twice in one task execution, without keys
+│   └── KeyConflict               the key belongs to another request
+├── IntentUncertain           the answer to COMMIT was lost: the intent may exist
+├── StoreUnavailable          the store cannot be reached or did not answer in time
+│   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
+├── UnknownConnector          no connector of that name is registered in this process
+├── NotAllowed                the row's state does not allow this act; it shows the row
+├── NoSuchEffect              no row has that key
+└── OutcomeError              what ``handle.get()`` raises when there is no response to return
+    ├── EffectFailed
+    ├── EffectCancelled
+    ├── EffectStuck
+    └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What can happen to an effect or an obligation: frozen values, written to the journal and read back from it.
 
-Instants (``at_ms``) are epoch milliseconds on the database's clock; spans end in ``_ms`` too and are named for what they span.
+Instants (``at_ms``) are epoch milliseconds on the database's clock; spans end in ``_ms`` too and are named for what
+they span.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class Answered(ClaimEnd):
 
 @dataclass(frozen=True, kw_only=True)
 class Withheld(ClaimEnd):
-    """A claimed call that must not be sent: an earlier one may have landed, and the upstream may have forgotten the key."""
+    """A claimed call that must not be sent.
+
+    An earlier one may have landed, and the upstream may have forgotten the key.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,9 @@ def _parse(text: str) -> dict[str, tuple[str, int | None]]:
         name, _, act = part.partition("=")
         act, _, times = act.partition("*")
         if name not in POINTS or act not in ACTS or (times and not times.isdigit()):
-            raise SettingsError(f"TAPE_FAILPOINTS has {part!r}; expected point=act[*times], act one of {', '.join(ACTS)}")
+            raise SettingsError(
+                f"TAPE_FAILPOINTS has {part!r}; expected point=act[*times], act one of {', '.join(ACTS)}"
+            )
         armed_points[name] = (act, int(times) if times else None)
     return armed_points
 

@@ -66,8 +66,9 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
     ) -> Any:
         """Wait until the effect is decided and return the upstream's response, a dict.
 
-        ``timeout`` is in seconds (``None``: for ever). Raises `EffectFailed`, `EffectCancelled`, `EffectStuck`, `NoSuchEffect`,
-        and `EffectTimeout` when it is not decided in time; with ``propagate=False`` the first three are returned.
+        ``timeout`` is in seconds (``None``: for ever). Raises `EffectFailed`, `EffectCancelled`, `EffectStuck`,
+        `NoSuchEffect`, and `EffectTimeout` when it is not decided in time; with ``propagate=False`` the first three
+        are returned.
         """
         if options.get("disable_sync_subtasks", True):
             assert_will_not_block()
@@ -108,4 +109,10 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
         result: Any = effect.response if effect.status is EffectStatus.CONFIRMED else None
         if effect.status in _ERRORS:
             result = _ERRORS[effect.status](self.id, effect.status, effect.reason)
-        return {"task_id": self.id, "status": CELERY_STATES[effect.status], "result": result, "traceback": None, "children": []}
+        return {
+            "task_id": self.id,
+            "status": CELERY_STATES[effect.status],
+            "result": result,
+            "traceback": None,
+            "children": [],
+        }

@@ -57,8 +57,9 @@ def new_key() -> str:
 def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None = None) -> str:
     """``value`` as canonical JSON text: ASCII, keys sorted, no white space.
 
-    Raises `InvalidIntent` for what JSON cannot carry unchanged to every database (keys that are no strings, NaN and infinities, NUL
-    characters, lone surrogates, other types, nesting too deep) and `PayloadTooLarge` above ``max_bytes``. The message names the place.
+    Raises `InvalidIntent` for what JSON cannot carry unchanged to every database (keys that are no strings, NaN and
+    infinities, NUL characters, lone surrogates, other types, nesting too deep) and `PayloadTooLarge` above
+    ``max_bytes``. The message names the place.
     """
     try:
         _check(value, what)

@@ -21,8 +21,8 @@ def monotonic() -> float:
 class LeaseKeeper:
     """Renews leases in the background while their calls run; within the ``with`` block only.
 
-    ``renew(key)`` extends one lease and says whether it still is the caller's. A lease is given up when it is not, or when
-    its call has run for its bound: what runs past its bound is a lost call.
+    ``renew(key)`` extends one lease and says whether it still is the caller's. A lease is given up when it is not, or
+    when its call has run for its bound: what runs past its bound is a lost call.
     """
 
     def __init__(self, bounds: dict[str, float], *, every_seconds: float, renew: Callable[[str], bool]) -> None:

@@ -7,8 +7,8 @@
                      └──absent and settled, or a resend under the same key is safe────┘  ▼         │
                                               └──final, attempts used up, no inverse──▶ STUCK ─────┘
 
-An inverse is itself a call that may land twice, so it has its own lease, token, nonce and key, and the same third outcome.
-`Answered.status` ``"confirmed"`` stands for a `CompensationResult` ``"compensated"``; the result of
+An inverse is itself a call that may land twice, so it has its own lease, token, nonce and key, and the same third
+outcome. `Answered.status` ``"confirmed"`` stands for a `CompensationResult` ``"compensated"``; the result of
 ``observe_compensation`` speaks of the inverse: ``confirmed`` means that it was done.
 """
 
@@ -132,7 +132,9 @@ def _observed(obligation: Obligation, event: Observed, terms: Terms) -> Step:
             return _stuck(freed, "observed", "the upstream says that the inverse failed")
         case "absent" if (obligation.claimed_at_ms or 0) < (obligation.settled_at_ms or 0):
             due = obligation.settled_at_ms or at
-            return Step(kind="observed", after=replace(freed, looks=obligation.looks - 1, due_at_ms=due, sweep_at_ms=due))
+            return Step(
+                kind="observed", after=replace(freed, looks=obligation.looks - 1, due_at_ms=due, sweep_at_ms=due)
+            )
         case "absent" if obligation.first_sent_at_ms is None:
             # It was born STUCK and a person asked for a look: nobody has said yet that it should be undone.
             return _stuck(freed, "observed", "the inverse was not done")

@@ -29,14 +29,13 @@ def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: 
     if problem is not None:
         return _lost(problem, backoff_ms)
     error = _dict(result.error)
-    wanted = result.retry_at_ms > 0
     return Answered(
         token=0,
         status=result.status,
         external_ref=_ref(result.external_ref),
         sent=not (result.status == "unknown" and error.get("sent") is False),
         may_have_landed=error.get("may_have_landed") is True,
-        retry_in_ms=_delay(result.retry_at_ms, worker_now_ms) if wanted else None,
+        retry_in_ms=_delay(result.retry_at_ms, worker_now_ms) if result.retry_at_ms > 0 else None,
         backoff_ms=backoff_ms,
         reason="" if result.status == "confirmed" else reason_of(error),
         response_json=body(result.response, most_bytes),
@@ -55,13 +54,12 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
     else:
         status = "unknown" if error.get("ambiguous") is True else "failed"
     retry = error.get("retry_at_ms")
-    wanted = isinstance(retry, int) and retry > 0
     return Answered(
         token=0,
         status=status,  # type: ignore[arg-type]  # one of the three, by the lines above
         sent=status == "confirmed" or error.get("sent") is not False,
         final=error.get("final") is True,
-        retry_in_ms=_delay(retry, worker_now_ms) if wanted else None,
+        retry_in_ms=_delay(retry, worker_now_ms) if isinstance(retry, int) and retry > 0 else None,
         backoff_ms=backoff_ms,
         reason=reason_of(error),
         response_json=body(result.response, most_bytes),

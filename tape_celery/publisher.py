@@ -1,8 +1,8 @@
 """Publishing hints, within a bound, without ever failing the caller.
 
-A hint is a Celery message with keys in it and nothing else. It may be lost, come twice, or come a week late; the row is the
-truth, and a sweep publishes again what was lost. So a caller waits for the broker for a moment only: when it does not answer in
-time it is taken to be down, and until it answers again nobody waits for it at all.
+A hint is a Celery message with keys in it and nothing else. It may be lost, come twice, or come a week late; the row
+is the truth, and a sweep publishes again what was lost. So a caller waits for the broker for a moment only: when it
+does not answer in time it is taken to be down, and until it answers again nobody waits for it at all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ class Publisher:
         """The hint that shows whether a broker that is down has come back."""
 
     def publish(self, task: str, queue_name: str, keys: Sequence[str]) -> bool:
-        """Publish one hint; False when the broker did not take it in time (the sweep then relays it). Never raises for the broker."""
+        """Publish one hint.
+
+        False when the broker did not take it in time (the sweep then relays it). Never raises for the broker.
+        """
         hint = _Hint(task, queue_name, list(keys))
         with self._lock:
             if self._pid != os.getpid():
@@ -91,9 +94,7 @@ class Publisher:
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(
-                target=self._run, args=(self._hints,), name="tape-publisher", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(self._hints,), name="tape-publisher", daemon=True)
             self._thread.start()
 
     def _run(self, hints: queue.SimpleQueue[_Hint]) -> None:
@@ -106,7 +107,7 @@ class Publisher:
                     self._send(connection, hint)
                     self._note_up()
                     break
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - a broker may raise anything, and no caller may see it
                     # The first failure may be a connection that the broker closed long ago.
                     _discard(connection)
                     stale, connection = connection is not None, None

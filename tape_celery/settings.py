@@ -1,7 +1,7 @@
 """One immutable, checked value for every setting.
 
-A setting is `tape_<name>` in the Celery configuration, `<name>=` in `Tape(app, …)`, and `TAPE_<NAME>` in the environment
-for the ready app. Durations are seconds, as floats, down to tenths.
+A setting is `tape_<name>` in the Celery configuration, `<name>=` in `Tape(app, …)`, and `TAPE_<NAME>` in the
+environment for the ready app. Durations are seconds, as floats, down to tenths.
 """
 
 from __future__ import annotations
@@ -52,7 +52,13 @@ class Settings:
     queue_prefix: str = "tape."
 
     def __post_init__(self) -> None:
-        for name in ("lease_seconds", "sweep_seconds", "relay_seconds", "backoff_base_seconds", "publish_timeout_seconds"):
+        for name in (
+            "lease_seconds",
+            "sweep_seconds",
+            "relay_seconds",
+            "backoff_base_seconds",
+            "publish_timeout_seconds",
+        ):
             _require(getattr(self, name) >= 0.1, name, getattr(self, name), "at least 0.1 seconds")
         _require(self.settle_seconds >= 0, "settle_seconds", self.settle_seconds, "0 or more seconds")
         _require(

@@ -79,8 +79,8 @@ class Transition:
 def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
     """What ``event`` makes of ``effect``.
 
-    Raises `NotAllowed` for an act (a claim, a cancel, a resolve, an owe, an expiry, a lapse) that the row's state does not
-    allow. Results of calls and looks are always taken: in time, or as late evidence.
+    Raises `NotAllowed` for an act (a claim, a cancel, a resolve, an owe, an expiry, a lapse) that the row's state
+    does not allow. Results of calls and looks are always taken: in time, or as late evidence.
     """
     match event:
         case Claimed(verb="call"):
@@ -115,8 +115,8 @@ def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
 def replay(recorded: Effect, entries: Iterable[JournalEntry]) -> Effect:
     """The row that the journal of ``recorded`` gives: every entry after the first, through `decide`.
 
-    Bodies (responses, errors) and the moving marks of sweeps and renewals are not in the journal, so they are not in the
-    replayed row either.
+    Bodies (responses, errors) and the moving marks of sweeps and renewals are not in the journal, so they are not in
+    the replayed row either.
     """
     effect = recorded
     for entry in entries:
@@ -447,9 +447,7 @@ def _to_pending(effect: Effect, kind: str, at: int, due: int) -> Transition:
     """Every edge to PENDING. Where the effect must not be sent any more it leads elsewhere."""
     if not _must_stop(effect, at):
         due_or_expiry = due if effect.expires_at_ms is None else min(due, effect.expires_at_ms)
-        return Transition(
-            kind=kind, after=replace(effect, status=PENDING, due_at_ms=due, sweep_at_ms=due_or_expiry)
-        )
+        return Transition(kind=kind, after=replace(effect, status=PENDING, due_at_ms=due, sweep_at_ms=due_or_expiry))
     if effect.may_have_landed:
         return _unknown(effect, kind, at, "it is to stop, but an earlier attempt may have landed")
     if effect.ended_at_ms is not None:
@@ -475,9 +473,7 @@ def _look_at(effect: Effect, kind: str, due: int) -> Transition:
     return Transition(kind=kind, after=replace(effect, due_at_ms=due, sweep_at_ms=due))
 
 
-def _confirmed(
-    effect: Effect, kind: str, ref: str, at: int, terms: Terms, owed: tuple[Owed, ...] = ()
-) -> Transition:
+def _confirmed(effect: Effect, kind: str, ref: str, at: int, terms: Terms, owed: tuple[Owed, ...] = ()) -> Transition:
     stays = ref or effect.external_ref
     if effect.cancel_requested and terms.can_compensate:
         owed = (*owed, Owed(external_ref=stays, kind="cancelled", reason="cancelled while it was under way"))

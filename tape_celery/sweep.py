@@ -1,8 +1,8 @@
 """One pass over what is due and nobody holds: it makes "never" harmless.
 
-Hints of PENDING, UNKNOWN and owed rows are published again; leases that are over are ended; effects whose expiry has passed are
-stopped. It calls no upstream. Any number may run at once: each row's write is guarded, and each hint is taken by one of them.
-Rows of connectors that this process does not know are left alone.
+Hints of PENDING, UNKNOWN and owed rows are published again; leases that are over are ended; effects whose expiry has
+passed are stopped. It calls no upstream. Any number may run at once: each row's write is guarded, and each hint is
+taken by one of them. Rows of connectors that this process does not know are left alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ class Sweep:
         self._actor = actor
 
     def run(self) -> SweepReport:
-        """One pass. A connector whose rows cannot be swept does not keep the others waiting; raises the last such error."""
+        """One pass.
+
+        A connector whose rows cannot be swept does not keep the others waiting; raises the last such error.
+        """
         report = SweepReport()
         trouble: StoreUnavailable | None = None
         for connector in sorted(self._engine.reach().lease_ms):

@@ -35,8 +35,8 @@ VERDICTS = ("confirmed", "failed", "observe")
 class Tape:
     """Effects for one Celery app.
 
-    Adds our tasks, queues, routes and beat entry to ``app`` and changes nothing else of it. Nothing is read or opened before it is
-    needed: settings are ``tape_<name>`` in ``app.conf``, and keywords given here override them.
+    Adds our tasks, queues, routes and beat entry to ``app`` and changes nothing else of it. Nothing is read or opened
+    before it is needed: settings are ``tape_<name>`` in ``app.conf``, and keywords given here override them.
     """
 
     def __init__(self, app: Celery, **settings: Any) -> None:
@@ -107,7 +107,10 @@ class Tape:
     # --- hints ---
 
     def hint(self, verb: str, connector: str, keys: Sequence[str]) -> bool:
-        """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``; False when the broker did not take it in time."""
+        """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
+
+        False when the broker did not take it in time.
+        """
         with self._lock:
             if self._publisher is None:
                 self._publisher = Publisher(self.app, timeout_seconds=self.settings.publish_timeout_seconds)
@@ -196,10 +199,12 @@ class Tape:
     def resolve(
         self, key: str, verdict: str, *, reason: str, actor: str, external_ref: str | None = None
     ) -> Effect | Obligation:
-        """A person decides an UNKNOWN or STUCK effect: ``"confirmed"``, ``"failed"``, or ``"observe"`` for another look.
+        """A person decides an UNKNOWN or STUCK effect: ``"confirmed"``, ``"failed"``, or ``"observe"`` for another
+        look.
 
-        Of an obligation: its inverse was done (or needs not be), was not done and is due again, or is to be looked at. Returns the row
-        after it. Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `InvalidIntent` for a bad verdict, reason or actor.
+        Of an obligation: its inverse was done (or needs not be), was not done and is due again, or is to be looked
+        at. Returns the row after it. Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `InvalidIntent` for
+        a bad verdict, reason or actor.
         """
         if verdict not in VERDICTS:
             raise InvalidIntent(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
@@ -228,7 +233,8 @@ class Tape:
     def owe(self, effect_key: str, *, reason: str, actor: str) -> Obligation:
         """One CONFIRMED effect is to be compensated; returns the obligation.
 
-        Raises `NoSuchEffect`, and `NotAllowed` for an effect that is not CONFIRMED, changed nothing, or is owed already.
+        Raises `NoSuchEffect`, and `NotAllowed` for an effect that is not CONFIRMED, changed nothing, or is owed
+        already.
         """
         event = OweAsked(actor=_said("actor", actor), reason=_said("reason", reason))
         effect = self._existing(effect_key)
@@ -266,7 +272,9 @@ def _said(what: str, text: str) -> str:
 
 def _configured(app: Celery) -> dict[str, Any]:
     """The ``tape_…`` settings of the app's configuration, without their prefix."""
-    unknown = [key for key in app.conf if isinstance(key, str) and key.startswith(PREFIX) and key[len(PREFIX) :] not in NAMES]
+    unknown = [
+        key for key in app.conf if isinstance(key, str) and key.startswith(PREFIX) and key[len(PREFIX) :] not in NAMES
+    ]
     if unknown:
         settings_from({key[len(PREFIX) :]: None for key in unknown})
     missing = object()
@@ -289,7 +297,10 @@ def tape_of(app: Celery) -> Tape:
 
 
 def find_tape() -> Tape:
-    """The running task's, else the current app's, else the only one of the process; raises `NoTape`, which lists them."""
+    """The running task's, else the current app's, else the only one of the process.
+
+    Raises `NoTape`, which lists them.
+    """
     for app in (current_task.app if current_task else None, current_app):
         if app is not None and _real(app) in _tapes:
             return _tapes[_real(app)]
@@ -300,7 +311,9 @@ def find_tape() -> Tape:
     if not known:
         raise NoTape("there is no Tape in this process; make one with Tape(app)")
     listed = ", ".join(repr(tape) for tape in known)
-    raise NoTape(f"there are {len(known)} Tapes in this process and none belongs to the current app: {listed}; use tape.effect")
+    raise NoTape(
+        f"there are {len(known)} Tapes in this process and none belongs to the current app: {listed}; use tape.effect"
+    )
 
 
 def _real(app: Any) -> Celery:
@@ -326,8 +339,8 @@ def effect(
 ) -> Callable[[Callable[..., Mapping[str, Any]]], EffectFunction]:
     """Make a function that returns a request into an effect; the body does no I/O.
 
-    ``business_key`` gets the body's arguments by name. ``status_check(effect)`` and ``compensate(obligation)`` are used where the connector
-    cannot observe or compensate. Raises `InvalidIntent` for what cannot work.
+    ``business_key`` gets the body's arguments by name. ``status_check(effect)`` and ``compensate(obligation)`` are
+    used where the connector cannot observe or compensate. Raises `InvalidIntent` for what cannot work.
     """
 
     def decorate(body: Callable[..., Mapping[str, Any]]) -> EffectFunction:
@@ -345,5 +358,3 @@ def effect(
         return EffectFunction(body, tape_effect, options)
 
     return decorate
-
-

@@ -72,11 +72,15 @@ def add(tape: Tape) -> None:
 
 def _record(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     if not kwargs.get("business_key") and not kwargs.get("idempotency_key"):
-        raise InvalidIntent("tape.effect needs an idempotency_key or a business_key, so that its redelivery meets the same effect")
+        raise InvalidIntent(
+            "tape.effect needs an idempotency_key or a business_key, so that its redelivery meets the same effect"
+        )
     when = {name: kwargs[name] for name in ("countdown", "expires") if name in kwargs}
     rest = {name: value for name, value in kwargs.items() if name not in when}
     if {"eta", "task_id", "effect_name"} & set(rest):
-        raise InvalidIntent("tape.effect takes countdown and expires in seconds, and neither eta, task_id nor effect_name")
+        raise InvalidIntent(
+            "tape.effect takes countdown and expires in seconds, and neither eta, task_id nor effect_name"
+        )
     tape.effect.apply_async(args, rest, **when)
 
 

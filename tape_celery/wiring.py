@@ -1,7 +1,8 @@
-"""What a Tape adds to its Celery app, and when: tasks at once, the rest when the app is finalised and when a worker or beat starts.
+"""What a Tape adds to its Celery app, and when: tasks at once, the rest when the app is finalised and when a worker
+or beat starts.
 
-What our tasks need stands on our tasks. A later ``config_from_object`` or assignment to ``beat_schedule`` wipes out nothing,
-because what it may have wiped is merged again when a worker or beat starts.
+What our tasks need stands on our tasks. A later ``config_from_object`` or assignment to ``beat_schedule`` wipes out
+nothing, because what it may have wiped is merged again when a worker or beat starts.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ def _refuse_unsafe_content(app: Celery) -> None:
     accepted = set(app.conf.accept_content or ()) & REFUSED_CONTENT
     if accepted:
         raise SettingsError(
-            f"accept_content allows {', '.join(sorted(accepted))}: whoever can write to the broker could run code in this worker. Consume the "
-            "tape queues with a worker that accepts json only"
+            f"accept_content allows {', '.join(sorted(accepted))}: whoever can write to the broker could run code in "
+            "this worker. Consume the tape queues with a worker that accepts json only"
         )
 
 

@@ -1,4 +1,7 @@
-"""The commands. Each is a few lines over `Tape`; errors are one line and exit code 64 and up, so that 1 and 2 keep their meaning."""
+"""The commands.
+
+Each is a few lines over `Tape`; errors are one line and exit code 64 and up, so that 1 and 2 keep their meaning.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from functools import wraps
 from typing import Any
 
 import click
-from rich.console import Console
 
 from tape_celery.cli import tables
 from tape_celery.connectors import base
@@ -68,7 +70,7 @@ def status(tape: Tape, as_json: bool) -> int:
         told = {name: [dataclasses.asdict(count) for count in counts] for name, counts in found.items()}
         tables.print_json({**told, "connectors_known_here": known})
     else:
-        console = Console()
+        console = tables.console()
         tables.print_counts(console, "effects", effects, known)
         if owed:
             tables.print_counts(console, "obligations", owed, known)
@@ -101,7 +103,7 @@ def list_(
     if as_json:
         tables.print_json([tables.as_dict(effect) for effect in found])
     else:
-        tables.print_effects(Console(), found)
+        tables.print_effects(tables.console(), found)
 
 
 @command(click.argument("key"), as_json)
@@ -116,7 +118,7 @@ def show(tape: Tape, key: str, as_json: bool) -> None:
         told = {**tables.as_dict(record), "journal": entries, "obligations": [tables.as_dict(debt) for debt in owed]}
         tables.print_json(told)
         return
-    console = Console()
+    console = tables.console()
     tables.print_record(console, record)
     tables.print_journal(console, journal)
     if owed:
@@ -164,11 +166,11 @@ def audit(tape: Tape, live: bool, as_json: bool) -> int:
 
 
 @tape.command()
-@click.option("--wires", type=click.IntRange(1), default=None, help="How many wires to send; default: all of the file.")
+@click.option("--wires", type=click.IntRange(20, 300), default=300, show_default=True, help="How many wires to send.")
 @click.option("--seed", type=int, default=None, help="Repeats a run's misfortunes.")
 @click.option("--keep", is_flag=True, help="Keep the directory to look around afterwards.")
 @click.pass_context
-def demo(context: click.Context, wires: int | None, seed: int | None, keep: bool) -> None:
+def demo(context: click.Context, wires: int, seed: int | None, keep: bool) -> None:
     """Send wires to a bank that misbehaves, kill a worker in mid-call, and compare the books."""
     from tape_celery import demo as show_case
 

@@ -33,6 +33,12 @@ def as_dict(record: Effect | Obligation) -> dict[str, Any]:
     return {**plain, **body, "response": record.response, "error": record.error}
 
 
+def console() -> Console:
+    """The terminal; wide where there is none, so that keys stay whole in a file or a pipe."""
+    found = Console()
+    return found if found.is_terminal else Console(width=220)
+
+
 def print_json(value: Any) -> None:
     """Plain JSON on standard output."""
     print(json.dumps(value, indent=2, default=str))
@@ -114,7 +120,7 @@ def moment(at_ms: int) -> str:
 def _table(*columns: str, title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("effect", "obligation", "state"))
     return table
 
 

@@ -10,9 +10,8 @@ from importlib.resources import files
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, column, inspect, select, table
 
 from tape_celery.errors import SchemaMismatch
 
@@ -50,8 +49,10 @@ def is_empty(connection: Connection) -> bool:
 
 def current(connection: Connection) -> str | None:
     """The revision of the store's schema; ``None`` where there is none."""
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return context.get_current_revision()
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    revision = connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar()
+    return None if revision is None else str(revision)
 
 
 def head() -> str:

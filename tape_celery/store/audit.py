@@ -1,8 +1,12 @@
-"""The safety invariants, as queries over the store: each names the rows that break it. Read-only, safe on a live system."""
+"""The safety invariants, as queries over the store.
+
+Each names the rows that break it. Read-only, safe on a live system.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, literal, not_, or_, select
 
@@ -22,14 +26,14 @@ def audit(database: Database, *, live: bool, grace_seconds: float) -> list[Viola
     def run_all(connection: Connection) -> list[Violation]:
         found: list[Violation] = []
         for name, statement in named:
-            rows = connection.execute(statement.limit(MOST)).all()
-            found.extend(Violation(invariant=name, key=row[0], detail=str(row[1])) for row in rows)
+            for key, detail in connection.execute(statement.limit(MOST)).tuples():
+                found.append(Violation(invariant=name, key=key, detail=str(detail)))
         return found
 
     return database.read(run_all)
 
 
-def _safety() -> Iterable[tuple[str, Select[tuple[str, str]]]]:
+def _safety() -> Iterable[tuple[str, Select[Any]]]:
     e, o, j = effects.c, obligations.c, journal.c
     for table, key in ((effects, e.effect_key), (obligations, o.obligation_key)):
         last = journal.alias("last")
@@ -63,21 +67,26 @@ def _safety() -> Iterable[tuple[str, Select[tuple[str, str]]]]:
         .select_from(journal.join(effects, e.effect_key == j.key).join(earlier, chained))
         .where(e.semantics == "non_idempotent", j.kind == "claimed", _may_land_before(j.key, j.seq)),
     )
-    yield "an ended effect holds no business key", _where_effect(
-        and_(e.status.in_(["FAILED", "CANCELLED"]), e.held_business_key.is_not(None))
+    yield (
+        "an ended effect holds no business key",
+        _where_effect(and_(e.status.in_(["FAILED", "CANCELLED"]), e.held_business_key.is_not(None))),
     )
-    yield "a live effect holds its business key", _where_effect(
-        and_(e.ended_at_ms.is_(None), e.business_key != "", e.held_business_key.is_(None))
+    yield (
+        "a live effect holds its business key",
+        _where_effect(and_(e.ended_at_ms.is_(None), e.business_key != "", e.held_business_key.is_(None))),
     )
-    yield "what is CONFIRMED has evidence", _where_effect(
-        and_(e.status == "CONFIRMED", not_(_has_entry(e.effect_key, j.status == "CONFIRMED")))
+    yield (
+        "what is CONFIRMED has evidence",
+        _where_effect(and_(e.status == "CONFIRMED", not_(_has_entry(e.effect_key, j.status == "CONFIRMED")))),
     )
     yield "what is STUCK says why", _where_effect(and_(e.status == "STUCK", e.reason == ""))
-    yield "what is under way is leased", _where_effect(
-        and_(e.status == "DISPATCHING", or_(e.lease_until_ms.is_(None), e.claim_nonce == ""))
+    yield (
+        "what is under way is leased",
+        _where_effect(and_(e.status == "DISPATCHING", or_(e.lease_until_ms.is_(None), e.claim_nonce == ""))),
     )
-    yield "what is unsettled is swept", _where_effect(
-        and_(e.status.in_(["PENDING", "DISPATCHING", "UNKNOWN"]), e.sweep_at_ms.is_(None))
+    yield (
+        "what is unsettled is swept",
+        _where_effect(and_(e.status.in_(["PENDING", "DISPATCHING", "UNKNOWN"]), e.sweep_at_ms.is_(None))),
     )
     yield (
         "an obligation belongs to an effect that was CONFIRMED",
@@ -92,7 +101,7 @@ def _safety() -> Iterable[tuple[str, Select[tuple[str, str]]]]:
     )
 
 
-def _liveness(late: ColumnElement[int]) -> Iterable[tuple[str, Select[tuple[str, str]]]]:
+def _liveness(late: ColumnElement[int]) -> Iterable[tuple[str, Select[Any]]]:
     e, o = effects.c, obligations.c
     yield "nothing is overdue", select(e.effect_key, e.status).where(e.sweep_at_ms.is_not(None), e.sweep_at_ms < late)
     yield (
@@ -101,7 +110,7 @@ def _liveness(late: ColumnElement[int]) -> Iterable[tuple[str, Select[tuple[str,
     )
 
 
-def _where_effect(condition: ColumnElement[bool]) -> Select[tuple[str, str]]:
+def _where_effect(condition: ColumnElement[bool]) -> Select[Any]:
     return select(effects.c.effect_key, effects.c.status).where(condition)
 
 
@@ -121,7 +130,11 @@ def _cleared(key: ColumnElement[str], after: ColumnElement[int], before: ColumnE
     """Whether late proof that nothing landed put the effect back to PENDING in between."""
     proof = journal.alias("proof")
     return exists().where(
-        proof.c.key == key, proof.c.seq > after, proof.c.seq < before, proof.c.kind == "late", proof.c.status == "PENDING"
+        proof.c.key == key,
+        proof.c.seq > after,
+        proof.c.seq < before,
+        proof.c.kind == "late",
+        proof.c.status == "PENDING",
     )
 
 
@@ -131,5 +144,3 @@ def _has_entry(key: ColumnElement[str], condition: ColumnElement[bool]) -> Colum
 
 def _not_resolved(key: ColumnElement[str]) -> ColumnElement[bool]:
     return not_(_has_entry(key, journal.c.kind == "resolved"))
-
-

@@ -35,12 +35,12 @@ class Reach:
     def covers(self, kind: Kind[Any]) -> ColumnElement[bool]:
         """The guard that leaves the rows of others alone."""
         columns = kind.table.c
-        return and_(columns.connector.in_(sorted(self.lease_ms)), columns.effect_name.in_(["", *sorted(self.effect_names)]))
+        return and_(
+            columns.connector.in_(sorted(self.lease_ms)), columns.effect_name.in_(["", *sorted(self.effect_names)])
+        )
 
 
-def claim(
-    database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str
-) -> list[R]:
+def claim(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str) -> list[R]:
     """Claim those of ``keys`` that are due, free and within ``reach``; what comes back is leased to the caller alone.
 
     Raises `StoreUnavailable` when nothing was claimed, or nobody can tell: then nothing may be sent.
@@ -168,5 +168,3 @@ def _claim_entry(kind: Kind[R], record: R, verb: Verb, nonce: str, actor: str) -
     evidence = to_evidence(Claimed(verb=verb, nonce=nonce, lease_ms=lease_ms))
     name, before = ("claimed", EffectStatus.PENDING) if verb == "call" else ("look", record.status)
     return entry(record, name, from_status=str(before), actor=actor, evidence=evidence)
-
-

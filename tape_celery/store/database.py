@@ -60,8 +60,8 @@ class Database:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction and commit it.
 
-        Raises `CommitUncertain` when the answer to COMMIT was lost, `StoreUnavailable` when the store refuses for good or
-        cannot be reached (then nothing was written), and whatever ``work`` raises.
+        Raises `CommitUncertain` when the answer to COMMIT was lost, `StoreUnavailable` when the store refuses for
+        good or cannot be reached (then nothing was written), and whatever ``work`` raises.
         """
         self.ready()
         return self._run(work, read_only=False)
@@ -76,7 +76,10 @@ class Database:
         self._run(migrations.upgrade, read_only=False)
 
     def ready(self) -> None:
-        """Check once a process that the schema is this code's; an empty SQLite file gets it. Raises `SchemaMismatch`."""
+        """Check once a process that the schema is this code's.
+
+        An empty SQLite file gets it. Raises `SchemaMismatch`.
+        """
         if self._ready_pid == os.getpid():
             return
         if self.url.get_backend_name() == "sqlite":
@@ -146,16 +149,22 @@ def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise SettingsError("tape_store_url is no database URL; expected sqlite:///path or postgresql://host/name") from None
+        raise SettingsError(
+            "tape_store_url is no database URL; expected sqlite:///path or postgresql://host/name"
+        ) from None
     kind = parsed.drivername.split("+")[0]
     if kind == "sqlite" and parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
-            raise SettingsError("tape_store_url names an SQLite database in memory, where intents would not outlive it; give a file")
+            raise SettingsError(
+                "tape_store_url names an SQLite database in memory, where intents would not outlive it; give a file"
+            )
         return parsed
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     shown = parsed.render_as_string(hide_password=True)
-    raise SettingsError(f"tape_store_url {shown!r} is of an unsupported kind; expected sqlite:///path or postgresql://host/name")
+    raise SettingsError(
+        f"tape_store_url {shown!r} is of an unsupported kind; expected sqlite:///path or postgresql://host/name"
+    )
 
 
 def _sqlite(url: URL) -> Engine:
@@ -200,7 +209,10 @@ def _postgresql(url: URL) -> Engine:
 
 
 def _open_privately(url: URL) -> None:
-    """Create the file 0600 in a directory 0700; refuse one that everybody may read. SQLite's side files inherit the mode."""
+    """Create the file 0600 in a directory 0700.
+
+    Refuse one that everybody may read. SQLite's side files inherit the mode.
+    """
     path = Path(str(url.database))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -209,7 +221,9 @@ def _open_privately(url: URL) -> None:
         raise StoreUnavailable(f"the SQLite store {path} cannot be opened: {error.strerror}") from None
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & stat.S_IRWXO:
-        raise SettingsError(f"the SQLite store {path} is open to every user of this machine (mode {mode:04o}); chmod 600 it")
+        raise SettingsError(
+            f"the SQLite store {path} is open to every user of this machine (mode {mode:04o}); chmod 600 it"
+        )
 
 
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -30,7 +30,9 @@ def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, li
     expires = getattr(columns, "expires_at_ms", None)
     statement = (
         select(columns[kind.key].label("key"), columns.connector, columns.status)
-        .add_columns((expires <= now).label("expired") if expires is not None else (columns.version < 0).label("expired"))
+        .add_columns(
+            (expires <= now).label("expired") if expires is not None else (columns.version < 0).label("expired")
+        )
         .where(columns.connector == connector)
         .where(columns.sweep_at_ms.is_not(None), columns.sweep_at_ms <= now)
         .where(columns.effect_name.in_(["", *sorted(reach.effect_names)]))
@@ -42,7 +44,10 @@ def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, li
 
 
 def mark_relayed(database: Database, kind: Kind[Any], keys: Sequence[str], *, relay_ms: int) -> list[str]:
-    """Take the publishing of hints for ``keys`` upon the caller, for ``relay_ms``; those that another sweep took are left out."""
+    """Take the publishing of hints for ``keys`` upon the caller, for ``relay_ms``.
+
+    Those that another sweep took are left out.
+    """
 
     def mark(connection: Connection) -> list[str]:
         columns, now = kind.table.c, database.now

@@ -52,7 +52,12 @@ def list_effects(
     limit: int = 100,
 ) -> list[Effect]:
     """Effects that match every filter given, newest first."""
-    filters = {"status": status and status.value, "connector": connector, "run_id": run_id, "business_key": business_key}
+    filters = {
+        "status": status and status.value,
+        "connector": connector,
+        "run_id": run_id,
+        "business_key": business_key,
+    }
     statement = _filtered(EFFECTS, filters).order_by(effects.c.effect_key.desc()).limit(min(limit, MOST))
     return _listed(database, EFFECTS, statement)
 
@@ -120,7 +125,12 @@ def _filtered(kind: Kind[Any], filters: dict[str, str | None]) -> Select[Any]:
 def _counted(database: Database, kind: Kind[Any]) -> list[Count]:
     columns = kind.table.c
     statement = (
-        select(columns.connector, columns.status, func.count().label("number"), func.min(columns.created_at_ms).label("oldest_ms"))
+        select(
+            columns.connector,
+            columns.status,
+            func.count().label("number"),
+            func.min(columns.created_at_ms).label("oldest_ms"),
+        )
         .group_by(columns.connector, columns.status)
         .order_by(columns.connector, columns.status)
     )

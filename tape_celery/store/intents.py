@@ -30,8 +30,8 @@ class Recorded:
 def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> Recorded:
     """Commit ``intent``, or find the effect that already stands for it.
 
-    A sweep leaves the new effect to the caller's own hint for ``hint_ms``. Raises `KeyConflict` where a key belongs to another request,
-    `StoreUnavailable` when nothing was recorded, `IntentUncertain` when nobody can tell.
+    A sweep leaves the new effect to the caller's own hint for ``hint_ms``. Raises `KeyConflict` where a key belongs
+    to another request, `StoreUnavailable` when nothing was recorded, `IntentUncertain` when nobody can tell.
     """
     for _ in range(TRIES):
         try:
@@ -124,7 +124,8 @@ def _refuse_conflict(found: Effect, intent: Intent, key: str) -> None:
     same = (found.connector, found.request_digest) == (intent.connector, intent.request_digest)
     if not same:
         raise KeyConflict(
-            f"{key} belongs to effect {found.effect_key} ({found.status}) of connector {found.connector!r} with request "
-            f"{found.request_digest[:12]}; this request, for {intent.connector!r}, is {intent.request_digest[:12]}",
+            f"{key} belongs to effect {found.effect_key} ({found.status}) of connector {found.connector!r} with "
+            f"request {found.request_digest[:12]}; this request, for {intent.connector!r}, is "
+            f"{intent.request_digest[:12]}",
             effect_key=found.effect_key,
         )

@@ -1,8 +1,8 @@
 """Moving rows by events: read, decide, write under a guard, journal, and register what is owed, in one transaction.
 
-Every transition but a claim comes through here: seals, lapses, expiries, acts of people, late evidence. The deciding is
-`tape_celery.state`'s; here is the guard. A row that somebody else moved between the read and the write is read and decided
-again, on what it has become; so a race that is lost is never silent and never overwrites.
+Every transition but a claim comes through here: seals, lapses, expiries, acts of people, late evidence. The deciding
+is `tape_celery.state`'s; here is the guard. A row that somebody else moved between the read and the write is read and
+decided again, on what it has become; so a race that is lost is never silent and never overwrites.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class Moved(Generic[R]):
 Refused = NotAllowed | NoSuchEffect
 
 
-def move(
-    database: Database, kind: Kind[R], moves: Sequence[Move]
-) -> dict[str, Moved[R] | Refused]:
+def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, Moved[R] | Refused]:
     """Apply ``moves``, at most one a key, in one transaction; what a row's state refuses comes back as its error.
 
     The answer to COMMIT being lost, the same moves are applied again: each leaves its nonce in the journal, so none
@@ -71,7 +69,10 @@ def move(
 
 
 def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms) -> Moved[R]:
-    """Apply one act of a person or the app; raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `StoreUnavailable`."""
+    """Apply one act of a person or the app.
+
+    Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `StoreUnavailable`.
+    """
     outcome = move(database, kind, [Move(key, event, terms)])[key]
     if isinstance(outcome, Exception):
         raise outcome
@@ -129,9 +130,7 @@ def _journaled(connection: Connection, moves: Sequence[Move]) -> Mapping[str, st
     }
 
 
-def _read(
-    connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]
-) -> tuple[int, dict[str, R]]:
+def _read(connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]) -> tuple[int, dict[str, R]]:
     """Now, and the rows as they stand."""
     now: int = connection.execute(select(database.now)).scalar_one()
     rows = connection.execute(select(kind.table).where(kind.table.c[kind.key].in_(list(keys)))).mappings()
@@ -142,19 +141,21 @@ def _apply(
     connection: Connection, kind: Kind[R], before: R, event: Event, terms: Terms, entries: list[dict[str, Any]]
 ) -> Moved[R] | None:
     """Decide and write one move; ``None`` when the row is no longer as it was read."""
+    after: Effect | Obligation
+    debts: list[Obligation] = []
     if isinstance(before, Obligation):
         step = obligation_state.decide(before, event, terms)
-        after, name, owed = step.after, step.kind, []
+        after, name = step.after, step.kind
     else:
         if isinstance(event, Observed):
             event = replace(event, superseded=_is_superseded(connection, before))
         decided = state.decide(before, event, terms)
         after, name = decided.after, decided.kind
         owed = _not_owed_yet(connection, before, event, decided.owed)
+        debts = [_obligation(decided.after, debt, event) for debt in owed]
     if not _write(connection, kind, before, after):
         return None
     evidence = to_evidence(event, terms)
-    debts = [_obligation(after, debt, event) for debt in owed]
     if debts:
         evidence["owed"] = [debt.external_ref for debt in debts]
         connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in debts])
@@ -187,12 +188,11 @@ def _is_superseded(connection: Connection, effect: Effect) -> bool:
     return connection.execute(select(effects.c.effect_key).where(held)).first() is not None
 
 
-def _not_owed_yet(
-    connection: Connection, effect: Effect, event: Event, owed: Sequence[state.Owed]
-) -> list[state.Owed]:
+def _not_owed_yet(connection: Connection, effect: Effect, event: Event, owed: Sequence[state.Owed]) -> list[state.Owed]:
     """Those of ``owed`` whose record has no obligation yet: there is at most one, whatever its reason.
 
-    All of an effect's obligations are registered together with a write to its row, so the guard of that write is theirs too.
+    All of an effect's obligations are registered together with a write to its row, so the guard of that write is
+    theirs too.
     """
     if not owed:
         return []
@@ -241,5 +241,3 @@ def _obligation(effect: Effect, owed: state.Owed, event: Event) -> Obligation:
         created_at_ms=event.at_ms,
         updated_at_ms=event.at_ms,
     )
-
-

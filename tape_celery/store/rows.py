@@ -71,7 +71,12 @@ _EFFECT_COLUMNS = tuple(field.name for field in fields(Effect) if field.name != 
 _OBLIGATION_COLUMNS = tuple(field.name for field in fields(Obligation))
 
 EFFECTS: Kind[Effect] = Kind(
-    effects, "effect_key", EffectStatus.DISPATCHING, (EffectStatus.UNKNOWN, EffectStatus.FAILED), _read_effect, _effect_columns
+    effects,
+    "effect_key",
+    EffectStatus.DISPATCHING,
+    (EffectStatus.UNKNOWN, EffectStatus.FAILED),
+    _read_effect,
+    _effect_columns,
 )
 OBLIGATIONS: Kind[Obligation] = Kind(
     obligations,
@@ -113,6 +118,9 @@ def write_journal(connection: Connection, rows: Iterable[dict[str, Any]]) -> Non
 def read_entry(row: RowMapping) -> JournalEntry:
     """One journal row as a record."""
     return JournalEntry(
-        **{name: row[name] for name in ("key", "effect_key", "seq", "at_ms", "kind", "from_status", "status", "token", "actor")},
+        **{
+            name: row[name]
+            for name in ("key", "effect_key", "seq", "at_ms", "kind", "from_status", "status", "token", "actor")
+        },
         evidence=json.loads(row["evidence_json"]),
     )

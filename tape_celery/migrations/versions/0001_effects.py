@@ -83,18 +83,14 @@ def upgrade() -> None:
             "status NOT IN ('FAILED', 'CANCELLED') OR held_business_key IS NULL",
             name="tape_effects_ended_holds_no_key",
         ),
-        sa.CheckConstraint(
-            "attempt >= 0 AND attempt <= max_attempts", name="tape_effects_attempts_are_bounded"
-        ),
+        sa.CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="tape_effects_attempts_are_bounded"),
         sa.PrimaryKeyConstraint("effect_key"),
         sa.UniqueConstraint("connector", "held_business_key", name="tape_effects_one_live_per_business_key"),
         sa.UniqueConstraint("idempotency_key", name="tape_effects_one_per_idempotency_key"),
     )
     op.create_index("tape_effects_by_business_key", "tape_effects", ["business_key"], unique=False)
     op.create_index("tape_effects_by_run", "tape_effects", ["run_id"], unique=False)
-    op.create_index(
-        "tape_effects_by_status", "tape_effects", ["status", "connector", "effect_key"], unique=False
-    )
+    op.create_index("tape_effects_by_status", "tape_effects", ["status", "connector", "effect_key"], unique=False)
     op.create_index(
         "tape_effects_due",
         "tape_effects",
@@ -171,9 +167,7 @@ def upgrade() -> None:
             "status IN ('PENDING', 'COMPENSATING', 'COMPENSATED', 'UNKNOWN', 'STUCK')",
             name="tape_obligations_status_is_known",
         ),
-        sa.CheckConstraint(
-            "attempt >= 0 AND attempt <= max_attempts", name="tape_obligations_attempts_are_bounded"
-        ),
+        sa.CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="tape_obligations_attempts_are_bounded"),
         sa.ForeignKeyConstraint(["effect_key"], ["tape_effects.effect_key"], name="tape_obligations_effect"),
         sa.PrimaryKeyConstraint("obligation_key"),
         sa.UniqueConstraint("effect_key", "external_ref", name="tape_obligations_one_per_record"),
@@ -190,7 +184,5 @@ def upgrade() -> None:
         postgresql_where=sa.text("sweep_at_ms IS NOT NULL"),
     )
 
-    table = sa.table(
-        "tape_installation", sa.column("id"), sa.column("installation_id"), sa.column("created_at_ms")
-    )
+    table = sa.table("tape_installation", sa.column("id"), sa.column("installation_id"), sa.column("created_at_ms"))
     op.execute(table.insert().values(id=1, installation_id=new_key(), created_at_ms=now_ms()))
