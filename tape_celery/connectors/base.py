@@ -73,8 +73,8 @@ class EffectConnector(Protocol):
 
     Attributes that a connector *may* carry, with their defaults: ``settle_seconds`` and ``lease_seconds`` (the
     settings'), ``total_seconds`` (bound of one call; no default: a call is then bounded by the lease),
-    ``can_observe`` and ``can_compensate`` (whether the method exists), ``idempotency_window_seconds`` (86,400: how long the upstream
-    remembers our key), ``compensation_semantics`` (``"non_idempotent"``), and a method
+    ``can_observe`` and ``can_compensate`` (whether the method exists), ``idempotency_window_seconds`` (86,400: how
+    long the upstream remembers our key), ``compensation_semantics`` (``"non_idempotent"``), and a method
     ``observe_compensation(obligation) -> ObservationResult``.
     """
 

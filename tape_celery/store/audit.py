@@ -26,8 +26,8 @@ def audit(database: Database, *, live: bool, grace_seconds: float) -> list[Viola
     def run_all(connection: Connection) -> list[Violation]:
         found: list[Violation] = []
         for name, statement in named:
-            for key, detail in connection.execute(statement.limit(MOST)).tuples():
-                found.append(Violation(invariant=name, key=key, detail=str(detail)))
+            rows = connection.execute(statement.limit(MOST)).all()
+            found.extend(Violation(invariant=name, key=row[0], detail=str(row[1])) for row in rows)
         return found
 
     return database.read(run_all)

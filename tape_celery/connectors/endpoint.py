@@ -1,0 +1,92 @@
+"""What a connector may be told of its upstream: URL, static headers, CA file. All of it is checked before use.
+
+Every function raises `SettingsError`. Messages show no more of a URL than scheme, host and port, and never the value
+of a header. ``what`` says in them which connector and field is meant.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import quote, unquote, urlsplit
+
+import certifi
+
+from tape_celery.errors import SettingsError
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_ALL_BUT_PERCENT = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
+_OWN_HEADERS = re.compile(
+    "accept-encoding|connection|content-length|expect|host|idempotency-key|te|trailer|transfer-encoding|upgrade|x-tape-.*"
+)
+_SECRET_NAME = re.compile("auth|token|secret|password|cookie|key|credential|signature", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+
+
+def check_url(url: str, what: str) -> None:
+    """Refuse ``url`` unless it is https, or http on this machine, without user, password and fragment."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise SettingsError(f"{what} is no URL") from None
+    if not _VISIBLE.fullmatch(url) or "#" in url:
+        raise SettingsError(f"{what} must be visible ASCII without a fragment; percent-encode the rest")
+    if parts.scheme not in ("https", "http") or not host or port == 0:
+        raise SettingsError(f"{what} must be an https:// URL with a host, not {origin(url)}")
+    if "@" in parts.netloc:
+        raise SettingsError(f"{what} must not carry a user or a password ({origin(url)}); use headers")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise SettingsError(f"{what} must be https: {origin(url)} is not on this machine")
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: all that may be shown of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def checked_headers(headers: Mapping[str, str], what: str) -> dict[str, str]:
+    """``headers`` under lower-case names; refuses what cannot travel in a header, and what is set for each call."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise SettingsError(f"{what}: {name!r} is no header name")
+        if _OWN_HEADERS.fullmatch(name.lower()):
+            raise SettingsError(f"{what}: the header {name} is set for each call and cannot be a static one")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise SettingsError(f"{what}: the value of the header {name} must be ASCII without control characters")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def secrets_of(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The parts of checked ``headers`` that must not be stored where an upstream echoes them."""
+    parts = (part for name, value in headers.items() if _SECRET_NAME.search(name) for part in value.split())
+    return tuple(part for part in parts if len(part) >= _SHORTEST_SECRET)
+
+
+def header_text(value: str) -> str:
+    """``value`` as visible ASCII, percent-encoded where it must be; decoding always gives ``value`` back."""
+    if _VISIBLE.fullmatch(value) and unquote(value) == value:
+        return value
+    return quote(value, safe=_ALL_BUT_PERCENT)
+
+
+def tls_context(ca_bundle: str, what: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer, verified against the file ``ca_bundle``, or certifi's where it is empty."""
+    try:
+        context = ssl.create_default_context(cafile=ca_bundle or certifi.where())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{what}: ca_bundle {ca_bundle!r} cannot be loaded: {error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

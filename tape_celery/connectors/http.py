@@ -1,0 +1,245 @@
+"""The connector for an upstream that is called over HTTP."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpcore
+
+from tape_celery.connectors.backoff import jittered_ms
+from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
+from tape_celery.connectors.deadline import DeadlineBackend
+from tape_celery.connectors.endpoint import check_url, checked_headers, header_text, origin, secrets_of, tls_context
+from tape_celery.connectors.http_answers import (
+    Answer,
+    Codes,
+    NoAnswer,
+    Waiting,
+    compensation_result,
+    dispatch_result,
+    observation_result,
+)
+from tape_celery.errors import SettingsError
+from tape_celery.records import Effect, Obligation, Semantics
+
+CONNECT_SECONDS = 5.0
+"""The longest wait for a connection: a free place, the name, TCP and TLS together."""
+IDLE_SECONDS = 1.0
+"""A connection idle for longer is not used again: the upstream may be closing it."""
+
+_DEFAULT_HEADERS = {"accept": "application/json", "content-type": "application/json", "user-agent": "tape-celery"}
+_BROKEN_EXCHANGE = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
+_BEFORE_THE_FIRST_BYTE = (
+    httpcore.ConnectError,
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.UnsupportedProtocol,
+)
+
+
+@dataclass
+class HTTPConnector:
+    """Calls one upstream over HTTP; `tape_celery.connectors.http_answers` says what its answers mean.
+
+    ``name``: what effects name it by. ``endpoint``: POSTed to. ``headers``: sent with every request.
+    ``timeout_s``: seconds for one whole exchange, from the name lookup to the last byte of the body.
+    ``observe_endpoint``: asked with GET what happened. ``compensate_endpoint``: POSTed to for the inverse.
+    ``success_codes`` confirm; ``duplicate_code`` says that the operation exists already.
+
+    No redirect is followed, nothing is sent twice, no cookie is kept, and no proxy is taken from the environment.
+    Raises `SettingsError` for a URL, a header or a number that cannot work.
+    """
+
+    name: str
+    endpoint: str
+    headers: Mapping[str, str] | None = None
+    timeout_s: float = 10.0
+    observe_endpoint: str = ""
+    compensate_endpoint: str = ""
+    success_codes: tuple[int, ...] = (200, 201, 202, 204)
+    duplicate_code: int = 409
+    _: KW_ONLY
+    ca_bundle: str = ""
+    """A file of CA certificates to trust instead of certifi's. Verification cannot be turned off."""
+    max_response_bytes: int = 65_536
+    """A larger body counts as cut off."""
+    max_connections: int = 100
+    """How many connections one process may have to this upstream."""
+    settle_seconds: float | None = None
+    lease_seconds: float | None = None
+    idempotency_window_seconds: float = 86_400.0
+    compensation_semantics: str = "non_idempotent"
+    _headers: dict[str, str] = field(init=False, repr=False, compare=False)
+    _secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _tls: ssl.SSLContext = field(init=False, repr=False, compare=False)
+    _pool: tuple[int, httpcore.ConnectionPool] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        me = f"connector {self.name!r}"
+        check_url(self.endpoint, f"{me}: endpoint")
+        for what in ("observe_endpoint", "compensate_endpoint"):
+            if url := getattr(self, what):
+                check_url(url, f"{me}: {what}")
+        for what in ("timeout_s", "max_response_bytes", "max_connections"):
+            if not 0 < getattr(self, what) < math.inf:
+                raise SettingsError(f"{me}: {what} must be above 0, not {getattr(self, what)!r}")
+        if self.compensation_semantics not in (Semantics.IDEMPOTENT, Semantics.NON_IDEMPOTENT):
+            wanted = "'idempotent' or 'non_idempotent'"
+            raise SettingsError(f"{me}: compensation_semantics must be {wanted}, not {self.compensation_semantics!r}")
+        self._headers = _DEFAULT_HEADERS | checked_headers(self.headers or {}, me) | {"accept-encoding": "identity"}
+        self._secrets = secrets_of(self.headers or {})
+        self._tls = tls_context(self.ca_bundle, me)
+
+    def __repr__(self) -> str:
+        return f"HTTPConnector({self.name!r}, {origin(self.endpoint)!r})"
+
+    @property
+    def total_seconds(self) -> float:
+        """The longest that one call takes."""
+        return self.timeout_s
+
+    @property
+    def can_observe(self) -> bool:
+        """Whether there is an endpoint to ask what happened."""
+        return bool(self.observe_endpoint)
+
+    @property
+    def can_compensate(self) -> bool:
+        """Whether there is an endpoint for the inverse."""
+        return bool(self.compensate_endpoint)
+
+    def dispatch(self, effect: Effect) -> DispatchResult:
+        """POST ``effect.request_json``, once."""
+        headers = {
+            "Idempotency-Key": effect.idempotency_key,
+            "X-Tape-Run-Id": header_text(effect.run_id),
+            "X-Tape-Effect-Key": header_text(effect.effect_key),
+            "X-Tape-Business-Key": header_text(effect.business_key),
+            "X-Tape-Attempt": f"{header_text(effect.effect_key)}:{getattr(effect, 'token', 0)}",
+        }
+        outcome = self._exchange("POST", self.endpoint, headers, effect.request_json)
+        idempotent = effect.semantics in (Semantics.IDEMPOTENT, Semantics.OBSERVE_ONLY)
+        return dispatch_result(outcome, self._codes(), _waiting(effect.attempt), idempotent=idempotent)
+
+    def observe(self, effect: Effect) -> ObservationResult:
+        """GET what the upstream knows of the keys; `absent` where there is no endpoint to ask."""
+        if not self.observe_endpoint:
+            return ObservationResult("absent")
+        keys = {"key": effect.idempotency_key, "business_key": effect.business_key}
+        asked = urlencode({name: key for name, key in keys.items() if key}, quote_via=quote, safe="")
+        url = urlsplit(self.observe_endpoint)
+        url = url._replace(query=f"{url.query}&{asked}" if url.query else asked)
+        headers = {"Cache-Control": "no-store"}  # an "absent" out of some cache is no evidence
+        return observation_result(self._exchange("GET", url.geturl(), headers), self._codes())
+
+    def compensate(self, obligation: Obligation) -> CompensationResult:
+        """POST the payload with the ``external_ref`` to undo, once; failed and final where there is no endpoint."""
+        if not self.compensate_endpoint:
+            return CompensationResult("failed", error={"message": "no compensate_endpoint is set", "final": True})
+        headers = {
+            "Idempotency-Key": obligation.idempotency_key,
+            "X-Tape-Run-Id": header_text(obligation.run_id),
+            "X-Tape-Effect-Key": header_text(obligation.effect_key),
+            "X-Tape-Obligation-Key": header_text(obligation.obligation_key),
+            "X-Tape-Attempt": f"{header_text(obligation.obligation_key)}:{getattr(obligation, 'token', 0)}",
+        }
+        body = obligation.payload_json
+        if "external_ref" not in obligation.payload:
+            body = json.dumps({**obligation.payload, "external_ref": obligation.external_ref})
+        outcome = self._exchange("POST", self.compensate_endpoint, headers, body)
+        return compensation_result(outcome, self._codes(), _waiting(obligation.attempt))
+
+    def close(self) -> None:
+        """Close this process's idle connections. The connector stays usable."""
+        if self._pool is not None and self._pool[0] == os.getpid():
+            self._pool[1].close()
+
+    def _codes(self) -> Codes:
+        return Codes(tuple(self.success_codes), self.duplicate_code)
+
+    def _exchange(self, method: str, url: str, headers: dict[str, str], body: str | None = None) -> Answer | NoAnswer:
+        """One request and what came of it, within ``timeout_s``; raises nothing that a network can cause."""
+        start = time.monotonic()
+        connect_seconds = min(CONNECT_SECONDS, self.timeout_s)
+        # To DeadlineBackend these are instants. Only the wait for a place in the pool counts in seconds.
+        timeouts = {
+            "pool": connect_seconds,
+            "connect": start + connect_seconds,
+            "write": start + self.timeout_s,
+            "read": start + self.timeout_s,
+        }
+        handed_over = False
+
+        def trace(event: str, _: object) -> None:
+            nonlocal handed_over
+            handed_over = handed_over or event.endswith("send_request_headers.started")
+
+        try:
+            with self._connections().stream(
+                method,
+                url,
+                headers=[*{"Host": urlsplit(url).netloc, **self._headers, **headers}.items()],
+                content=None if body is None else body.encode(),
+                extensions={"timeout": timeouts, "trace": trace},
+            ) as response:
+                return self._read(response)
+        except _BROKEN_EXCHANGE as error:
+            sent = handed_over or not isinstance(error, _BEFORE_THE_FIRST_BYTE)
+            return NoAnswer(type(error).__name__, self._redacted(str(error)), sent)
+
+    def _read(self, response: httpcore.Response) -> Answer | NoAnswer:
+        """The answer as far as it came; what is too long or breaks off is cut."""
+        if not getattr(response.extensions["network_stream"], "heard", True):
+            # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
+            return NoAnswer("RemoteProtocolError", "the answer was there before the request")
+        body, cut = bytearray(), ""
+        try:
+            for chunk in response.iter_stream():
+                body += chunk
+                if len(body) > self.max_response_bytes:
+                    cut = f"the body is larger than max_response_bytes ({self.max_response_bytes})"
+                    break
+        except _BROKEN_EXCHANGE as error:
+            cut = f"{type(error).__name__}: {error}"
+        first_wins = reversed(response.headers)
+        return Answer(
+            response.status,
+            {name.decode().lower(): self._redacted(value.decode("latin-1")) for name, value in first_wins},
+            self._redacted(body[: self.max_response_bytes].decode("latin-1")).encode("latin-1"),
+            self._redacted(cut),
+        )
+
+    def _redacted(self, text: str) -> str:
+        """``text`` without the secrets of our headers: upstreams like to show what they were sent."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def _connections(self) -> httpcore.ConnectionPool:
+        """The connections of this process: on those of its parent, two processes would talk at once."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            pool = httpcore.ConnectionPool(
+                ssl_context=self._tls,
+                max_connections=self.max_connections,
+                keepalive_expiry=IDLE_SECONDS,
+                retries=0,
+                network_backend=DeadlineBackend(),
+            )
+            self._pool = (os.getpid(), pool)
+        return self._pool[1]
+
+
+def _waiting(attempt: int) -> Waiting:
+    return Waiting(now_ms=time.time_ns() // 1_000_000, backoff_ms=jittered_ms(attempt))
