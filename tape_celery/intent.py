@@ -19,6 +19,7 @@ from tape_celery.errors import InvalidIntent, PayloadTooLarge
 from tape_celery.records import Semantics
 
 KEY_LENGTH = 200
+REF_LENGTH = 512
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
 
@@ -82,6 +83,13 @@ def canonical_text(what: str, text: str) -> str:
     """``text`` if every database can store it, else `InvalidIntent`."""
     _check(text, what)
     return text
+
+
+def check_external_ref(ref: Any) -> str:
+    """``ref`` if it is at most 512 printable characters (``""``: none), else `InvalidIntent`."""
+    if not isinstance(ref, str) or len(ref) > REF_LENGTH or not ref.isprintable():
+        raise InvalidIntent(f"external_ref must be at most {REF_LENGTH} printable characters, not {_shown(ref)}")
+    return ref
 
 
 def digest_of(text: str) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.events import Answered, Observed
+from tape_celery.intent import REF_LENGTH
 
 MOST_ERROR_CHARACTERS = 2048
+MOST_ERROR_BYTES = 16_384
+"""As JSON, where one character may take six bytes."""
 MOST_REASON_CHARACTERS = 300
-MOST_REF_CHARACTERS = 512
 MOST_DUPLICATES = 1000
 
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/@]*@)?([^\s?#'\"]*)[?#]?[^\s'\"]*", re.IGNORECASE)
@@ -39,7 +41,7 @@ def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: 
         backoff_ms=backoff_ms,
         reason="" if result.status == "confirmed" else reason_of(error),
         response_json=body(result.response, most_bytes),
-        error_json=body(error, MOST_ERROR_CHARACTERS),
+        error_json=body(error, MOST_ERROR_BYTES),
     )
 
 
@@ -63,7 +65,7 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
         backoff_ms=backoff_ms,
         reason=reason_of(error),
         response_json=body(result.response, most_bytes),
-        error_json=body(error, MOST_ERROR_CHARACTERS),
+        error_json=body(error, MOST_ERROR_BYTES),
     )
 
 
@@ -71,7 +73,7 @@ def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
     """What a look returned, as an event (its token is not set); what is no answer is ``stuck``."""
     problem = _problem(result, ObservationResult, ("confirmed", "absent", "duplicate", "failed", "stuck"))
     if problem is not None:
-        return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body({"message": problem}, 2048))
+        return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body({"message": scrub(problem)}, MOST_ERROR_BYTES))
     return Observed(
         token=0,
         status=result.status,
@@ -84,7 +86,7 @@ def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
 
 def look_raised(error: BaseException, *, backoff_ms: int) -> Observed:
     """A look that raised, as an event (its token is not set)."""
-    return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body(describe(error), 2048))
+    return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body(describe(error), MOST_ERROR_BYTES))
 
 
 def call_raised(error: BaseException, *, backoff_ms: int) -> Answered:
@@ -95,7 +97,7 @@ def call_raised(error: BaseException, *, backoff_ms: int) -> Answered:
         status="unknown",
         backoff_ms=backoff_ms,
         reason=reason_of(described),
-        error_json=body(described, MOST_ERROR_CHARACTERS),
+        error_json=body(described, MOST_ERROR_BYTES),
     )
 
 
@@ -151,14 +153,14 @@ def _problem(result: Any, kind: type[Any], statuses: tuple[str, ...]) -> str | N
 
 
 def _lost(problem: str, backoff_ms: int) -> Answered:
-    error = body({"message": scrub(problem)}, MOST_ERROR_CHARACTERS)
+    error = body({"message": scrub(problem)}, MOST_ERROR_BYTES)
     return Answered(token=0, status="unknown", backoff_ms=backoff_ms, reason=scrub(problem)[:300], error_json=error)
 
 
 def _ref(value: Any) -> str:
     """A reference that can be stored and sent back unchanged, else none: half a reference is somebody else's."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return text if len(text) <= MOST_REF_CHARACTERS and text.isprintable() else ""
+    return text if len(text) <= REF_LENGTH and text.isprintable() else ""
 
 
 def _duplicates(response: dict[str, Any]) -> tuple[str, ...] | None:

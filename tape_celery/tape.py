@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
 
@@ -146,7 +146,9 @@ class Tape:
         limit: int = 100,
     ) -> list[Effect]:
         """Effects that match every filter given, newest first; ``limit`` is 10,000 at most."""
-        wanted = None if status is None else EffectStatus(status)
+        wanted = None if status is None else _word(EffectStatus, status)
+        if not isinstance(limit, int) or limit < 1:
+            raise InvalidIntent(f"limit must be 1 or more, not {limit!r}")
         return inspection.list_effects(
             self.database, status=wanted, connector=connector, run_id=run_id, business_key=business_key, limit=limit
         )
@@ -159,7 +161,7 @@ class Tape:
         self, run_id: str | None = None, effect_key: str | None = None, status: ObligationStatus | str | None = None
     ) -> list[Obligation]:
         """Obligations that match every filter given, oldest first."""
-        wanted = None if status is None else ObligationStatus(status)
+        wanted = None if status is None else _word(ObligationStatus, status)
         return inspection.list_obligations(self.database, run_id=run_id, effect_key=effect_key, status=wanted)
 
     def counts(self) -> list[inspection.Count]:
@@ -212,7 +214,7 @@ class Tape:
             actor=_said("actor", actor),
             reason=_said("reason", reason),
             verdict=verdict,  # type: ignore[arg-type]  # checked above
-            external_ref=external_ref or "",
+            external_ref=intent.check_external_ref(external_ref or ""),
         )
         obligation = inspection.get_obligation(self.database, key)
         if obligation is not None:
@@ -262,6 +264,16 @@ class Tape:
     def _grace_seconds(self) -> float:
         """How long a row may be overdue before somebody should know: a few sweeps and a relay."""
         return self.settings.relay_seconds + 3 * self.settings.sweep_seconds
+
+
+W = TypeVar("W", EffectStatus, ObligationStatus)
+
+
+def _word(words: type[W], status: str) -> W:
+    try:
+        return words(status)
+    except ValueError:
+        raise InvalidIntent(f"status must be one of {', '.join(words)}, not {status!r}") from None
 
 
 def _said(what: str, text: str) -> str:

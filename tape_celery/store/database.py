@@ -125,8 +125,10 @@ class Database:
 def _commit(connection: Connection, read_only: bool) -> None:
     try:
         connection.commit()
-    except DBAPIError as error:
-        if read_only:
+    except BaseException as error:
+        # Whatever the database made of it, this connection must not go back to the pool: SQLite may still be inside.
+        connection.invalidate()
+        if read_only or not isinstance(error, DBAPIError):
             raise
         raise CommitUncertain(f"the answer to COMMIT was lost: {_first_line(error)}") from error
 

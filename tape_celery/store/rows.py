@@ -94,7 +94,9 @@ def entry(
     """The journal row of what made ``record`` what it is now."""
     text = json.dumps(evidence, separators=(",", ":"))
     if len(text) > NOT_CUT:
-        text = json.dumps({**evidence, "reason": "", "external_ref": "", "duplicates": None, "cut_bytes": len(text)})
+        # The lists are what can be long; what is owed has rows of its own, and a replay needs none of them.
+        lists = {name: [] for name in ("duplicates", "owed") if evidence.get(name)}
+        text = json.dumps({**evidence, **lists, "cut_bytes": len(text)}, separators=(",", ":"))
     return {
         "key": record.obligation_key if isinstance(record, Obligation) else record.effect_key,
         "effect_key": record.effect_key,

@@ -1,6 +1,7 @@
 """A stage for the transition table: one scripted connector, one store, and a way to bring an effect into any state.
 
-Nothing here imitates the product: every state is reached by the product's own verbs, on a real database, with its clock moved.
+Nothing here imitates the product: every state is reached by the product's own verbs, on a real database, with its
+clock moved.
 """
 
 from __future__ import annotations
@@ -138,7 +139,10 @@ class Stage:
         self.tape.sweep()
 
     def meanwhile(self, act: Callable[[], Any], answer: Any) -> Callable[[Effect], Any]:
-        """An answer that comes after ``act`` happened while the call was under way: late, if ``act`` ended the claim."""
+        """An answer that comes after ``act`` happened while the call was under way.
+
+        Late, if ``act`` ended the claim.
+        """
 
         def answering(_: Effect) -> Any:
             act()

@@ -173,7 +173,10 @@ def test_late_confirmed_on_cancelled_is_a_contradiction(stage: Stage) -> None:
 
 
 def test_the_same_evidence_once_more_does_not_decide_a_contradiction(stage: Stage) -> None:
-    """The table says STUCK → CONFIRMED on late `confirmed`; a contradiction is for a person, however often it is told."""
+    """The table says STUCK → CONFIRMED on late `confirmed`.
+
+    A contradiction is for a person, however often it is told.
+    """
     key = stage.record()
     first = stage.claim(key)
     stage.lapse()
@@ -306,7 +309,10 @@ def test_while_a_successor_has_the_business_key_only_a_duplicate_is_news(
 
 
 def test_an_effect_that_ended_once_is_never_sent_again(stage: Stage) -> None:
-    """FAILED by absence, contradicted, looked at again by a person, absent once more: FAILED, though it is idempotent."""
+    """FAILED by absence, contradicted, looked at again by a person, absent once more.
+
+    FAILED, though it is idempotent.
+    """
     key = stage.record("idempotent", max_attempts=5)
     stage.dispatch(key, FAILED)
     _seal_late(stage, stage.connector.dispatched[0], CONFIRMED)

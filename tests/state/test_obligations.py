@@ -117,7 +117,12 @@ def can_look(stage: Stage, *looks: ObservationResult) -> None:
 
 @pytest.mark.parametrize(
     ("look", "ends"),
-    [(obs("confirmed"), O.COMPENSATED), (obs("duplicate"), O.STUCK), (obs("failed"), O.STUCK), (obs("stuck"), O.UNKNOWN)],
+    [
+        (obs("confirmed"), O.COMPENSATED),
+        (obs("duplicate"), O.STUCK),
+        (obs("failed"), O.STUCK),
+        (obs("stuck"), O.UNKNOWN),
+    ],
     ids=lambda value: getattr(value, "status", value),
 )
 def test_an_unknown_inverse_is_looked_at_where_the_connector_can(stage: Stage, look: Any, ends: O) -> None:
@@ -191,7 +196,15 @@ def test_there_is_one_obligation_for_each_record_whatever_its_reason(stage: Stag
         (obs("duplicate", "extra"), "", [("extra", O.PENDING)]),
         (obs("duplicate", ""), "", [("", O.STUCK)]),
     ],
-    ids=["list", "empty list", "extra without a ref", "extra is the one that stays", "odd refs", "no list", "no list, no ref"],
+    ids=[
+        "list",
+        "empty list",
+        "extra without a ref",
+        "extra is the one that stays",
+        "odd refs",
+        "no list",
+        "no list, no ref",
+    ],
 )
 def test_the_record_that_stays_is_never_the_one_that_is_reversed(
     stage: Stage, look: Any, stays: str, expected: list[tuple[str, O]]

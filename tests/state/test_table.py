@@ -281,7 +281,9 @@ def test_settling_counts_from_the_end_of_the_lease_and_the_longer_span(stage: St
 
 
 @pytest.mark.parametrize("semantics", ALL)
-def test_a_look_that_began_before_it_settled_is_not_believed_though_it_ended_after(stage: Stage, semantics: str) -> None:
+def test_a_look_that_began_before_it_settled_is_not_believed_though_it_ended_after(
+    stage: Stage, semantics: str
+) -> None:
     key = _unknown(stage, semantics)
     stage.move_time(29)
     assert stage.observe(key, lambda _: stage.move_time(5) or obs("absent")) == Outcome.UNKNOWN
@@ -383,7 +385,9 @@ def test_a_resend_is_withheld_when_the_upstream_may_have_forgotten_the_key(stage
 
 
 @pytest.mark.parametrize("state", ["UNKNOWN", "STUCK"])
-@pytest.mark.parametrize(("verdict", "ends"), [("confirmed", S.CONFIRMED), ("failed", S.FAILED), ("observe", S.UNKNOWN)])
+@pytest.mark.parametrize(
+    ("verdict", "ends"), [("confirmed", S.CONFIRMED), ("failed", S.FAILED), ("observe", S.UNKNOWN)]
+)
 def test_a_person_resolves(stage: Stage, state: str, verdict: str, ends: S) -> None:
     key = _unknown(stage) if state == "UNKNOWN" else _stuck(stage)
     after = stage.tape.resolve(key, verdict, reason="called the bank", actor="ann", external_ref="r7")

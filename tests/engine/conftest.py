@@ -1,0 +1,14 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.state.stage import Stage
+
+
+@pytest.fixture
+def stage(store_url: str) -> Iterator[Stage]:
+    """A stage on each database; at its end the audit is empty."""
+    made = Stage(store_url)
+    yield made
+    assert made.tape.audit() == []
+    made.close()
