@@ -213,10 +213,9 @@ class HTTPConnector:
                     break
         except _BROKEN_EXCHANGE as error:
             cut = f"{type(error).__name__}: {error}"
-        first_wins = reversed(response.headers)
         return Answer(
             response.status,
-            {name.decode().lower(): self._redacted(value.decode("latin-1")) for name, value in first_wins},
+            {name.decode().lower(): self._redacted(value.decode("latin-1")) for name, value in response.headers},
             self._redacted(body[: self.max_response_bytes].decode("latin-1")).encode("latin-1"),
             self._redacted(cut),
         )

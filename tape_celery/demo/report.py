@@ -77,7 +77,7 @@ def _where_they_differ(console: Console, verdict: Verdict, plan: Mapping[str, Mi
     for name in ("wire", "creditor", "amount", "journal", "booked as", "reversed", "stands", "why"):
         table.add_column(name, justify="right" if name == "amount" else "left", overflow="fold")
     for row in verdict.differing:
-        why = Text(f"the bank {plan[row.wire.business_key].script}")
+        why = Text(plan[row.wire.business_key].script)
         if row.problems:
             why = Text("; ".join(row.problems), style="bold red")
         table.add_row(
@@ -114,14 +114,16 @@ def _killed(
 ) -> None:
     if not killed:
         return
-    table = Table(title="In flight when the dispatch worker was killed", title_justify="left", expand=False)
+    table = Table(title="In the hands of the dispatch worker when it was killed", title_justify="left", expand=False)
     for name in ("wire", "the bank", "its way", "stands in the ledger"):
         table.add_column(name, overflow="fold")
     rows = {row.wire.business_key: row for row in verdict.rows}
-    for business_key in killed:
+    unheard = [row.wire.business_key for row in verdict.rows if _never_sent(row, plan[row.wire.business_key].script)]
+    for business_key in dict.fromkeys([*killed, *unheard]):
         row = rows[business_key]
         entries = journal_of(row.effect.effect_key) if row.effect else ()
-        table.add_row(business_key, plan[business_key].script, _way(entries), " ".join(row.standing) or "no")
+        bank = plan[business_key].script if business_key in killed else "never heard of it"
+        table.add_row(business_key, bank, _way(entries), " ".join(row.standing) or "no")
     console.print(table)
 
 
@@ -134,7 +136,6 @@ def _verdict(console: Console, verdict: Verdict, obligations: Sequence[Obligatio
         f"{twice} were booked twice by the bank; {len(obligations)} reversals were owed.",
         f"FAILED are {len(failed) - absent} that the bank refused, and {absent} that it does not have, asked after the "
         "settle time.",
-        "A FAILED wire moved no money; a person or the app may issue it again.",
         "",
     ]
     if verdict.holds:
@@ -142,6 +143,7 @@ def _verdict(console: Console, verdict: Verdict, obligations: Sequence[Obligatio
             "VERDICT: it holds. Every CONFIRMED wire is booked exactly once net of reversals, every FAILED wire"
         )
         lines.append("not at all, nothing is left unsettled, nothing is owed, and the audit is empty.")
+        lines.append("A FAILED wire moved no money: a person or the app may issue it again.")
     else:
         lines.append(f"VERDICT: it does NOT hold; {len(verdict.problems)} problems:")
         lines += [f"  {problem}" for problem in verdict.problems[:PROBLEMS_SHOWN]]
@@ -152,6 +154,12 @@ def _verdict(console: Console, verdict: Verdict, obligations: Sequence[Obligatio
 
 def _status(row: Row) -> Text:
     return Text(row.status, style=COLOURS[row.status]) if row.status else Text("nothing", style="bold red")
+
+
+def _never_sent(row: Row, script: Script) -> bool:
+    """Whether the worker died with the wire claimed and not sent: the bank would have booked it."""
+    absent = row.effect is not None and row.effect.absent
+    return absent and not row.booked and script not in (Script.ERROR_BEFORE, Script.UNAVAILABLE)
 
 
 def _way(entries: Sequence[JournalEntry]) -> str:

@@ -6,17 +6,23 @@ may live in the app's own database beside its own migrations.
 
 from __future__ import annotations
 
+import threading
 from importlib.resources import files
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, column, func, inspect, select, table
 
 from tape_celery.errors import SchemaMismatch
 
 VERSION_TABLE = "tape_alembic_version"
 REMEDY = "celery -A APP tape migrate"
+
+_ADVISORY_LOCK = 0x7461_7065
+"""PostgreSQL's name for "one migrates at a time": two that create the same table at once fail, one of them."""
+_one_in_this_process = threading.Lock()
+"""Alembic keeps what it runs in globals."""
 
 
 def upgrade(connection: Connection) -> None:
@@ -24,10 +30,13 @@ def upgrade(connection: Connection) -> None:
 
     Raises `SchemaMismatch` where the schema is newer than the code: there is no way down.
     """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
     _refuse_newer(current(connection))
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _one_in_this_process:
+        command.upgrade(config, "head")
 
 
 def check(connection: Connection) -> None:

@@ -101,7 +101,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "tape_installation",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column(
+            "id", sa.Integer(), sa.CheckConstraint("id = 1", name="tape_installation_is_one_row"), nullable=False
+        ),
         sa.Column("installation_id", KEY, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),

@@ -1,0 +1,70 @@
+# Every check of this project, from a bare machine: Python 3.11 or newer and make are all that it needs.
+# The first target that is made creates .venv and installs into it; later ones find that done.
+#
+#   make test     the tests, on real servers         make PYTEST_ARGS="-x -k fencing" test
+#   make demo     the demo, no server needed         make DEMO_ARGS="--wires 40" demo
+#   make lint     make types     make imports        make check: all of these but the demo
+#   make clean    caches and build results           make distclean: .venv as well
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?= -n 2
+DEMO_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --editable
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+export PIP_NO_INPUT := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help test demo lint types imports check clean distclean
+
+help:
+	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(VENV)/.plain
+	$(BIN)/celery -A tape_celery.app tape demo $(DEMO_ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+
+types: $(VENV)/.lint
+	$(BIN)/mypy
+
+imports: $(VENV)/.lint
+	$(BIN)/lint-imports
+
+check: test lint types imports
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+# What is installed: each stamp stands for one set of extras, and holds for every smaller set too.
+
+$(VENV)/.plain: pyproject.toml | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[test]"
+	@touch $@ $(VENV)/.plain
+
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[test,lint]"
+	@touch $@ $(VENV)/.test $(VENV)/.plain
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "This needs Python 3.11 or newer, and '$(PYTHON)' is none. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "'$(PYTHON)' cannot make a virtualenv: its venv or ensurepip module is missing." >&2; \
+	    echo "Debian, Ubuntu: apt-get install python3-venv. Or name another: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)

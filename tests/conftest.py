@@ -1,0 +1,121 @@
+"""What every test may ask for: real servers, stores on both databases, real processes, a seed."""
+
+import os
+import random
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.servers import LocalServer, MissingWheelError, PostgresServer, Processes, RedisServer
+
+S = TypeVar("S", bound=LocalServer)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="seed of the random tests; a fresh one if not given")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:  # pytest-xdist hands this choice on to its workers
+        config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed} (again with --seed={config.option.seed})"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        report.sections.append(("To reproduce", f"pytest '{item.nodeid}' --seed={item.config.option.seed}"))
+    return report
+
+
+@pytest.fixture(scope="session")
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run: `--seed`, or a fresh one."""
+    return int(request.config.option.seed)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest, seed: int) -> random.Random:
+    """Random numbers that depend on the seed and the test alone, not on which tests ran before."""
+    return random.Random(f"{seed}:{request.node.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this test process. A test that kills or pauses one takes `own_postgres`."""
+    with _installed(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this test alone, to be killed, paused or restarted."""
+    with _installed(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The Redis server of this test process. A test that kills or pauses one takes `own_redis`."""
+    with _installed(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis server for this test alone, to be killed, paused or restarted."""
+    with _installed(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An empty Redis."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'tape.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """An empty PostgreSQL database, dropped after the test."""
+    url = postgres.fresh_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """An empty database, once of each kind."""
+    return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts workers, beats and other commands, and ends them with the test."""
+    started = Processes(tmp_path / "processes")
+    yield started
+    started.close()
+
+
+def _installed(server: type[S]) -> S:
+    """Make a server; without its wheel, skip on a laptop and fail in CI."""
+    try:
+        return server()
+    except MissingWheelError as missing:
+        if os.environ.get("CI", "").lower() in ("true", "1"):
+            pytest.fail(f"{server.name} {missing}", pytrace=False)
+        pytest.skip(f"{server.name} {missing}")

@@ -1,0 +1,25 @@
+"""Real servers and processes for the tests: no container engine, no root, loopback only.
+
+Everything that is started here belongs to the test run that started it: own ports, own directories, stopped
+by process id at the end, and by `reaper` if the run itself is killed.
+"""
+
+from tests.servers.local_server import LocalServer, MissingWheelError
+from tests.servers.postgres import PostgresServer
+from tests.servers.processes import Process, Processes, lives
+from tests.servers.redis import RedisServer
+from tests.servers.tcp_proxy import Cut, TcpProxy
+from tests.servers.waiting import until
+
+__all__ = [
+    "Cut",
+    "LocalServer",
+    "MissingWheelError",
+    "PostgresServer",
+    "Process",
+    "Processes",
+    "RedisServer",
+    "TcpProxy",
+    "lives",
+    "until",
+]
