@@ -37,6 +37,9 @@ def embedded_broker(store_url: str) -> dict[str, Any]:
     for part in ("messages", "control", "taken"):
         (directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
+        # With a transport that has no event loop, the children of a prefork pool share one lock to take their work;
+        # one that is killed while it holds the lock stops the others. Threads have no such lock.
+        "worker_pool": "threads",
         "broker_url": "filesystem://",
         "broker_transport": "tape_celery.embedded:Transport",
         "broker_transport_options": {

@@ -1,7 +1,7 @@
-"""kombu's filesystem transport, for the embedded default: a message is whole, or it is not there.
+"""kombu's filesystem transport, for the embedded default: a file is whole, or it is not there.
 
-kombu writes a message into the file that a reader may already have taken, and a reader that finds half a message ends
-its worker. Here it is written beside and renamed. Everything else is kombu's.
+kombu writes messages and tables in place, and a reader that finds half a file ends its worker (kombu issue 1551). Here
+they are written beside and renamed. Everything else is kombu's.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from kombu.transport import filesystem
 from kombu.utils.json import dumps, loads
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu ships no types
-    """A channel whose messages appear at once."""
+class Channel(filesystem.Channel):
+    """A channel whose messages and tables appear at once."""
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
-        directory = Path(self.data_folder_out)
         name = f"{time.time_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
-        unfinished = directory / f".{name}"
-        unfinished.write_text(dumps(payload))
-        os.replace(unfinished, directory / name)
+        _write(Path(self.data_folder_out) / name, payload)
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         directory, ending = Path(self.data_folder_in), f".{queue}.msg"
         for name in sorted(os.listdir(directory)):
             if name.startswith(".") or name[name.find(".") :] != ending:
@@ -43,8 +40,24 @@ class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu ships no types
                 taken.unlink()
         raise Empty
 
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        folder = Path(self.control_folder)
+        folder.mkdir(exist_ok=True)
+        bound = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
+        with (folder / f"{exchange}.lock").open("w") as guard:
+            filesystem.lock(guard, filesystem.LOCK_EX)
+            table = self.get_table(exchange)
+            if bound not in table:
+                _write(folder / f"{exchange}.exchange", [bound, *table])
 
-class Transport(filesystem.Transport):  # type: ignore[misc]  # kombu ships no types
+
+class Transport(filesystem.Transport):
     """kombu's filesystem transport with our channel."""
 
     Channel = Channel
+
+
+def _write(path: Path, value: Any) -> None:
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4()}")
+    unfinished.write_text(dumps(value))
+    os.replace(unfinished, path)
