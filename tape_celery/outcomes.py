@@ -73,7 +73,8 @@ def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
     """What a look returned, as an event (its token is not set); what is no answer is ``stuck``."""
     problem = _problem(result, ObservationResult, ("confirmed", "absent", "duplicate", "failed", "stuck"))
     if problem is not None:
-        return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body({"message": scrub(problem)}, MOST_ERROR_BYTES))
+        error = body({"message": scrub(problem)}, MOST_ERROR_BYTES)
+        return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=error)
     return Observed(
         token=0,
         status=result.status,

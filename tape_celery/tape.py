@@ -15,7 +15,7 @@ from tape_celery import authored, intent, wiring
 from tape_celery.client import EffectCaller, EffectFunction, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
-from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape
+from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape, SettingsError
 from tape_celery.events import CancelAsked, OweAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.policy import Terms
@@ -50,8 +50,9 @@ class Tape:
         self._imported = False
         self.effect = EffectCaller(lambda: self)
         """`tape_effect`, bound to this Tape."""
-        with _tapes_lock:
-            _tapes[app] = self
+        if _tape_of(app) is not None:
+            raise SettingsError(f"Celery app {app.main or '(unnamed)'} has a Tape already")
+        _tapes.add(self)
         wiring.attach(self)
 
     def __repr__(self) -> str:
@@ -240,12 +241,10 @@ class Tape:
         """
         event = OweAsked(actor=_said("actor", actor), reason=_said("reason", reason))
         effect = self._existing(effect_key)
-        moved = moves.act(self.database, EFFECTS, effect_key, event, self._terms(effect))
-        self.hint("compensate", effect.connector, moved.owed)
-        obligation = inspection.get_obligation(self.database, moved.owed[0])
-        if obligation is None:
-            raise NoSuchEffect(moved.owed[0])
-        return obligation
+        after = moves.act(self.database, EFFECTS, effect_key, event, self._terms(effect)).after
+        [owed] = [o for o in self.obligations(effect_key=effect_key) if o.external_ref == after.external_ref]
+        self.hint("compensate", effect.connector, [owed.obligation_key])
+        return owed
 
     def migrate(self) -> None:
         """Create or upgrade the store's schema. Raises `SchemaMismatch` where it is newer than this code."""
@@ -296,15 +295,15 @@ def _configured(app: Celery) -> dict[str, Any]:
 
 # --- finding the Tape that a call means ---
 
-_tapes: weakref.WeakKeyDictionary[Celery, Tape] = weakref.WeakKeyDictionary()
-_tapes_lock = threading.Lock()
+_tapes: weakref.WeakSet[Tape] = weakref.WeakSet()
+"""Those whose app is alive: the app's tasks hold its Tape."""
 
 
 def tape_of(app: Celery) -> Tape:
     """The Tape of ``app``; raises `NoTape`."""
-    tape = _tapes.get(_real(app))
+    tape = _tape_of(_real(app))
     if tape is None:
-        raise NoTape(f"Celery app {app.main or '(unnamed)'!r} has no Tape; make one with Tape(app)")
+        raise NoTape(f"Celery app {app.main or '(unnamed)'} has no Tape; make one with Tape(app)")
     return tape
 
 
@@ -314,18 +313,22 @@ def find_tape() -> Tape:
     Raises `NoTape`, which lists them.
     """
     for app in (current_task.app if current_task else None, current_app):
-        if app is not None and _real(app) in _tapes:
-            return _tapes[_real(app)]
-    with _tapes_lock:
-        known = list(_tapes.values())
+        tape = None if app is None else _tape_of(_real(app))
+        if tape is not None:
+            return tape
+    known = list(_tapes)
     if len(known) == 1:
         return known[0]
     if not known:
         raise NoTape("there is no Tape in this process; make one with Tape(app)")
-    listed = ", ".join(repr(tape) for tape in known)
+    listed = ", ".join(sorted(repr(tape) for tape in known))
     raise NoTape(
         f"there are {len(known)} Tapes in this process and none belongs to the current app: {listed}; use tape.effect"
     )
+
+
+def _tape_of(app: Celery) -> Tape | None:
+    return next((tape for tape in list(_tapes) if tape.app is app), None)
 
 
 def _real(app: Any) -> Celery:

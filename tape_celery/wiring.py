@@ -17,7 +17,7 @@ from kombu import Exchange, Queue
 from tape_celery import failpoints, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
-from tape_celery.errors import SettingsError, TapeError
+from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
 from tape_celery.settings import Settings
 
 if TYPE_CHECKING:
@@ -125,7 +125,10 @@ def _start_worker(tape: Tape) -> None:
     _bound_tasks(tape)
     if failpoints.armed():
         logger.warning("failpoints are armed: %s", ", ".join(failpoints.armed()))
-    tape.database.ready()
+    try:
+        tape.database.ready()
+    except StoreUnavailable as error:
+        logger.error("the store is away; this worker goes on and tries again: %s", error)
 
 
 def _start_beat(tape: Tape) -> None:

@@ -14,6 +14,8 @@ from tape_celery.records import Violation
 from tape_celery.schema import effects, journal, obligations
 from tape_celery.store.database import Database
 
+SKEW_MS = 10_000
+"""How far instants of one journal may run back: a statement that waits for a lock has the time at which it began."""
 MOST = 1000
 """The most violations of one invariant that one audit lists."""
 
@@ -59,7 +61,7 @@ def _safety() -> Iterable[tuple[str, Select[Any]]]:
     )
     yield (
         "time never runs back",
-        select(j.key, j.seq).select_from(journal.join(earlier, chained)).where(j.at_ms < earlier.c.at_ms),
+        select(j.key, j.seq).select_from(journal.join(earlier, chained)).where(j.at_ms < earlier.c.at_ms - SKEW_MS),
     )
     yield (
         "a non-idempotent call that may have landed is never made again",
@@ -90,7 +92,11 @@ def _safety() -> Iterable[tuple[str, Select[Any]]]:
     )
     yield (
         "an obligation belongs to an effect that was CONFIRMED",
-        select(o.obligation_key, o.effect_key).where(not_(_has_entry(o.effect_key, j.status == "CONFIRMED"))),
+        select(o.obligation_key, o.effect_key).where(
+            not_(_has_entry(o.effect_key, j.status == "CONFIRMED")),
+            # Late evidence of a duplicate while a newer claim is at work: that claim can only end CONFIRMED.
+            not_(exists().where(e.effect_key == o.effect_key, e.landed)),
+        ),
     )
     survivor = exists().where(e.effect_key == o.effect_key, e.external_ref == o.external_ref)
     yield (

@@ -131,10 +131,11 @@ def _journaled(connection: Connection, moves: Sequence[Move]) -> Mapping[str, st
 
 
 def _read(connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]) -> tuple[int, dict[str, R]]:
-    """Now, and the rows as they stand."""
+    """Now, and the rows as they stand; the rows first, so that now is after whatever made them what they are."""
+    found = connection.execute(select(kind.table).where(kind.table.c[kind.key].in_(list(keys)))).mappings()
+    rows = {row[kind.key]: kind.read(row) for row in found}
     now: int = connection.execute(select(database.now)).scalar_one()
-    rows = connection.execute(select(kind.table).where(kind.table.c[kind.key].in_(list(keys)))).mappings()
-    return now, {row[kind.key]: kind.read(row) for row in rows}
+    return now, rows
 
 
 def _apply(

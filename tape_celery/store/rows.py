@@ -95,7 +95,7 @@ def entry(
     text = json.dumps(evidence, separators=(",", ":"))
     if len(text) > NOT_CUT:
         # The lists are what can be long; what is owed has rows of its own, and a replay needs none of them.
-        lists = {name: [] for name in ("duplicates", "owed") if evidence.get(name)}
+        lists: dict[str, list[str]] = {name: [] for name in ("duplicates", "owed") if evidence.get(name)}
         text = json.dumps({**evidence, **lists, "cut_bytes": len(text)}, separators=(",", ":"))
     return {
         "key": record.obligation_key if isinstance(record, Obligation) else record.effect_key,
