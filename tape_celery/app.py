@@ -34,8 +34,6 @@ def embedded_broker(store_url: str) -> dict[str, Any]:
         database = None
     on_sqlite = store_url.startswith("sqlite") and database
     directory = (Path(str(database)).parent if on_sqlite else Path(".tape")).resolve() / "broker"
-    for part in ("messages", "control", "taken"):
-        (directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
         # With a transport that has no event loop, the children of a prefork pool share one lock to take their work;
         # one that is killed while it holds the lock stops the others. Threads have no such lock.

@@ -42,7 +42,6 @@ class Channel(filesystem.Channel):
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         folder = Path(self.control_folder)
-        folder.mkdir(exist_ok=True)
         bound = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
         with (folder / f"{exchange}.lock").open("w") as guard:
             filesystem.lock(guard, filesystem.LOCK_EX)
@@ -55,6 +54,13 @@ class Transport(filesystem.Transport):
     """kombu's filesystem transport with our channel."""
 
     Channel = Channel
+
+    def establish_connection(self) -> Any:
+        """Make the folders, for their owner alone, when they are first needed."""
+        options = self.client.transport_options
+        for folder in ("data_folder_in", "data_folder_out", "control_folder", "processed_folder"):
+            Path(options[folder]).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return super().establish_connection()
 
 
 def _write(path: Path, value: Any) -> None:

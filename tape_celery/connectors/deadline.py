@@ -1,8 +1,9 @@
-"""Sockets for httpcore whose timeouts are instants, so that a whole exchange ends in time, however it drips.
+"""A transport for httpx whose timeouts count from the start of an exchange, so that it ends in time, however it drips.
 
-httpcore hands a timeout down as it got it, once for each read: an answer that drips one byte a second never
-times out. Here every ``timeout`` is an instant of `time.monotonic`, and each operation (name lookup, connect,
-TLS handshake, write, read) gets what is left until then.
+httpx's own transport gives each single read the whole timeout: an answer that drips one byte a second never times
+out. Here a timeout becomes an instant of `time.monotonic` when the request starts, and each operation (name lookup,
+connect, TLS handshake, write, read) gets what is left until then. The pool and the protocol are httpcore's, as in
+httpx's transport; the sockets are ours, because httpx has no way to choose them.
 """
 
 from __future__ import annotations
@@ -14,11 +15,89 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import httpcore
+import httpx
+
+_Wall = Mapping[type[Exception], type[Exception]]
+"""Exceptions of the one side, and what each is raised as on the other. The first that fits counts."""
+
+_CONNECTING: _Wall = {TimeoutError: httpcore.ConnectTimeout, OSError: httpcore.ConnectError}
+_READING: _Wall = {TimeoutError: httpcore.ReadTimeout, OSError: httpcore.ReadError}
+_WRITING: _Wall = {TimeoutError: httpcore.WriteTimeout, OSError: httpcore.WriteError}
+_TO_HTTPX: _Wall = {
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+}
+
+_LEFT_OUT = (b"location", b"set-cookie", b"set-cookie2")
+"""Headers of an answer that httpx's client acts on unasked: it keeps cookies, and it parses a ``Location`` that it
+was told not to follow, so that a bad one would lose the answer or raise what is no `httpx.TransportError`."""
+
+
+class DeadlineTransport(httpx.BaseTransport):
+    """Sends each request once, over HTTP/1.1. All its timeouts but ``pool`` count from its start.
+
+    ``idle_seconds``: a connection idle for longer is not used again.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, max_connections: int, idle_seconds: float) -> None:
+        self.pool = httpcore.ConnectionPool(
+            ssl_context=tls,
+            max_connections=max_connections,
+            keepalive_expiry=idle_seconds,
+            retries=0,
+            network_backend=DeadlineBackend(),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The status line and the headers; the body is still to be read. Raises what httpx's own transport does."""
+        start = time.monotonic()
+        seconds = request.extensions["timeout"]
+        instants = {operation: start + seconds[operation] for operation in ("connect", "write", "read")}
+        url = request.url
+        with _raised_as(_TO_HTTPX):
+            answer = self.pool.handle_request(
+                httpcore.Request(
+                    request.method,
+                    httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions={**request.extensions, "timeout": {"pool": seconds["pool"], **instants}},
+                )
+            )
+        return httpx.Response(
+            answer.status,
+            headers=[(name, value) for name, value in answer.headers if name.lower() not in _LEFT_OUT],
+            stream=_Body(answer),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _raised_as(_TO_HTTPX):
+            yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
@@ -33,7 +112,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Connect to the first address of ``host`` that answers. Raises `ConnectTimeout` or `ConnectError`."""
-        with _raised_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+        with _raised_as(_CONNECTING):
             return DeadlineStream(_connected(host, port, timeout))
 
 
@@ -47,7 +126,7 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What has come, at most ``max_bytes``; empty at the end. Raises `ReadTimeout` or `ReadError`."""
-        with _raised_as(httpcore.ReadTimeout, httpcore.ReadError):
+        with _raised_as(_READING):
             self._sock.settimeout(_left(timeout))
             received = self._sock.recv(max_bytes)
         self.heard = True
@@ -57,7 +136,7 @@ class DeadlineStream(httpcore.NetworkStream):
         """Hand all of ``buffer`` over. Raises `WriteTimeout` or `WriteError`; a part may have gone by then."""
         self.heard = False
         rest = memoryview(buffer)
-        with _raised_as(httpcore.WriteTimeout, httpcore.WriteError):
+        with _raised_as(_WRITING):
             while rest:
                 self._sock.settimeout(_left(timeout))
                 rest = rest[self._sock.send(rest) :]
@@ -66,7 +145,7 @@ class DeadlineStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """The same connection under TLS. Raises `ConnectTimeout` or `ConnectError`, and then it is closed."""
-        with _raised_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+        with _raised_as(_CONNECTING):
             try:
                 self._sock.settimeout(_left(timeout))
                 return DeadlineStream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname))
@@ -96,13 +175,12 @@ def _left(instant: float | None) -> float:
 
 
 @contextmanager
-def _raised_as(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
+def _raised_as(wall: _Wall) -> Iterator[None]:
     try:
         yield
-    except TimeoutError as error:
-        raise timeout(str(error)) from error
-    except OSError as error:
-        raise failure(str(error)) from error
+    except tuple(wall) as error:
+        raised = next(raised for kind, raised in wall.items() if isinstance(error, kind))
+        raise raised(str(error)) from error
 
 
 def _connected(host: str, port: int, instant: float | None) -> socket.socket:

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from urllib.parse import quote, unquote, urlsplit
 
 import certifi
+import httpx
 
 from tape_celery.errors import SettingsError
 
@@ -31,8 +32,8 @@ def check_url(url: str, what: str) -> None:
     """Refuse ``url`` unless it is https, or http on this machine, without user, password and fragment."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
+        host, port = httpx.URL(origin(url)).host, parts.port  # the host as it will be understood when it is called
+    except (ValueError, httpx.InvalidURL):
         raise SettingsError(f"{what} is no URL") from None
     if not _VISIBLE.fullmatch(url) or "#" in url:
         raise SettingsError(f"{what} must be visible ASCII without a fragment; percent-encode the rest")

@@ -8,14 +8,15 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpcore
+import httpx
 
 from tape_celery.connectors.backoff import jittered_ms
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
-from tape_celery.connectors.deadline import DeadlineBackend
+from tape_celery.connectors.deadline import DeadlineTransport
 from tape_celery.connectors.endpoint import check_url, checked_headers, header_text, origin, secrets_of, tls_context
 from tape_celery.connectors.http_answers import (
     Answer,
@@ -35,18 +36,7 @@ IDLE_SECONDS = 1.0
 """A connection idle for longer is not used again: the upstream may be closing it."""
 
 _DEFAULT_HEADERS = {"accept": "application/json", "content-type": "application/json", "user-agent": "tape-celery"}
-_BROKEN_EXCHANGE = (
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.TimeoutException,
-    httpcore.UnsupportedProtocol,
-)
-_BEFORE_THE_FIRST_BYTE = (
-    httpcore.ConnectError,
-    httpcore.ConnectTimeout,
-    httpcore.PoolTimeout,
-    httpcore.UnsupportedProtocol,
-)
+_BEFORE_THE_FIRST_BYTE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass
@@ -84,7 +74,8 @@ class HTTPConnector:
     _headers: dict[str, str] = field(init=False, repr=False, compare=False)
     _secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _tls: ssl.SSLContext = field(init=False, repr=False, compare=False)
-    _pool: tuple[int, httpcore.ConnectionPool] | None = field(default=None, init=False, repr=False, compare=False)
+    _client: tuple[int, httpx.Client] = field(init=False, repr=False, compare=False)
+    """With the id of the process that it belongs to."""
 
     def __post_init__(self) -> None:
         me = f"connector {self.name!r}"
@@ -101,6 +92,7 @@ class HTTPConnector:
         self._headers = _DEFAULT_HEADERS | checked_headers(self.headers or {}, me) | {"accept-encoding": "identity"}
         self._secrets = secrets_of(self.headers or {})
         self._tls = tls_context(self.ca_bundle, me)
+        self._client = self._new_client()
 
     def __repr__(self) -> str:
         return f"HTTPConnector({self.name!r}, {origin(self.endpoint)!r})"
@@ -162,60 +154,66 @@ class HTTPConnector:
         return compensation_result(outcome, self._codes(), _waiting(obligation.attempt))
 
     def close(self) -> None:
-        """Close this process's idle connections. The connector stays usable."""
-        if self._pool is not None and self._pool[0] == os.getpid():
-            self._pool[1].close()
+        """Close this process's connections. The connector stays usable."""
+        process, client = self._client
+        if process == os.getpid():
+            self._client = self._new_client()
+            client.close()
 
     def _codes(self) -> Codes:
         return Codes(tuple(self.success_codes), self.duplicate_code)
 
     def _exchange(self, method: str, url: str, headers: dict[str, str], body: str | None = None) -> Answer | NoAnswer:
         """One request and what came of it, within ``timeout_s``; raises nothing that a network can cause."""
-        start = time.monotonic()
+        parts = urlsplit(url)
+        path = parts.path or "/"
         connect_seconds = min(CONNECT_SECONDS, self.timeout_s)
-        # To DeadlineBackend these are instants. Only the wait for a place in the pool counts in seconds.
-        timeouts = {
-            "pool": connect_seconds,
-            "connect": start + connect_seconds,
-            "write": start + self.timeout_s,
-            "read": start + self.timeout_s,
-        }
         handed_over = False
 
         def trace(event: str, _: object) -> None:
             nonlocal handed_over
             handed_over = handed_over or event.endswith("send_request_headers.started")
 
+        request = httpx.Request(
+            method,
+            origin(url),  # no more: httpx logs it, and normalizes paths
+            headers={**self._headers, **headers},
+            content=body,
+            extensions={
+                "target": (f"{path}?{parts.query}" if parts.query else path).encode(),
+                "timeout": {
+                    "pool": connect_seconds,
+                    "connect": connect_seconds,
+                    "write": self.timeout_s,
+                    "read": self.timeout_s,
+                },
+                "trace": trace,
+            },
+        )
         try:
-            with self._connections().stream(
-                method,
-                url,
-                headers=[*{"Host": urlsplit(url).netloc, **self._headers, **headers}.items()],
-                content=None if body is None else body.encode(),
-                extensions={"timeout": timeouts, "trace": trace},
-            ) as response:
+            with closing(self._this_process_client().send(request, stream=True)) as response:
                 return self._read(response)
-        except _BROKEN_EXCHANGE as error:
+        except httpx.TransportError as error:
             sent = handed_over or not isinstance(error, _BEFORE_THE_FIRST_BYTE)
             return NoAnswer(type(error).__name__, self._redacted(str(error)), sent)
 
-    def _read(self, response: httpcore.Response) -> Answer | NoAnswer:
+    def _read(self, response: httpx.Response) -> Answer | NoAnswer:
         """The answer as far as it came; what is too long or breaks off is cut."""
         if not getattr(response.extensions["network_stream"], "heard", True):
             # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
             return NoAnswer("RemoteProtocolError", "the answer was there before the request")
         body, cut = bytearray(), ""
         try:
-            for chunk in response.iter_stream():
+            for chunk in response.iter_raw():  # as it came: not unpacked
                 body += chunk
                 if len(body) > self.max_response_bytes:
                     cut = f"the body is larger than max_response_bytes ({self.max_response_bytes})"
                     break
-        except _BROKEN_EXCHANGE as error:
+        except httpx.TransportError as error:
             cut = f"{type(error).__name__}: {error}"
         return Answer(
-            response.status,
-            {name.decode().lower(): self._redacted(value.decode("latin-1")) for name, value in response.headers},
+            response.status_code,
+            {name: self._redacted(value) for name, value in response.headers.multi_items()},
             self._redacted(body[: self.max_response_bytes].decode("latin-1")).encode("latin-1"),
             self._redacted(cut),
         )
@@ -226,18 +224,15 @@ class HTTPConnector:
             text = text.replace(secret, "***")
         return text
 
-    def _connections(self) -> httpcore.ConnectionPool:
-        """The connections of this process: on those of its parent, two processes would talk at once."""
-        if self._pool is None or self._pool[0] != os.getpid():
-            pool = httpcore.ConnectionPool(
-                ssl_context=self._tls,
-                max_connections=self.max_connections,
-                keepalive_expiry=IDLE_SECONDS,
-                retries=0,
-                network_backend=DeadlineBackend(),
-            )
-            self._pool = (os.getpid(), pool)
-        return self._pool[1]
+    def _this_process_client(self) -> httpx.Client:
+        """On the connections of its parent, two processes would talk at once."""
+        if self._client[0] != os.getpid():
+            self._client = self._new_client()
+        return self._client[1]
+
+    def _new_client(self) -> tuple[int, httpx.Client]:
+        transport = DeadlineTransport(self._tls, self.max_connections, IDLE_SECONDS)
+        return os.getpid(), httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
 
 
 def _waiting(attempt: int) -> Waiting:

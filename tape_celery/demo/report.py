@@ -140,16 +140,17 @@ def _verdict(console: Console, verdict: Verdict, obligations: Sequence[Obligatio
     ]
     if verdict.holds:
         lines.append(
-            "VERDICT: it holds. Every CONFIRMED wire is booked exactly once net of reversals, every FAILED wire"
+            "VERDICT: it holds. Every CONFIRMED wire is booked exactly once net of reversals, every FAILED wire not at "
+            "all, nothing is left unsettled, nothing is owed, and the audit is empty."
         )
-        lines.append("not at all, nothing is left unsettled, nothing is owed, and the audit is empty.")
         lines.append("A FAILED wire moved no money: a person or the app may issue it again.")
     else:
         lines.append(f"VERDICT: it does NOT hold; {len(verdict.problems)} problems:")
         lines += [f"  {problem}" for problem in verdict.problems[:PROBLEMS_SHOWN]]
         if len(verdict.problems) > PROBLEMS_SHOWN:
             lines.append(f"  … and {len(verdict.problems) - PROBLEMS_SHOWN} more")
-    console.print(Panel(Text("\n".join(lines)), border_style="green" if verdict.holds else "bold red", expand=False))
+    colour = "green" if verdict.holds else "bold red"
+    console.print(Panel(Text("\n".join(lines)), border_style=colour, width=min(console.width, 110)))
 
 
 def _status(row: Row) -> Text:

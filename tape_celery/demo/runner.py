@@ -37,6 +37,8 @@ PACE_SECONDS = 0.12
 KILL_AFTER = 0.25
 """Which part of the wires is submitted before a worker is killed; the plan has a slow wire after that."""
 LOOK_SECONDS = 0.05
+WIDTH_ELSEWHERE = 130
+"""How wide the tables are where there is no terminal."""
 JOURNAL_SECONDS = 0.5
 BANK, PRODUCER, BEAT, DISPATCH = "bank", "producer", "beat", "dispatch"
 WORKERS = (DISPATCH, "observe", "compensate", "sweep")
@@ -69,6 +71,8 @@ class _Kill:
 def run(wires: int, seed: int | None, keep: bool) -> int:
     """Run the demo; see `tape_celery.demo.run`."""
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_ELSEWHERE
     if not FEWEST_WIRES <= wires <= MOST_WIRES:
         console.print(f"--wires must be {FEWEST_WIRES} to {MOST_WIRES}, not {wires}", style="red", highlight=False)
         return 2

@@ -33,20 +33,26 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     A sweep leaves the new effect to the caller's own hint for ``hint_ms``. Raises `KeyConflict` where a key belongs
     to another request, `StoreUnavailable` when nothing was recorded, `IntentUncertain` when nobody can tell.
     """
+    uncertain: CommitUncertain | None = None
     for _ in range(TRIES):
         try:
-            return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
-        except IntegrityError:
-            existing = database.read(lambda connection: _standing_for(connection, intent))
-            if existing is not None:
-                return Recorded(existing, created=False)
-        except CommitUncertain as error:
             try:
-                existing = database.read(lambda connection: _standing_for(connection, intent))
-            except StoreUnavailable:
-                raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
-            if existing is not None:
-                return Recorded(existing, created=existing.effect_key == intent.effect_key)
+                return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
+            except IntegrityError:
+                pass
+            except CommitUncertain as error:
+                uncertain = error
+            existing = database.read(lambda connection: _standing_for(connection, intent))
+        except StoreUnavailable as error:
+            if uncertain is None:
+                raise
+            # What was not seen when it was read back may be a COMMIT that the server is still at.
+            raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
+        if existing is not None:
+            ours = uncertain is not None and existing.effect_key == intent.effect_key
+            return Recorded(existing, created=ours)
+    if uncertain is not None:
+        raise IntentUncertain(intent.effect_key, intent.idempotency_key) from uncertain
     raise StoreUnavailable(f"the keys of this intent were taken and freed {TRIES} times while it was recorded")
 
 

@@ -38,22 +38,23 @@ Connect = Callable[[Misbehaviour], HTTPConnector]
 def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     """The connector that the workers get, at a bank that misbehaves as asked."""
     monkeypatch.setattr(bank_module, "BOOKING_SECONDS", 0.0)
-    started: list[tuple[BankServer, threading.Thread]] = []
+    started: list[tuple[BankServer, threading.Thread, HTTPConnector]] = []
 
     def connecting(misbehaviour: Misbehaviour) -> HTTPConnector:
         ledger = Ledger(tmp_path / "ledger.jsonl")
         server = BankServer(Bank(ledger, {WIRE.business_key: misbehaviour}))
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
-        started.append((server, serving))
         monkeypatch.setenv(wires_module.BANK_URL_VARIABLE, server.url)
         importlib.reload(wires_module)
         connector: HTTPConnector = connectors.get(wires_module.CONNECTOR)
+        started.append((server, serving, connector))
         return connector
 
     yield connecting
     connectors.clear()
-    for server, serving in started:
+    for server, serving, connector in started:
+        connector.close()
         server.shutdown()
         serving.join()
         server.server_close()

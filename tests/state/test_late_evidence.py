@@ -17,7 +17,7 @@ from tape_celery.engine import Outcome
 from tape_celery.records import Effect, ObligationStatus
 from tape_celery.store import moves
 from tape_celery.store.rows import EFFECTS
-from tests.state.stage import CONFIRMED, FAILED, LOST, MAY_HAVE, UNSENT, S, Stage, obs
+from tests.state.stage import CONFIRMED, FAILED, LOST, MAY_HAVE, RETRY, UNSENT, S, Stage, obs
 
 STUCK = ObligationStatus.STUCK
 
@@ -327,3 +327,42 @@ def _seal_late(stage: Stage, claimed: Effect, answer: DispatchResult) -> None:
     event = outcomes.dispatched(answer, worker_now_ms=0, backoff_ms=1000, most_bytes=65_536)
     told = replace(event, token=claimed.token, nonce=claimed.claim_nonce, actor="the first worker")
     moves.move(stage.tape.database, EFFECTS, [moves.Move(claimed.effect_key, told, stage.tape.engine.terms(claimed))])
+
+
+def test_what_an_earlier_claim_says_once_more_proves_nothing_about_the_last(stage: Stage) -> None:
+    """Refused at first, then lost: the first refusal told again is no proof that the second call did not land."""
+    key = stage.record()
+    first = stage.claim(key)
+    _seal_late(stage, first, RETRY)
+    stage.move_time(61)
+    stage.claim(key)
+    stage.lapse()
+    _seal_late(stage, first, FAILED)
+    assert stage.get(key).status is S.UNKNOWN
+
+
+@pytest.mark.parametrize("look", [obs("failed"), obs("absent"), obs("stuck")], ids=lambda look: look.status)
+def test_a_look_whose_lease_is_over_does_not_end_the_look_after_it(stage: Stage, look: Any) -> None:
+    """Two observers: the first was away for longer than its lease, and the second is at work when it answers."""
+    key = stage.record()
+    stage.dispatch(key, LOST)
+    during: list[Effect] = []
+
+    def first(_: Any) -> Any:
+        stage.move_time(61)
+        stage.connector.looks.append(second)
+        stage.tape.engine.observe([key])
+        return obs("stuck")
+
+    def second(effect: Effect) -> Any:
+        event = outcomes.observed(look, backoff_ms=0, most_bytes=65_536)
+        told = replace(event, token=effect.token - 1, nonce="the-first", actor="the first observer")
+        moves.move(stage.tape.database, EFFECTS, [moves.Move(key, told, stage.tape.engine.terms(effect))])
+        during.append(stage.get(key))
+        return obs("confirmed", "ref-1")
+
+    stage.observe(key, first)
+    [while_second_looks] = during
+    assert while_second_looks.status is S.UNKNOWN
+    assert while_second_looks.lease_until_ms is not None
+    assert stage.get(key).status is S.CONFIRMED
