@@ -1,0 +1,168 @@
+"""The commands, as a person types them: what they print, their JSON, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.bin.celery import celery
+from click.testing import CliRunner, Result
+
+from tape_celery import Tape, connectors
+from tape_celery.cli import commands
+from tape_celery.connectors.base import DispatchResult, ObservationResult
+from tape_celery.records import EffectStatus
+from tests.servers import Processes
+
+SHOP = """
+from celery import Celery
+from tape_celery import Tape, connectors
+from tape_celery.connectors.base import DispatchResult
+
+class Lost:
+    name = "lost"
+    can_observe = False
+    def dispatch(self, effect):
+        return DispatchResult("unknown")
+
+app = Celery("shop", broker="memory://")
+tape = Tape(app, store_url={url!r})
+connectors.register(Lost())
+"""
+
+
+class Scripted:
+    name = "scripted"
+    answer: Any = DispatchResult("unknown")
+    look: Any = ObservationResult("stuck")
+    can_observe = True
+    can_compensate = True
+
+    def dispatch(self, effect: Any) -> Any:
+        return self.answer
+
+    def observe(self, effect: Any) -> Any:
+        return self.look
+
+    def compensate(self, obligation: Any) -> Any:
+        raise AssertionError("not in these tests")
+
+
+@pytest.fixture
+def tape(sqlite_url: str) -> Iterator[Tape]:
+    made = Tape(Celery("cli", broker="memory://"), store_url=sqlite_url, settle_seconds=0)
+    connectors.register(Scripted())
+    yield made
+    connectors.clear()
+    made.database.close()
+
+
+@pytest.fixture
+def run(tape: Tape) -> Callable[..., Result]:
+    """Run one command of the group over this tape, in process."""
+
+    class Context:
+        app = tape.app
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(commands.tape, list(arguments), obj=Context())
+
+    return invoke
+
+
+def stuck(tape: Tape) -> str:
+    key = tape.effect.delay("scripted", {"amount": 1}, business_key="b-1").id
+    tape.dispatch(key)
+    Scripted.can_observe = False
+    tape.observe(key)
+    Scripted.can_observe = True
+    return str(key)
+
+
+def test_status_says_by_its_exit_code_who_is_needed(tape: Tape, run: Callable[..., Result]) -> None:
+    """0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK."""
+    assert run("status").exit_code == 0
+    key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
+    assert run("status").exit_code == 0
+    tape.dispatch(key)
+    assert run("status").exit_code == 1
+    stuck(tape)
+    shown = run("status")
+    assert shown.exit_code == 2
+    assert "STUCK" in shown.output
+    told = json.loads(run("status", "--json").output)
+    assert {(row["status"], row["number"]) for row in told["effects"]} == {("UNKNOWN", 1), ("STUCK", 1)}
+
+
+def test_status_names_connectors_that_nobody_here_knows(tape: Tape, run: Callable[..., Result]) -> None:
+    tape.effect.delay("nobody.knows", {"a": 1}, business_key="b")
+    assert "no connector here is named nobody.knows" in run("status").output
+
+
+def test_list_and_show_tell_what_happened(tape: Tape, run: Callable[..., Result]) -> None:
+    key = stuck(tape)
+    other = tape.effect.delay("scripted", {"a": 2}, business_key="b-2", run_id="r-2").id
+    assert key in run("list").output
+    assert key not in run("list", "--run", "r-2").output
+    assert [e["effect_key"] for e in json.loads(run("list", "--status", "PENDING", "--json").output)] == [other]
+    shown = run("show", key)
+    assert "nothing can observe it" in shown.output
+    told = json.loads(run("show", key, "--json").output)
+    assert told["request"] == {"amount": 1}
+    assert [entry["kind"] for entry in told["journal"]] == ["recorded", "claimed", "unknown", "look", "unobservable"]
+    assert "claim_nonce" not in told
+
+
+def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Callable[..., Result]) -> None:
+    key = stuck(tape)
+    assert run("resolve", key, "--as", "confirmed").exit_code == 2
+    done = run("resolve", key, "--as", "confirmed", "--reason", "seen on the statement", "--external-ref", "BK-1")
+    assert (done.exit_code, done.output.strip()) == (0, f"{key} is CONFIRMED")
+    effect = tape.get(key)
+    assert effect is not None
+    assert (effect.status, effect.external_ref) == (EffectStatus.CONFIRMED, "BK-1")
+    again = run("resolve", key, "--as", "failed", "--reason", "no")
+    assert again.exit_code == commands.REFUSED
+    assert "is CONFIRMED: resolve as failed is not allowed" in again.output
+
+
+def test_what_does_not_exist_is_named(run: Callable[..., Result]) -> None:
+    refused = run("show", "nothing")
+    assert (refused.exit_code, "'nothing'" in refused.output) == (commands.REFUSED, True)
+
+
+def test_sweep_and_audit_say_what_they_did_and_found(tape: Tape, run: Callable[..., Result]) -> None:
+    key = tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=0.1).id
+    tape.database.shift_ms += 60_000
+    assert run("audit", "--live").exit_code == 2
+    assert json.loads(run("sweep", "--json").output)["expired"] == 1
+    assert tape.handle(key).status is EffectStatus.CANCELLED
+    clean = run("audit", "--live")
+    assert (clean.exit_code, clean.output.strip()) == (0, "0 violations")
+
+
+def test_text_from_outside_cannot_dress_up(tape: Tape, run: Callable[..., Result]) -> None:
+    """Control characters are escaped, and what looks like rich markup is printed as it is."""
+    key = tape.effect.delay("scripted", {"note": "[bold]\x1b[2J"}, business_key="[red]x[/]").id
+    for shown in (run("list"), run("show", key)):
+        assert "[red]x[/]" in shown.output
+        assert "\x1b[2J" not in shown.output
+
+
+def test_the_group_hangs_on_celery_itself(processes: Processes, sqlite_url: str, tmp_path: Path) -> None:
+    """`celery -A shop tape …`, and an app without a Tape is told what to do."""
+    assert "tape" in celery.commands
+    (tmp_path / "shop.py").write_text(SHOP.format(url=sqlite_url))
+    (tmp_path / "bare.py").write_text("from celery import Celery\napp = Celery('bare')\n")
+    migrated = processes.python("-m", "celery", "-A", "shop", "tape", "migrate", cwd=tmp_path)
+    bare = processes.python("-m", "celery", "-A", "bare", "tape", "status", cwd=tmp_path)
+    assert migrated.wait() == 0
+    assert bare.wait() == commands.REFUSED
+    assert "has no Tape" in bare.text()
+    again = processes.python("-m", "celery", "-A", "shop", "tape", "status", "--json", cwd=tmp_path)
+    assert again.wait() == 0
+    assert '"lost"' in again.text()
