@@ -67,6 +67,8 @@ def test_https_is_taken_and_http_on_this_machine(url: str) -> None:
         "https://bank.example:0/CANARY",
         "https://bank.example:99999/CANARY",
         "https://[bank/CANARY",
+        "https://300.1.1.1/CANARY",
+        "https://xn--/CANARY",
         "https://user:CANARY@bank.example/",
         "https://CANARY@bank.example/",
         "https://bank.example/a b?CANARY",

@@ -244,6 +244,12 @@ def test_a_redirect_is_never_followed(serve: Serve, connect: Connect, code: int)
     assert (len(upstream.requests), elsewhere.accepted) == (1, 0)
 
 
+@pytest.mark.parametrize("location", ["https://xn--/", "http://[", "x" * 70_000, "mailto:a@b"])
+def test_a_redirect_to_nowhere_is_an_answer_like_any_other(dispatch: Dispatch, location: str) -> None:
+    assert dispatch(answering(302, Location=location)).error["status_code"] == 302
+    assert dispatch(answering(302, REF, Location=location), success_codes=(302,)).external_ref == "wire-9"
+
+
 def test_the_codes_are_the_connectors_own(dispatch: Dispatch) -> None:
     """`success_codes` and `duplicate_code` come before every other row."""
     assert dispatch(answering(503), success_codes=(503,)).status == "confirmed"

@@ -1,6 +1,7 @@
 """What goes over the wire: headers, bodies, connections, and nothing else."""
 
 import json
+import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,34 @@ def test_observe_asks_with_both_keys(
     assert "idempotency-key" not in request.headers, "a look is no operation under that key"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [
+        ("", "/"),
+        ("?a=1", "/?a=1"),
+        ("/a/../b;c=1//{d}/%7e", "/a/../b;c=1//{d}/%7e"),
+        ("//a?b='c'|d", "//a?b='c'|d"),
+    ],
+)
+def test_the_target_is_the_one_that_was_configured(serve: Serve, connect: Connect, endpoint: str, target: str) -> None:
+    upstream = serve()
+    connect(upstream, compensate_endpoint=upstream.url + endpoint).compensate(an_obligation())
+    assert upstream.requests[0].target == target
+
+
+def test_no_log_shows_more_of_a_url_than_its_origin(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """httpx logs the URL of each request for everybody who logs at INFO; ours may hold a token."""
+    caplog.set_level(logging.DEBUG)
+    upstream = serve()
+    connector = connect(upstream, observe_endpoint=f"{upstream.url}/CANARY?token=CANARY")
+    connector.observe(an_effect(business_key="CANARY"))
+    assert "CANARY" in upstream.requests[0].target
+    assert upstream.url in caplog.text
+    assert "CANARY" not in caplog.text
+
+
 def test_observe_without_a_business_key_asks_with_the_other(serve: Serve, connect: Connect) -> None:
     upstream = serve()
     connect(upstream).observe(an_effect(business_key=""))
@@ -136,6 +165,8 @@ def test_cookies_are_not_kept(serve: Serve, connect: Connect) -> None:
     connector.dispatch(an_effect())
     connector.dispatch(an_effect(effect_key="effect-2"))
     assert "cookie" not in upstream.requests[1].headers
+    _, client = connector._client
+    assert not client.cookies
 
 
 def test_a_connection_is_used_again_at_once(serve: Serve, connect: Connect) -> None:
@@ -163,7 +194,8 @@ def test_a_connection_that_the_upstream_closed_is_not_used_again(serve: Serve, c
     upstream = serve(lambda connection, _: connection.send(answer(200, {})))
     connector = connect(upstream)
     assert connector.dispatch(an_effect()).status == "confirmed"
-    pool = connector._connections()
+    _, client = connector._client
+    pool = client._transport.pool
     until(lambda: all(connection.has_expired() for connection in pool.connections), what="the upstream's FIN")
     assert connector.dispatch(an_effect(effect_key="effect-2")).status == "confirmed"
     assert upstream.accepted == 2
@@ -197,6 +229,15 @@ def test_a_forked_child_has_connections_of_its_own(serve: Serve, connect: Connec
     assert os.waitstatus_to_exitcode(status) == 0
     assert connector.dispatch(an_effect(effect_key="effect-3")).status == "confirmed"
     assert (upstream.accepted, len(upstream.requests)) == (2, 3)
+
+
+def test_a_closed_connector_connects_again(serve: Serve, connect: Connect) -> None:
+    upstream = serve()
+    connector = connect(upstream)
+    connector.dispatch(an_effect())
+    connector.close()
+    assert connector.dispatch(an_effect(effect_key="effect-2")).status == "confirmed"
+    assert upstream.accepted == 2
 
 
 def test_calls_of_many_threads_do_not_mix(serve: Serve, connect: Connect) -> None:
