@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
+from celery.app.routes import Router
 from kombu import Exchange, Queue
 
 from tape_celery.errors import ConfigurationError
@@ -27,6 +28,10 @@ PROBE_SECONDS = 1.0
 """How long a broker that refused is left alone before a hint probes it again, in the background."""
 ABANDON_SECONDS = 30.0
 """After how long a publish that never ends is left to its thread, and a new thread started."""
+
+
+_NO_ROUTES = Router()
+"""A hint's queue is settled: an app's route for every task, with an exchange of its own, would lead it astray."""
 
 
 @dataclass
@@ -133,6 +138,7 @@ class Publisher:
                 hint.task,
                 args=[hint.keys],
                 queue=destination,
+                router=_NO_ROUTES,
                 producer=producer,
                 serializer="json",
                 compression=None,

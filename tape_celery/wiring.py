@@ -53,7 +53,7 @@ def attach(tape: Tape) -> None:
     def on_beat_init(sender: Any = None, **_: Any) -> None:
         living = found()
         if living is not None and sender is not None and sender.app is living.app:
-            _or_exit(lambda: _start_beat(living))
+            _or_exit(lambda: _start_beat(living, sender.scheduler))
 
     app.on_after_finalize.connect(on_finalize, weak=False)
     signals.celeryd_init.connect(on_celeryd_init, weak=False)
@@ -131,9 +131,12 @@ def _start_worker(tape: Tape) -> None:
         logger.error("the store is away; this worker goes on and tries again: %s", error)
 
 
-def _start_beat(tape: Tape) -> None:
-    tape.reconfigure()
+def _start_beat(tape: Tape, scheduler: Any) -> None:
+    _add_queues(tape)
     merge(tape)
+    # Celery has read the schedule before it says that beat starts.
+    if BEAT_ENTRY not in scheduler.schedule:
+        scheduler.update_from_dict({BEAT_ENTRY: tape.app.conf.beat_schedule[BEAT_ENTRY]})
 
 
 def _refuse_unsafe_content(app: Celery) -> None:

@@ -148,9 +148,9 @@ def _looking(kind: Kind[R]) -> dict[str, Any]:
 
 def _lease(kind: Kind[R], reach: Reach) -> ColumnElement[int]:
     spans = sorted(set(reach.lease_ms.values()))
-    if len(spans) == 1:
-        return literal(spans[0])
-    return case(dict(reach.lease_ms), value=kind.table.c.connector, else_=spans[0] if spans else 0)
+    if len(spans) <= 1:
+        return literal(spans[0] if spans else 0)
+    return case(dict(reach.lease_ms), value=kind.table.c.connector, else_=spans[0])
 
 
 def _claimed_with(connection: Connection, kind: Kind[R], keys: Sequence[str], nonce: str) -> list[R]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from tape_celery import obligation_state, state
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
@@ -63,9 +63,9 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
         item if item.event.nonce else replace(item, event=replace(item.event, nonce=uuid.uuid4().hex)) for item in moves
     ]
     try:
-        return database.write(lambda connection: _move(connection, database, kind, named))
+        return database.write(lambda connection: _move(connection, database, kind, named, again=False))
     except CommitUncertain:
-        return database.write(lambda connection: _move_again(connection, database, kind, named))
+        return database.write(lambda connection: _move(connection, database, kind, named, again=True))
 
 
 def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms) -> Moved[R]:
@@ -80,12 +80,17 @@ def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms)
 
 
 def _move(
-    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move]
+    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move], *, again: bool
 ) -> dict[str, Moved[R] | Refused]:
+    """``again``: the moves may have been made before, by a unit whose answer was lost; the journal shows which were."""
     results: dict[str, Moved[R] | Refused] = {}
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):
+        done = _journaled(connection, {key: item.event.nonce for key, item in waiting.items()}) if again else {}
         now, rows = _read(connection, database, kind, list(waiting))
+        for key, made in done.items():
+            results[key] = _made(connection, rows[key], made)
+            del waiting[key]
         entries: list[dict[str, Any]] = []
         for key, item in list(waiting.items()):
             before = rows.get(key)
@@ -104,30 +109,31 @@ def _move(
         write_journal(connection, entries)
         if not waiting:
             return results
+        # What moved a row under our hands may have been our own lost unit.
+        again = True
     raise StoreUnavailable(f"{', '.join(waiting)} moved {ROUNDS} times while it was written")
 
 
-def _move_again(
-    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move]
-) -> dict[str, Moved[R] | Refused]:
-    """The moves once more, but for those whose nonce the journal shows: they were committed."""
-    done = _journaled(connection, moves)
-    _, rows = _read(connection, database, kind, list(done))
-    results: dict[str, Moved[R] | Refused] = {
-        key: Moved(before=rows[key], after=rows[key], kind=kind_of_entry) for key, kind_of_entry in done.items()
-    }
-    left = [item for item in moves if item.key not in done]
-    return results | (_move(connection, database, kind, left) if left else {})
-
-
-def _journaled(connection: Connection, moves: Sequence[Move]) -> Mapping[str, str]:
-    nonces = {item.key: item.event.nonce for item in moves}
+def _journaled(connection: Connection, nonces: Mapping[str, str]) -> dict[str, RowMapping]:
+    """The entries, by key, of those events whose nonce the journal shows: they were committed."""
     statement = select(journal).where(journal.c.key.in_(list(nonces)), journal.c.kind.not_in(["claimed", "look"]))
     return {
-        row["key"]: row["kind"]
+        row["key"]: row
         for row in connection.execute(statement).mappings()
         if json.loads(row["evidence_json"]).get("nonce") == nonces[row["key"]]
     }
+
+
+def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
+    """What an entry of the journal says that was made of the row, which is ``now`` as it is."""
+    if "owed" not in json.loads(made["evidence_json"]):
+        return Moved(now, now, made["kind"])
+    statement = (
+        select(obligations.c.obligation_key)
+        .where(obligations.c.effect_key == made["key"], obligations.c.created_at_ms == made["at_ms"])
+        .order_by(obligations.c.obligation_key)
+    )
+    return Moved(now, now, made["kind"], tuple(connection.execute(statement).scalars()))
 
 
 def _read(connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]) -> tuple[int, dict[str, R]]:
@@ -154,6 +160,9 @@ def _apply(
         after, name = decided.after, decided.kind
         owed = _not_owed_yet(connection, before, event, decided.owed)
         debts = [_obligation(decided.after, debt, event) for debt in owed]
+    if name == "late" and (known := _journaled(connection, {kind.key_of(before): event.nonce})):
+        # The same seal, tried again after its answer was lost: it is late only because it was in time.
+        return _made(connection, before, known[kind.key_of(before)])
     if not _write(connection, kind, before, after):
         return None
     evidence = to_evidence(event, terms)
@@ -166,7 +175,10 @@ def _apply(
 
 
 def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:
-    """The guarded write: the row must stand as it was read, by key, status, token and journal number."""
+    """The guarded write: the row must stand as it was read, by key, status, token, journal number and lease.
+
+    The lease, because a renewal is no journal entry, and one that was renewed is not over.
+    """
     columns = kind.table.c
     old, new = kind.columns(before), kind.columns(after)
     changed = {name: value for name, value in new.items() if value != old[name]}
@@ -176,6 +188,7 @@ def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:
         .where(columns.status == before.status.value)
         .where(columns.token == before.token)
         .where(columns.version == before.version)
+        .where(columns.lease_until_ms.is_not_distinct_from(before.lease_until_ms))
         .values(changed)
     )
     return connection.execute(statement).rowcount == 1

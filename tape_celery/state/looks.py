@@ -1,0 +1,111 @@
+"""A look: its claim, and what the upstream's word makes of an effect whose answer was lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tape_celery.events import Claimed, Observed, Unobservable
+from tape_celery.policy import Terms
+from tape_celery.records import Effect, ObligationStatus
+from tape_celery.state.ends import (
+    CONFIRMED,
+    FAILED,
+    UNKNOWN,
+    Owed,
+    Transition,
+    allow,
+    bodies,
+    confirmed,
+    contradiction,
+    failed,
+    leased,
+    look_at,
+    must_stop,
+    released,
+    resend_is_safe,
+    stuck,
+    to_pending,
+)
+
+
+def claimed_for_look(effect: Effect, event: Claimed) -> Transition:
+    if effect.status is FAILED and effect.absent:
+        return Transition(kind="look", after=replace(leased(effect, event), watches=effect.watches + 1))
+    allow(effect, {UNKNOWN}, "a look")
+    return Transition(kind="look", after=replace(leased(effect, event), looks=effect.looks + 1))
+
+
+def end_look(effect: Effect, event: Observed, terms: Terms) -> Transition:
+    at = event.at_ms
+    freed = replace(released(effect), **bodies(event))
+    if event.status == "confirmed":
+        return confirmed(freed, "observed", event.external_ref, at, terms)
+    if event.status == "duplicate":
+        stays, extras = read_duplicate(effect, event)
+        return confirmed(freed, "observed", stays, at, terms, extras)
+    if event.status == "failed":
+        return failed(freed, "observed", "the upstream says that it failed", at)
+    if event.status == "absent":
+        return _absent(freed, at, terms)
+    if effect.looks >= terms.observe_attempts:
+        return stuck(freed, "observed", f"no answer after {effect.looks} looks", at)
+    return look_at(freed, "observed", at + event.backoff_ms)
+
+
+def _absent(effect: Effect, at: int, terms: Terms) -> Transition:
+    """An absence is believed when the look *began* after everything that was sent has settled."""
+    settled_at = effect.settled_at_ms or 0
+    if (effect.claimed_at_ms or 0) < settled_at:
+        return look_at(replace(effect, looks=effect.looks - 1), "observed", settled_at)
+    cleared = replace(effect, may_have_landed=False)
+    if effect.attempt < effect.max_attempts and resend_is_safe(effect, at, terms):
+        return to_pending(cleared, "observed", at, at)
+    gone = failed(cleared, "observed", "absent", at)
+    return replace(gone, after=_watched(replace(gone.after, absent=True, watches=0), at, terms))
+
+
+def end_watch(effect: Effect, event: Observed, terms: Terms) -> Transition:
+    freed = released(effect)
+    if event.status == "duplicate" or (event.status == "confirmed" and not event.superseded):
+        return contradiction(freed, "watched", event.at_ms)
+    return Transition(kind="watched", after=_watched(freed, event.at_ms, terms))
+
+
+def _watched(effect: Effect, at: int, terms: Terms) -> Effect:
+    """``effect`` with the next look at its absence; the spans count from the moment when it ended."""
+    if effect.watches >= len(terms.watch_ms):
+        return replace(effect, due_at_ms=None, sweep_at_ms=None)
+    due = max(at, (effect.ended_at_ms or at) + terms.watch_ms[effect.watches])
+    return replace(effect, due_at_ms=due, sweep_at_ms=due)
+
+
+def unobservable(effect: Effect, event: Unobservable, terms: Terms) -> Transition:
+    at = event.at_ms
+    if effect.token != event.token or effect.lease_until_ms is None:
+        return Transition(kind="late", after=effect)
+    freed = released(effect)
+    if effect.status is FAILED:
+        return Transition(kind="unobservable", after=replace(freed, due_at_ms=None, sweep_at_ms=None))
+    stopped = must_stop(effect, at)
+    if stopped or not resend_is_safe(effect, at, terms):
+        return stuck(freed, "unobservable", "nothing can observe it", at)
+    if effect.attempt >= effect.max_attempts:
+        return stuck(freed, "unobservable", "nothing can observe it, and its attempts are used up", at)
+    return to_pending(freed, "unobservable", at, at)
+
+
+def read_duplicate(effect: Effect, event: Observed) -> tuple[str, tuple[Owed, ...]]:
+    """The record that stays, and what is owed for the extra ones."""
+    stays, extras = effect.external_ref, event.duplicates or ()
+    if event.duplicates is None:
+        extras = (event.external_ref,)
+    elif effect.status is not CONFIRMED:
+        stays = event.external_ref or stays
+    return stays, tuple(_duplicate(ref, stays) for ref in dict.fromkeys(extras))
+
+
+def _duplicate(ref: str, stays: str) -> Owed:
+    if ref and ref != stays:
+        return Owed(external_ref=ref, kind="duplicate")
+    why = "the extra record is the one that stays" if ref else "the extra record has no reference"
+    return Owed(external_ref=ref, kind="duplicate", status=ObligationStatus.STUCK, reason=why)
