@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,20 @@ from celery import Celery
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from tape_celery.errors import SettingsError
 from tape_celery.settings import NAMES, Settings, settings_from
+from tape_celery.store.database import Database
 from tape_celery.tape import Tape
 
 
 def environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
     """The settings that ``TAPE_*`` variables give; raises `SettingsError` that names the variable."""
     found = {name: environment[variable] for name in NAMES if (variable := f"TAPE_{name.upper()}") in environment}
-    checked = settings_from(found, named=lambda name: f"TAPE_{name.upper()}")
+    try:
+        checked = settings_from(found, named=lambda name: f"TAPE_{name.upper()}")
+        Database(checked.store_url)  # opens nothing, and refuses what is no store
+    except SettingsError as error:
+        raise SettingsError(re.sub(r"\btape_(?=[a-z])\w+", lambda setting: setting[0].upper(), str(error))) from None
     return {name: getattr(checked, name) for name in found}
 
 

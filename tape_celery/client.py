@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -222,58 +221,3 @@ def _instant(name: str, value: Any) -> int:
     if value.utcoffset() is None:
         raise InvalidIntent(f"{name} must carry a time zone, and {value.isoformat()} has none")
     return round(value.timestamp() * 1000)
-
-
-# --- decorated effects ---
-
-
-class EffectFunction:
-    """A decorated body: calling it returns the request; `delay` and `apply_async` say that it should happen."""
-
-    def __init__(self, body: Callable[..., Mapping[str, Any]], caller: EffectCaller, options: dict[str, Any]) -> None:
-        self.name: str = options.pop("name", None) or f"{body.__module__}.{body.__qualname__}"
-        self.__doc__ = body.__doc__
-        self.__wrapped__ = body
-        self._body = body
-        self._caller = caller
-        self._connector = intent.check_connector_name(options.pop("connector"))
-        self._business_key: Callable[..., str] | None = options.pop("business_key")
-        status_check, compensate = options.pop("status_check"), options.pop("compensate")
-        self._options = {name: value for name, value in options.items() if value is not None}
-        if "semantics" in self._options:
-            intent.check_semantics(self._options["semantics"])
-        if "max_attempts" in self._options:
-            intent.check_max_attempts(self._options["max_attempts"])
-        for what, function in (
-            ("business_key", self._business_key),
-            ("status_check", status_check),
-            ("compensate", compensate),
-        ):
-            if function is not None and not callable(function):
-                raise InvalidIntent(f"{what} of effect {self.name} must be a function, not {function!r}")
-        if inspect.iscoroutinefunction(body):
-            raise InvalidIntent(f"the body of effect {self.name} is async: it does no I/O, it only returns the request")
-        authored.by_name[self.name] = Authored(status_check, compensate)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
-        return self._body(*args, **kwargs)
-
-    def delay(self, *args: Any, **kwargs: Any) -> EffectHandle:
-        """Commit the intent that the body returns for these arguments; like `EffectCaller.delay`."""
-        return self.apply_async(args, kwargs)
-
-    def apply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> EffectHandle:
-        """`delay` with options.
-
-        Those of `EffectCaller.apply_async`, and ``business_key``, ``run_id``, ``idempotency_key``.
-        """
-        given = dict(kwargs or {})
-        request = self._body(*args, **given)
-        chosen = {**self._options, **options}
-        if "business_key" not in chosen and self._business_key is not None:
-            bound = inspect.signature(self._body).bind(*args, **given)
-            bound.apply_defaults()
-            chosen["business_key"] = self._business_key(**bound.arguments)
-        return self._caller.apply_async((self._connector, request), effect_name=self.name, **chosen)

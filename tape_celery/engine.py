@@ -9,21 +9,17 @@ makes the row UNKNOWN; an answer that comes after that is late evidence. A seal 
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic
 
 from tape_celery import failpoints, outcomes, state
 from tape_celery.authored import Authored
+from tape_celery.concurrency import CallThreads, awaited
 from tape_celery.connectors import base
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Unobservable, Withheld
@@ -39,10 +35,6 @@ logger = logging.getLogger(__name__)
 
 SEAL_FOR_SECONDS = 60.0
 """How long a seal is tried again while the store is away; after that the lease ends and the upstream is asked."""
-
-
-MOST_CALLS_AT_ONCE = 500
-"""Over all passes of one process; threads are started as they are needed."""
 
 
 class Outcome(StrEnum):
@@ -101,7 +93,7 @@ class Engine:
         self._settings = settings
         self._authored = authored
         self._actor = actor
-        self._threads = _Threads(MOST_CALLS_AT_ONCE)
+        self._threads = CallThreads()
 
     def dispatch(self, effect_keys: Sequence[str]) -> Report:
         """Call the upstream once for each effect that is due and free.
@@ -276,7 +268,7 @@ class Engine:
     def _dispatch(self, effect: Effect) -> ClaimEnd:
         if state.must_withhold(effect, self.terms(effect)):
             return Withheld(token=0)
-        result = _awaited(base.get(effect.connector).dispatch(effect))
+        result = awaited(base.get(effect.connector).dispatch(effect))
         return outcomes.dispatched(
             result,
             worker_now_ms=time.time_ns() // 1_000_000,
@@ -294,7 +286,7 @@ class Engine:
         if inverse is None:
             return Answered(token=0, status="failed", final=True, reason="no inverse exists")
         return outcomes.compensated(
-            _awaited(inverse(obligation)),
+            awaited(inverse(obligation)),
             worker_now_ms=time.time_ns() // 1_000_000,
             backoff_ms=self._backoff(obligation),
             most_bytes=self._settings.max_response_bytes,
@@ -307,7 +299,7 @@ class Engine:
         if look is None:
             return Unobservable(token=0)
         return outcomes.observed(
-            _awaited(look(record)), backoff_ms=self._backoff(record), most_bytes=self._settings.max_response_bytes
+            awaited(look(record)), backoff_ms=self._backoff(record), most_bytes=self._settings.max_response_bytes
         )
 
     # --- what is known of a connector ---
@@ -345,56 +337,3 @@ def _own(connector: Any, name: str, default: float) -> float:
     """A number that the connector carries itself, else the default."""
     value = getattr(connector, name, None)
     return default if value is None else float(value)
-
-
-_loops = threading.local()
-
-
-def _awaited(value: Any) -> Any:
-    """``value``, or what it comes to when it is awaited, on this thread's own event loop."""
-    if not inspect.isawaitable(value):
-        return value
-
-    async def result() -> Any:
-        return await value
-
-    if getattr(_loops, "pid", None) != os.getpid():
-        _loops.loop, _loops.pid = asyncio.new_event_loop(), os.getpid()
-    return _loops.loop.run_until_complete(result())
-
-
-class _Threads:
-    """Runs the calls of a chunk at once; a single one runs in the caller's thread, where time limits reach it."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._pid = 0
-        self._executor: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-
-    def each(self, perform: Callable[[R], Any], records: Sequence[R]) -> Any:
-        """Yield lists of what ``perform`` returned, as calls end."""
-        if len(records) == 1 and not _in_event_loop():
-            yield [perform(records[0])]
-            return
-        executor = self._own_executor()
-        running: set[Future[Any]] = {executor.submit(perform, record) for record in records}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield [future.result() for future in done]
-
-    def _own_executor(self) -> ThreadPoolExecutor:
-        """This process's threads: threads do not survive a fork."""
-        with self._lock:
-            if self._executor is None or self._pid != os.getpid():
-                self._executor = ThreadPoolExecutor(self._size, thread_name_prefix="tape-call")
-                self._pid = os.getpid()
-            return self._executor
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -6,13 +6,13 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
 
 from tape_celery import authored, intent, wiring
-from tape_celery.client import EffectCaller, EffectFunction, process_actor
+from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
 from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape, SettingsError
@@ -335,41 +335,3 @@ def _real(app: Any) -> Celery:
     """The app behind Celery's proxies."""
     real: Celery = app._get_current_object() if hasattr(app, "_get_current_object") else app
     return real
-
-
-tape_effect = EffectCaller(find_tape)
-
-
-def effect(
-    *,
-    connector: str,
-    business_key: Callable[..., str] | None = None,
-    semantics: str = "non_idempotent",
-    compensate: Callable[[Obligation], Any] | None = None,
-    status_check: Callable[[Effect], Any] | None = None,
-    max_attempts: int | None = None,
-    run_id: str | None = None,
-    allow_unsafe: bool = False,
-    name: str | None = None,
-) -> Callable[[Callable[..., Mapping[str, Any]]], EffectFunction]:
-    """Make a function that returns a request into an effect; the body does no I/O.
-
-    ``business_key`` gets the body's arguments by name. ``status_check(effect)`` and ``compensate(obligation)`` are
-    used where the connector cannot observe or compensate. Raises `InvalidIntent` for what cannot work.
-    """
-
-    def decorate(body: Callable[..., Mapping[str, Any]]) -> EffectFunction:
-        options = {
-            "connector": connector,
-            "business_key": business_key,
-            "semantics": semantics,
-            "compensate": compensate,
-            "status_check": status_check,
-            "max_attempts": max_attempts,
-            "run_id": run_id,
-            "allow_unsafe": allow_unsafe,
-            "name": name,
-        }
-        return EffectFunction(body, tape_effect, options)
-
-    return decorate

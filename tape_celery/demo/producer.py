@@ -11,9 +11,9 @@ import time
 
 from celery.app.utils import find_app
 
+from tape_celery import tape_effect
 from tape_celery.demo.orders import MOST_WIRES, read_wires
 from tape_celery.demo.wires import CONNECTOR
-from tape_celery.tape import tape_effect
 
 APP = "tape_celery.app"
 

@@ -10,8 +10,8 @@
                      ▼                                  │       resolved by a person, late `confirmed`          │
                  CANCELLED ─────late `confirmed`────────┴───────────────── (contradiction) ─────────────────────┘
 
-An effect whose earlier attempt may have landed carries the flag `may_have_landed`; it never ends FAILED or
-CANCELLED before a settled absence has cleared the flag.
+An effect with an attempt that may have landed carries the flag `may_have_landed`. It does not end FAILED or CANCELLED
+unless a settled absence has cleared the flag, the upstream says that it failed, or a person does.
 
 A result is *in time* when it carries the token of the claim that the row is under. Any other result is *late*: it can
 not end a claim that is not its own, and it is never dropped (`tape_celery.state.late`).

@@ -86,7 +86,7 @@ def _move(
     results: dict[str, Moved[R] | Refused] = {}
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):
-        done = _journaled(connection, {key: item.event.nonce for key, item in waiting.items()}) if again else {}
+        done = _journaled(connection, {key: item.event for key, item in waiting.items()}) if again else {}
         now, rows = _read(connection, database, kind, list(waiting))
         for key, made in done.items():
             results[key] = _made(connection, rows[key], made)
@@ -114,14 +114,18 @@ def _move(
     raise StoreUnavailable(f"{', '.join(waiting)} moved {ROUNDS} times while it was written")
 
 
-def _journaled(connection: Connection, nonces: Mapping[str, str]) -> dict[str, RowMapping]:
-    """The entries, by key, of those events whose nonce the journal shows: they were committed."""
-    statement = select(journal).where(journal.c.key.in_(list(nonces)), journal.c.kind.not_in(["claimed", "look"]))
-    return {
-        row["key"]: row
-        for row in connection.execute(statement).mappings()
-        if json.loads(row["evidence_json"]).get("nonce") == nonces[row["key"]]
-    }
+def _journaled(connection: Connection, events: Mapping[str, Event]) -> dict[str, RowMapping]:
+    """The entries, by key, of those events that the journal shows: they were committed."""
+    statement = select(journal).where(journal.c.key.in_(list(events)), journal.c.kind.not_in(["claimed", "look"]))
+    rows = connection.execute(statement).mappings()
+    return {row["key"]: row for row in rows if _tells(json.loads(row["evidence_json"]), events[row["key"]])}
+
+
+def _tells(evidence: Mapping[str, Any], event: Event) -> bool:
+    """Whether ``evidence`` is that of ``event``: its nonce, and what it says."""
+    facts = to_evidence(event)
+    same = ("event", "nonce", "token", "status", "external_ref", "sent", "may_have_landed", "final", "verdict")
+    return all(evidence.get(name) == facts.get(name) for name in same)
 
 
 def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
@@ -160,7 +164,7 @@ def _apply(
         after, name = decided.after, decided.kind
         owed = _not_owed_yet(connection, before, event, decided.owed)
         debts = [_obligation(decided.after, debt, event) for debt in owed]
-    if name == "late" and (known := _journaled(connection, {kind.key_of(before): event.nonce})):
+    if name == "late" and (known := _journaled(connection, {kind.key_of(before): event})):
         # The same seal, tried again after its answer was lost: it is late only because it was in time.
         return _made(connection, before, known[kind.key_of(before)])
     if not _write(connection, kind, before, after):
