@@ -93,6 +93,9 @@ class Unobservable(ClaimEnd):
 class Lapsed(Event):
     """The lease of a call ran out: its worker was killed, paused or lost."""
 
+    lease_until_ms: int = 0
+    """When it ran out. Renewals are not journaled, so the journal cannot tell it otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CancelAsked(Event):

@@ -50,7 +50,7 @@ def decide(obligation: Obligation, event: Event, terms: Terms) -> Step:
         case Unobservable():
             step = _unobservable(obligation, event, terms)
         case Lapsed():
-            step = _lapsed(obligation, terms, event.at_ms)
+            step = _lapsed(obligation, event, terms)
         case Resolved():
             step = _resolved(obligation, event)
         case _:
@@ -162,11 +162,12 @@ def _unobservable(obligation: Obligation, event: Unobservable, terms: Terms) -> 
     return _to_pending(freed, "unobservable", event.at_ms)
 
 
-def _lapsed(obligation: Obligation, terms: Terms, at: int) -> Step:
+def _lapsed(obligation: Obligation, event: Lapsed, terms: Terms) -> Step:
+    at = event.at_ms
     _allow(obligation, {COMPENSATING}, "the end of a lease")
     if (obligation.lease_until_ms or 0) > at:
         raise NotAllowed(obligation.obligation_key, obligation.status, "the end of a lease", "it was renewed")
-    settled = max(obligation.settled_at_ms or 0, (obligation.lease_until_ms or at) + terms.settle_ms)
+    settled = max(obligation.settled_at_ms or 0, event.lease_until_ms + terms.settle_ms)
     freed = replace(_released(obligation), settled_at_ms=settled, unsent=0)
     if obligation.landed:
         return _compensated(freed, "lapsed")

@@ -39,6 +39,7 @@ class _Hint:
     task: str
     queue: str
     keys: list[str]
+    hops: int
     began: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
@@ -62,12 +63,12 @@ class Publisher:
         self._probe: _Hint | None = None
         """The hint that shows whether a broker that is down has come back."""
 
-    def publish(self, task: str, queue_name: str, keys: Sequence[str]) -> bool:
+    def publish(self, task: str, queue_name: str, keys: Sequence[str], hops: int = 0) -> bool:
         """Publish one hint.
 
         False when the broker did not take it in time (the sweep then relays it). Never raises for the broker.
         """
-        hint = _Hint(task, queue_name, list(keys))
+        hint = _Hint(task, queue_name, list(keys), hops)
         with self._lock:
             if self._pid != os.getpid():
                 self._reset()
@@ -136,7 +137,7 @@ class Publisher:
         with self._app.amqp.Producer(connection, auto_declare=False) as producer:
             self._app.send_task(
                 hint.task,
-                args=[hint.keys],
+                args=[hint.keys, hint.hops] if hint.hops else [hint.keys],
                 queue=destination,
                 router=_NO_ROUTES,
                 producer=producer,

@@ -107,10 +107,10 @@ class Tape:
 
     # --- hints ---
 
-    def hint(self, verb: str, connector: str, keys: Sequence[str]) -> bool:
+    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
-        False when the broker did not take it in time.
+        False when the broker did not take it in time. ``hops`` says how many workers passed it on.
         """
         with self._lock:
             if self._publisher is None:
@@ -118,7 +118,7 @@ class Tape:
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        return self._publisher.publish(f"tape.{verb}", queue, keys)
+        return self._publisher.publish(f"tape.{verb}", queue, keys, hops)
 
     def follow_up(self, report: Report) -> None:
         """Publish the hints for what one pass made due at once."""
@@ -283,11 +283,10 @@ def _said(what: str, text: str) -> str:
 
 def _configured(app: Celery) -> dict[str, Any]:
     """The ``tape_…`` settings of the app's configuration, without their prefix."""
-    unknown = [
-        key for key in app.conf if isinstance(key, str) and key.startswith(PREFIX) and key[len(PREFIX) :] not in NAMES
-    ]
-    if unknown:
-        settings_from({key[len(PREFIX) :]: None for key in unknown})
+    # With a namespace the names that were given are the app's own, CELERY_TAPE_LEASE_SECONDS.
+    start = (f"{app.namespace}_{PREFIX}" if app.namespace else PREFIX).lower()
+    given = [key.lower()[len(start) :] for key in app.conf if isinstance(key, str) and key.lower().startswith(start)]
+    settings_from({name: None for name in given if name not in NAMES})
     missing = object()
     found = {name: app.conf.get(PREFIX + name, missing) for name in NAMES}
     return {name: value for name, value in found.items() if value is not missing}

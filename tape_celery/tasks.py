@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tape_celery.engine import Report
+from tape_celery.engine import Outcome, Report
 from tape_celery.errors import IntentUncertain, InvalidIntent, StoreUnavailable
 from tape_celery.intent import KEY_LENGTH
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_KEYS = 1000
+MOST_HOPS = 3
+"""How many workers that do not know its connector pass a hint on."""
 OPTIONS: dict[str, Any] = {
     "acks_late": True,
     "reject_on_worker_lost": True,
@@ -34,17 +38,17 @@ def add(tape: Tape) -> None:
     @app.task(name="tape.dispatch", shared=False, **OPTIONS)
     def dispatch(keys: Any) -> None:
         """Call the upstream for the effects of this hint that are due."""
-        _pass(tape, tape.engine.dispatch, keys)
+        _pass(tape, "dispatch", keys)
 
     @app.task(name="tape.observe", shared=False, **OPTIONS)
     def observe(keys: Any) -> None:
         """Ask the upstream about the effects of this hint."""
-        _pass(tape, tape.engine.observe, keys)
+        _pass(tape, "observe", keys)
 
     @app.task(name="tape.compensate", shared=False, **OPTIONS)
     def compensate(keys: Any) -> None:
         """Pay the obligations of this hint."""
-        _pass(tape, tape.engine.compensate, keys)
+        _pass(tape, "compensate", keys)
 
     @app.task(name="tape.sweep", shared=False, **OPTIONS)
     def sweep() -> None:
@@ -84,18 +88,58 @@ def _record(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     tape.effect.apply_async(args, rest, **when)
 
 
-def _pass(tape: Tape, run: Callable[[Sequence[str]], Report], keys: Any) -> None:
+def _pass(tape: Tape, verb: str, keys: Any) -> None:
     checked = _checked(keys)
     if not checked:
         return
+    run: Callable[[Sequence[str]], Report] = getattr(tape.engine, verb)
     try:
-        tape.follow_up(run(checked))
+        report = run(checked)
+        tape.follow_up(report)
+        strange = [key for key, outcome in report.outcomes.items() if outcome is Outcome.UNKNOWN_CONNECTOR]
+        if strange and (fresh := _not_handed_on(strange, for_seconds=tape.settings.relay_seconds)):
+            tape.hint(verb, "", fresh)
     except StoreUnavailable as error:
         logger.warning("the store is away; the sweep comes back to this: %s", error)
+    except BaseException as error:
+        # What is to end the process ends it from its main thread. Raised in a thread of a pool it ends nothing: Celery
+        # only never acknowledges the message, and after a few of them takes no more.
+        if isinstance(error, Exception) or threading.current_thread() is threading.main_thread():
+            raise
+        logger.error("a connector raised %s, which ends no process from a thread", type(error).__name__)
+
+
+_handed_on: dict[str, float] = {}
+_handing_on = threading.Lock()
+
+
+def _not_handed_on(keys: Sequence[str], *, for_seconds: float) -> list[str]:
+    """Those of ``keys`` that this process, which does not know their connector, may hand on: once in ``for_seconds``.
+
+    Brokers hand out messages in turn. Where two workers with different connectors share a queue and nothing else is
+    going on, one of them gets every sweep and the other every hint that it publishes: for ever, if hints just ended here.
+    """
+    now = time.monotonic()
+    with _handing_on:
+        for key in [key for key, at in _handed_on.items() if now - at >= for_seconds]:
+            del _handed_on[key]
+        fresh = [key for key in keys if key not in _handed_on]
+        _handed_on.update(dict.fromkeys(fresh, now))
+    return fresh
+
+
+def _pass_on(tape: Tape, verb: str, report: Report, hops: Any) -> None:
+    """Give a hint that this worker can do nothing with to the next one.
+
+    A broker that serves workers in turn would else give the hints of every sweep to the same wrong one, for ever.
+    """
+    strange = [key for key, outcome in report.outcomes.items() if outcome is Outcome.UNKNOWN_CONNECTOR]
+    if strange and isinstance(hops, int) and 0 <= hops < MOST_HOPS:
+        tape.hint(verb, "", strange, hops + 1)
 
 
 def _checked(keys: Any) -> list[str]:
-    """The keys of a hint; whatever else came over the queue is logged and dropped: the row is the truth."""
+    """The keys of a hint. Whatever else came over the queue is logged and dropped: the row is the truth."""
     if not isinstance(keys, list) or len(keys) > MOST_KEYS:
         logger.error("a hint without a list of at most %d keys was dropped", MOST_KEYS)
         return []

@@ -96,7 +96,7 @@ def lapsed(effect: Effect, event: Lapsed, terms: Terms) -> Transition:
     if (effect.lease_until_ms or 0) > at:
         raise NotAllowed(effect.effect_key, effect.status, "the end of a lease", "it was renewed")
     freed = replace(
-        settling(released(effect), (effect.lease_until_ms or at) + terms.settle_ms),
+        settling(released(effect), event.lease_until_ms + terms.settle_ms),
         may_have_landed=True,
         unsent=0,
     )

@@ -40,11 +40,12 @@ def _safety() -> Iterable[tuple[str, Select[Any]]]:
     for table, key in ((effects, e.effect_key), (obligations, o.obligation_key)):
         last = journal.alias("last")
         is_last = and_(last.c.key == key, last.c.seq == table.c.version)
+        differs = or_(last.c.seq.is_(None), last.c.status != table.c.status, last.c.token != table.c.token)
         yield (
             "the row is what its last journal entry says",
             select(key, table.c.status)
             .select_from(table.outerjoin(last, is_last))
-            .where(or_(last.c.seq.is_(None), last.c.status != table.c.status)),
+            .where(or_(differs, exists().where(j.key == key, j.seq > table.c.version))),
         )
     earlier = journal.alias("earlier")
     chained = and_(earlier.c.key == j.key, earlier.c.seq == j.seq - 1)
@@ -75,21 +76,25 @@ def _safety() -> Iterable[tuple[str, Select[Any]]]:
     )
     yield (
         "a live effect holds its business key",
-        _where_effect(and_(e.ended_at_ms.is_(None), e.business_key != "", e.held_business_key.is_(None))),
+        _where_effect(
+            and_(e.ended_at_ms.is_(None), e.business_key != "", e.held_business_key.is_distinct_from(e.business_key))
+        ),
     )
     yield (
         "what is CONFIRMED has evidence",
         _where_effect(and_(e.status == "CONFIRMED", not_(_has_entry(e.effect_key, j.status == "CONFIRMED")))),
     )
-    yield "what is STUCK says why", _where_effect(and_(e.status == "STUCK", e.reason == ""))
-    yield (
-        "what is under way is leased",
-        _where_effect(and_(e.status == "DISPATCHING", or_(e.lease_until_ms.is_(None), e.claim_nonce == ""))),
-    )
-    yield (
-        "what is unsettled is swept",
-        _where_effect(and_(e.status.in_(["PENDING", "DISPATCHING", "UNKNOWN"]), e.sweep_at_ms.is_(None))),
-    )
+    for table, key, calling in (
+        (effects, e.effect_key, "DISPATCHING"),
+        (obligations, o.obligation_key, "COMPENSATING"),
+    ):
+        status = table.c.status
+        found = select(key, status)
+        yield "what is STUCK says why", found.where(status == "STUCK", table.c.reason == "")
+        unleased = or_(table.c.lease_until_ms.is_(None), table.c.claim_nonce == "")
+        yield "what is under way is leased", found.where(status == calling, unleased)
+        unsettled = status.in_(["PENDING", calling, "UNKNOWN"])
+        yield "what is unsettled is swept", found.where(unsettled, table.c.sweep_at_ms.is_(None))
     yield (
         "an obligation belongs to an effect that was CONFIRMED",
         select(o.obligation_key, o.effect_key).where(

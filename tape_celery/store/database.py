@@ -7,9 +7,12 @@ COMMIT is lost nobody knows whether it happened: `CommitUncertain` says so, and 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import random
 import stat
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -50,7 +53,7 @@ class Database:
         _DATABASES.add(self)
 
     def __repr__(self) -> str:
-        return f"Database({self.url.render_as_string(hide_password=True)!r})"
+        return f"Database({_shown(self.url)!r})"
 
     @property
     def now(self) -> ColumnElement[int]:
@@ -151,27 +154,37 @@ def _first_line(error: DBAPIError) -> str:
 def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise SettingsError(
             "tape_store_url is no database URL; expected sqlite:///path or postgresql://host/name"
         ) from None
     kind = parsed.drivername.split("+")[0]
     if kind == "sqlite" and parsed.drivername in ("sqlite", "sqlite+pysqlite"):
-        if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
+        if _in_memory(parsed):
             raise SettingsError(
                 "tape_store_url names an SQLite database in memory, where intents would not outlive it; give a file"
             )
         return parsed
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
-    shown = parsed.render_as_string(hide_password=True)
     raise SettingsError(
-        f"tape_store_url {shown!r} is of an unsupported kind; expected sqlite:///path or postgresql://host/name"
+        f"tape_store_url {_shown(parsed)!r} is of an unsupported kind; expected sqlite:///path or "
+        "postgresql://host/name"
     )
 
 
+def _in_memory(url: URL) -> bool:
+    name = url.database or ""
+    return name in ("", ":memory:") or name.startswith("file:") or url.query.get("mode") == "memory"
+
+
+def _shown(url: URL) -> str:
+    """``url`` without what may be secret: libpq takes a password in the query too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, record: Any) -> None:
@@ -193,43 +206,67 @@ def _postgresql(url: URL) -> Engine:
     try:
         return create_engine(
             url,
+            hide_parameters=True,
             isolation_level="READ COMMITTED",
             pool_size=5,
             max_overflow=20,
             pool_timeout=10,
-            connect_args={
-                "connect_timeout": 5,
-                "application_name": "tape_celery",
-                "options": _POSTGRESQL_OPTIONS,
-                "tcp_user_timeout": 10_000,
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-            },
+            connect_args=_connect_args(url),
         )
     except (ModuleNotFoundError, NoSuchModuleError):
         raise MissingExtra("A PostgreSQL store", "postgresql") from None
 
 
-def _open_privately(url: URL) -> None:
-    """Create the file 0600 in a directory 0700.
+def _connect_args(url: URL) -> dict[str, Any]:
+    """What bounds a connection, but for what the URL says itself; its options follow ours, and so stand."""
+    bounds: dict[str, Any] = {
+        "connect_timeout": 5,
+        "application_name": "tape_celery",
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    options = " ".join((_POSTGRESQL_OPTIONS, *url.normalized_query.get("options", ())))
+    return {name: value for name, value in bounds.items() if name not in url.query} | {"options": options}
 
-    Refuse one that everybody may read. SQLite's side files inherit the mode.
+
+def _open_privately(url: URL) -> None:
+    """Make sure of a file 0600, made in a directory 0700 where there is none.
+
+    Refuse one that everybody may open. SQLite's side files inherit the mode.
     """
     path = Path(str(url.database))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Only a file that is made here is opened here: whoever closes any descriptor of a file drops all the locks of
+        # its process on it, SQLite's too.
+        with _one_makes_files, contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise StoreUnavailable(f"the SQLite store {path} cannot be opened: {error.strerror}") from None
-    mode = stat.S_IMODE(path.stat().st_mode)
+    mode = stat.S_IMODE(found.st_mode)
     if mode & stat.S_IRWXO:
         raise SettingsError(
             f"the SQLite store {path} is open to every user of this machine (mode {mode:04o}); chmod 600 it"
         )
 
 
+_one_makes_files = threading.Lock()
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    # In a child SQLite would take its parent's locks, which it inherits in memory only, for its own: whoever closes
+    # the last connection then deletes the log into which the other still writes.
+    for database in list(_DATABASES):
+        if database.url.get_backend_name() == "sqlite":
+            database.close()
 
 
 def _after_fork() -> None:
@@ -237,4 +274,4 @@ def _after_fork() -> None:
         database.forget_connections()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from tape_celery import obligation_state, state
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
-from tape_celery.events import Event, Observed, OweAsked, to_evidence
+from tape_celery.events import Event, Lapsed, Observed, OweAsked, to_evidence
 from tape_celery.intent import canonical_json, new_key
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, Obligation, ObligationStatus
@@ -154,6 +154,8 @@ def _apply(
     """Decide and write one move; ``None`` when the row is no longer as it was read."""
     after: Effect | Obligation
     debts: list[Obligation] = []
+    if isinstance(event, Lapsed):
+        event = replace(event, lease_until_ms=before.lease_until_ms or event.at_ms)
     if isinstance(before, Obligation):
         step = obligation_state.decide(before, event, terms)
         after, name = step.after, step.kind

@@ -1,0 +1,6 @@
+"""A connector that only those workers know that were told to import this module."""
+
+from tape_celery.connectors import register
+from tests.celery_wiring.apps.bank import ObservedBank
+
+register(ObservedBank("other"))

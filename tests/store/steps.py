@@ -1,0 +1,238 @@
+"""The steps that an effect takes through the store, by the store's own verbs, without an engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, event, text
+
+from tape_celery import intent
+from tape_celery.errors import NotAllowed
+from tape_celery.events import Answered, CancelAsked, ClaimEnd, Event, Unobservable
+from tape_celery.intent import Intent
+from tape_celery.policy import Terms
+from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, Semantics
+from tape_celery.store import claims, inspection, intents, moves
+from tape_celery.store.claims import Reach
+from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS, Kind, R
+
+T = TypeVar("T")
+
+BANK = "bank.wire"
+REACH = Reach({BANK: 30_000})
+TERMS = Terms(settle_ms=0)
+S = EffectStatus
+COMMIT = b"COMMIT\0"
+"""What a COMMIT is on its way to PostgreSQL; without the NUL it would be found in BEGIN ... READ COMMITTED too."""
+
+
+# --- recording ---
+
+
+def an_intent(
+    request: dict[str, Any] | None = None, *, connector: str = BANK, business_key: str = "", **given: Any
+) -> Intent:
+    """An intent as the client makes it, with a fresh effect key."""
+    request_json = intent.canonical_json({"amount": 100} if request is None else request)
+    key = given.pop("effect_key", None) or intent.new_key()
+    chosen = {
+        "idempotency_key": key,
+        "run_id": key,
+        "max_attempts": 5,
+        **given,
+        "semantics": Semantics(given.get("semantics", "non_idempotent")),
+    }
+    return Intent(
+        effect_key=key,
+        connector=connector,
+        request_json=request_json,
+        request_digest=intent.digest_of(request_json),
+        business_key=business_key,
+        **chosen,
+    )
+
+
+def recorded(database: Database, request: dict[str, Any] | None = None, **given: Any) -> Effect:
+    """An effect that was recorded just now."""
+    return record(database, an_intent(request, **given)).effect
+
+
+def record(database: Database, asked: Intent, *, hint_ms: int = 0) -> intents.Recorded:
+    """Record ``asked``; a sweep finds it at once."""
+    return intents.record(database, asked, actor="test", hint_ms=hint_ms)
+
+
+# --- claiming, sealing, moving ---
+
+
+def claim(
+    database: Database,
+    *keys: str,
+    kind: Kind[Any] = EFFECTS,
+    verb: claims.Verb = "call",
+    reach: Reach = REACH,
+    actor: str = "test",
+) -> list[Any]:
+    """What a worker with ``reach`` gets of ``keys``."""
+    return claims.claim(database, kind, keys, verb=verb, reach=reach, actor=actor)
+
+
+def claimed(database: Database, key: str, **given: Any) -> Any:
+    """The row under a claim of its own."""
+    (record,) = claim(database, key, **given)
+    return record
+
+
+def answer(record: Effect | Obligation, status: str = "confirmed", **given: Any) -> Answered:
+    """The end of the call that was claimed as ``record``."""
+    return Answered(token=record.token, nonce=record.claim_nonce, actor="test", status=status, **given)  # type: ignore[arg-type]
+
+
+def seal(database: Database, record: R, event_: ClaimEnd, *, kind: Kind[R], terms: Terms = TERMS) -> moves.Moved[R]:
+    """Apply the end of a claim."""
+    return moved(moves.move(database, kind, [moves.Move(kind.key_of(record), event_, terms)]))
+
+
+def seal_effect(database: Database, record: Effect, status: str = "confirmed", **given: Any) -> moves.Moved[Effect]:
+    """Apply the end of the call that was claimed as ``record``."""
+    return seal(database, record, answer(record, status, **given), kind=EFFECTS)
+
+
+def act(database: Database, key: str, event_: Event, *, terms: Terms = TERMS) -> moves.Moved[Effect]:
+    """Apply an event that ends no claim."""
+    return moves.act(database, EFFECTS, key, event_, terms)
+
+
+def moved(results: dict[str, moves.Moved[R] | moves.Refused]) -> moves.Moved[R]:
+    """The one result, which is no refusal."""
+    (result,) = results.values()
+    assert isinstance(result, moves.Moved), result
+    return result
+
+
+def refused(results: dict[str, moves.Moved[R] | moves.Refused]) -> NotAllowed:
+    """The one result, which is a refusal."""
+    (result,) = results.values()
+    assert isinstance(result, NotAllowed), result
+    return result
+
+
+def in_state(database: Database, status: EffectStatus, **given: Any) -> Effect:
+    """An effect that was brought into ``status`` by what happens to effects."""
+    effect = recorded(database, **given)
+    if status is S.PENDING:
+        return effect
+    if status is S.CANCELLED:
+        return act(database, effect.effect_key, CancelAsked(actor="test", reason="not wanted")).after
+    mine = claimed(database, effect.effect_key)
+    if status is S.DISPATCHING:
+        return mine
+    if status is S.CONFIRMED:
+        return seal_effect(database, mine, "confirmed", external_ref="ref-1").after
+    if status is S.FAILED:
+        return seal_effect(database, mine, "failed", reason="refused").after
+    unknown = seal_effect(database, mine, "unknown").after
+    if status is S.UNKNOWN:
+        return unknown
+    assert status is S.STUCK
+    look = claimed(database, effect.effect_key, verb="look")
+    return seal(
+        database, look, Unobservable(token=look.token, nonce=look.claim_nonce, actor="test"), kind=EFFECTS
+    ).after
+
+
+# --- looking ---
+
+
+def row(database: Database, key: str) -> Effect:
+    """The effect as its row stands."""
+    effect = inspection.get_effect(database, key)
+    assert effect is not None, key
+    return effect
+
+
+def journal(database: Database, key: str) -> list[JournalEntry]:
+    """The history of one row."""
+    return inspection.read_journal(database, key)
+
+
+def kinds(database: Database, key: str) -> list[str]:
+    """What happened to one row, in a word an entry."""
+    return [entry.kind for entry in journal(database, key)]
+
+
+def count(database: Database, table: str = "tape_effects") -> int:
+    """How many rows a table has."""
+    return int(scalar(database, f"SELECT COUNT(*) FROM {table}"))
+
+
+def scalar(database: Database, statement: str) -> Any:
+    """The one value that a statement gives."""
+    return database.read(lambda connection: connection.execute(text(statement)).scalar_one())
+
+
+def execute(database: Database, statement: str, **values: Any) -> None:
+    """One statement, committed."""
+    database.write(lambda connection: connection.execute(text(statement), values))
+
+
+# --- races ---
+
+
+def together(works: Sequence[Callable[[], T]]) -> list[T]:
+    """What ``works`` return, each on a thread of its own, all let go at the same moment."""
+    barrier = threading.Barrier(len(works))
+
+    def run(work: Callable[[], T]) -> T:
+        barrier.wait(30)
+        return work()
+
+    with ThreadPoolExecutor(len(works), thread_name_prefix="store-test") as executor:
+        return list(executor.map(run, works))
+
+
+def engine_of(database: Database) -> Engine:
+    """The engine of a store, to listen in on its statements."""
+    return database._engine
+
+
+@contextmanager
+def before_statement(
+    database: Database, begins: str, work: Callable[[], object], *, times: int = 1
+) -> Iterator[list[str]]:
+    """Run ``work`` in this store's way, just before each of the first ``times`` statements that begin so.
+
+    Yields the list of statements that were met; it is complete when the block is left.
+    """
+    met: list[str] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.lstrip().startswith(begins) and len(met) < times:
+            met.append(statement)
+            work()
+
+    event.listen(engine_of(database), "before_cursor_execute", listen)
+    try:
+        yield met
+    finally:
+        event.remove(engine_of(database), "before_cursor_execute", listen)
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Every statement that the store executes in the block, with its parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(engine_of(database), "before_cursor_execute", listen)
+    try:
+        yield seen
+    finally:
+        event.remove(engine_of(database), "before_cursor_execute", listen)

@@ -1,0 +1,183 @@
+"""Creating the schema, upgrading it, and refusing one that this code was not written for."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from sqlalchemy import inspect
+
+from tape_celery import migrations
+from tape_celery.errors import SchemaMismatch
+from tape_celery.store.database import Database
+from tests.servers import PostgresServer
+from tests.store.conftest import MakeTape, Open
+from tests.store.steps import an_intent as intent
+from tests.store.steps import count, engine_of, execute, record, scalar, together
+from tests.store.workers import each_in_a_process, migrate, open_first
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade() -> None:
+    op.add_column("tape_effects", sa.Column("colour", sa.String(8), nullable=True))
+"""
+
+Newer = Callable[[], None]
+
+
+@pytest.fixture
+def newer_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newer]:
+    """Turns this code into the next release, which has one migration more."""
+    shipped = Path(migrations.__file__).parent
+    copied = Path(shutil.copytree(shipped, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__")))
+    (copied / "versions" / "0002_colour.py").write_text(NEXT)
+
+    def config() -> Config:
+        made = Config()
+        made.set_main_option("script_location", str(copied))
+        made.set_main_option("path_separator", "os")
+        return made
+
+    yield lambda: monkeypatch.setattr(migrations, "_config", config)
+
+
+def tables(database: Database) -> set[str]:
+    return set(inspect(engine_of(database)).get_table_names())
+
+
+def raw_count(database: Database) -> object:
+    """How many effects there are, whatever the schema."""
+    with engine_of(database).connect() as connection:
+        return connection.exec_driver_sql("SELECT COUNT(*) FROM tape_effects").scalar()
+
+
+def test_migrating_twice_changes_nothing(store_url: str, open_database: Open) -> None:
+    """The second finds its work done, and what was recorded in between stays."""
+    database = open_database(store_url)
+    database.prepare_file()
+    database.migrate()
+    record(database, intent())
+    before = tables(database)
+    database.migrate()
+    assert tables(database) == before
+    assert count(database) == 1
+    assert scalar(database, f"SELECT version_num FROM {migrations.VERSION_TABLE}") == migrations.head()
+
+
+def test_four_threads_may_migrate_at_once(store_url: str, open_database: Open) -> None:
+    """One creates the schema, the others wait for it and find it."""
+    stores = [open_database(store_url) for _ in range(4)]
+    stores[0].prepare_file()
+    together([store.migrate for store in stores])
+    assert count(stores[0], "tape_installation") == 1
+    assert count(stores[0]) == 0
+
+
+def test_four_processes_may_migrate_at_once(store_url: str, open_database: Open) -> None:
+    """As in a deployment where every container migrates before it starts."""
+    assert each_in_a_process(migrate, [(store_url,)] * 4) == [migrations.head()] * 4
+    assert count(open_database(store_url), "tape_installation") == 1
+
+
+def test_four_processes_may_be_the_first_to_use_an_sqlite_file(sqlite_url: str, open_database: Open) -> None:
+    """The file and its schema are there once, for all of them."""
+    assert all(each_in_a_process(open_first, [(sqlite_url,)] * 4))
+    assert count(open_database(sqlite_url), "tape_installation") == 1
+
+
+def test_an_empty_postgresql_database_is_not_given_tables_silently(postgres_url: str, make_tape: MakeTape) -> None:
+    """It may be the wrong one, and a worker's role may not create tables: the error says what to do."""
+    tape = make_tape(postgres_url)
+    with pytest.raises(SchemaMismatch, match="tape migrate"):
+        tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
+    assert tables(tape.database) == set()
+
+
+def test_an_sqlite_file_that_does_not_exist_is_created_with_its_schema(sqlite_url: str, make_tape: MakeTape) -> None:
+    """The embedded store needs no step before the first effect."""
+    tape = make_tape(sqlite_url)
+    handle = tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
+    assert handle.status == "PENDING"
+
+
+def test_an_sqlite_file_with_other_tables_is_left_alone(tmp_path: Path, make_tape: MakeTape) -> None:
+    """Somebody's own database is not taken for an empty one."""
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as theirs:
+        theirs.execute("CREATE TABLE invoices (id INTEGER)")
+    path.chmod(0o600)
+    tape = make_tape(f"sqlite:///{path}")
+    with pytest.raises(SchemaMismatch, match="tape migrate"):
+        tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
+    assert tables(tape.database) == {"invoices"}
+
+
+def test_our_tables_may_live_beside_those_of_the_app(store_url: str, open_database: Open) -> None:
+    """With Alembic's own version table among them: ours has another name, and neither is touched by the other."""
+    database = open_database(store_url)
+    database.prepare_file()
+    with engine_of(database).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE invoices (id INTEGER)")
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+    database.migrate()
+    database.ready()
+    assert {"invoices", "alembic_version", "tape_effects"} <= tables(database)
+    assert scalar(database, "SELECT version_num FROM alembic_version") == "theirs"
+
+
+def test_an_older_schema_is_refused_and_then_upgraded(
+    store_url: str, open_database: Open, make_tape: MakeTape, newer_code: Newer
+) -> None:
+    """New code on an old schema names both revisions and records nothing; after the migration it works."""
+    old = open_database(store_url)
+    old.prepare_file()
+    old.migrate()
+    newer_code()
+    tape = make_tape(store_url)
+    with pytest.raises(SchemaMismatch, match=r"0001, older than this code's 0002.*tape migrate"):
+        tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
+    assert raw_count(old) == 0
+    tape.migrate()
+    assert tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1").status == "PENDING"
+
+
+def test_a_newer_schema_is_refused(
+    store_url: str,
+    open_database: Open,
+    make_tape: MakeTape,
+    newer_code: Newer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Old code on a new schema names both revisions, records nothing, and does not migrate downwards."""
+    newer_code()
+    newer = open_database(store_url)
+    newer.prepare_file()
+    newer.migrate()
+    monkeypatch.undo()
+    tape = make_tape(store_url)
+    with pytest.raises(SchemaMismatch, match=r"0002, newer than this code's 0001.*upgrade tape-celery"):
+        tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
+    with pytest.raises(SchemaMismatch, match=r"0002, newer than this code's 0001"):
+        tape.migrate()
+    assert raw_count(newer) == 0
+
+
+def test_a_schema_that_was_lost_in_mid_life_is_not_created_again(
+    postgres: PostgresServer, postgres_url: str, open_database: Open
+) -> None:
+    """A version table without a revision in it is a store without a schema, not an empty one."""
+    database = open_database(postgres_url)
+    database.migrate()
+    execute(database, f"DELETE FROM {migrations.VERSION_TABLE}")
+    with pytest.raises(SchemaMismatch, match="tape migrate"):
+        open_database(postgres_url).ready()
