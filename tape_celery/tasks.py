@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,19 +35,19 @@ def add(tape: Tape) -> None:
     app = tape.app
 
     @app.task(name="tape.dispatch", shared=False, **OPTIONS)
-    def dispatch(keys: Any) -> None:
+    def dispatch(keys: Any, hops: Any = 0) -> None:
         """Call the upstream for the effects of this hint that are due."""
-        _pass(tape, "dispatch", keys)
+        _pass(tape, "dispatch", keys, hops)
 
     @app.task(name="tape.observe", shared=False, **OPTIONS)
-    def observe(keys: Any) -> None:
+    def observe(keys: Any, hops: Any = 0) -> None:
         """Ask the upstream about the effects of this hint."""
-        _pass(tape, "observe", keys)
+        _pass(tape, "observe", keys, hops)
 
     @app.task(name="tape.compensate", shared=False, **OPTIONS)
-    def compensate(keys: Any) -> None:
+    def compensate(keys: Any, hops: Any = 0) -> None:
         """Pay the obligations of this hint."""
-        _pass(tape, "compensate", keys)
+        _pass(tape, "compensate", keys, hops)
 
     @app.task(name="tape.sweep", shared=False, **OPTIONS)
     def sweep() -> None:
@@ -88,7 +87,7 @@ def _record(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     tape.effect.apply_async(args, rest, **when)
 
 
-def _pass(tape: Tape, verb: str, keys: Any) -> None:
+def _pass(tape: Tape, verb: str, keys: Any, hops: Any) -> None:
     checked = _checked(keys)
     if not checked:
         return
@@ -96,9 +95,7 @@ def _pass(tape: Tape, verb: str, keys: Any) -> None:
     try:
         report = run(checked)
         tape.follow_up(report)
-        strange = [key for key, outcome in report.outcomes.items() if outcome is Outcome.UNKNOWN_CONNECTOR]
-        if strange and (fresh := _not_handed_on(strange, for_seconds=tape.settings.relay_seconds)):
-            tape.hint(verb, "", fresh)
+        _pass_on(tape, verb, report, hops)
     except StoreUnavailable as error:
         logger.warning("the store is away; the sweep comes back to this: %s", error)
     except BaseException as error:
@@ -107,25 +104,6 @@ def _pass(tape: Tape, verb: str, keys: Any) -> None:
         if isinstance(error, Exception) or threading.current_thread() is threading.main_thread():
             raise
         logger.error("a connector raised %s, which ends no process from a thread", type(error).__name__)
-
-
-_handed_on: dict[str, float] = {}
-_handing_on = threading.Lock()
-
-
-def _not_handed_on(keys: Sequence[str], *, for_seconds: float) -> list[str]:
-    """Those of ``keys`` that this process, which does not know their connector, may hand on: once in ``for_seconds``.
-
-    Brokers hand out messages in turn. Where two workers with different connectors share a queue and nothing else is
-    going on, one of them gets every sweep and the other every hint that it publishes: for ever, if hints just ended here.
-    """
-    now = time.monotonic()
-    with _handing_on:
-        for key in [key for key, at in _handed_on.items() if now - at >= for_seconds]:
-            del _handed_on[key]
-        fresh = [key for key in keys if key not in _handed_on]
-        _handed_on.update(dict.fromkeys(fresh, now))
-    return fresh
 
 
 def _pass_on(tape: Tape, verb: str, report: Report, hops: Any) -> None:
