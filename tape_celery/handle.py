@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import states
+from celery.backends.base import DisabledBackend
 from celery.result import AsyncResult, assert_will_not_block
 
 from tape_celery.errors import (
@@ -39,12 +40,62 @@ _ERRORS: dict[EffectStatus, type[OutcomeError]] = {
 }
 
 
+class StoreBackend(DisabledBackend):  # type: ignore[misc]  # Celery ships no types
+    """A result backend that writes nothing and asks nobody: the handle reads the store itself.
+
+    Without it a handle would open the app's own result backend, which effects do not use, and wait for it.
+    """
+
+    def add_pending_result(self, result: Any, **_: Any) -> Any:
+        """Nothing is pending but in the store."""
+        return result
+
+    def remove_pending_result(self, result: Any) -> Any:
+        """Nothing was added."""
+        return result
+
+
+class StoreBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
+    """The result backend of handles: it reads the store and writes nothing, whatever backend the app has."""
+
+    supports_failure_expires = True  # there is nothing here that expires
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__(tape.app)
+        self._tape = tape
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
+        """The effect's row in Celery's words, read at each call; raises `NoSuchEffect`."""
+        effect = self._tape.get(task_id)
+        if effect is None:
+            raise NoSuchEffect(task_id)
+        result: Any = effect.response if effect.status is EffectStatus.CONFIRMED else None
+        if effect.status in _ERRORS:
+            result = _ERRORS[effect.status](task_id, effect.status, effect.reason)
+        status = CELERY_STATES[effect.status]
+        return {"task_id": task_id, "status": status, "result": result, "traceback": None, "children": []}
+
+    def task_result_exists(self, task_id: str) -> bool:
+        """Whether such an effect was recorded."""
+        return self._tape.get(task_id) is not None
+
+    def store_result(self, task_id: str, *args: Any, **kwargs: Any) -> None:
+        """Refused: what becomes of an effect is written by nobody but the engine."""
+        raise NotImplementedError(f"the result of effect {task_id} is its row in the store")
+
+
 class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
     """One effect, as a caller sees it. Needs no result backend; every answer is read from the store."""
 
     def __init__(self, effect_key: str, tape: Tape) -> None:
-        super().__init__(effect_key, app=tape.app)
+        super().__init__(effect_key, backend=StoreBackend(tape.app), app=tape.app)
         self._tape = tape
+
+    def __copy__(self) -> EffectHandle:
+        return EffectHandle(self.id, self._tape)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a handle cannot be pickled; keep its id, and make it again with tape.handle(id)")
 
     @property
     def effect(self) -> Effect | None:
@@ -105,14 +156,8 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
         return effect
 
     def _get_task_meta(self) -> dict[str, Any]:
-        effect = self._existing()
-        result: Any = effect.response if effect.status is EffectStatus.CONFIRMED else None
-        if effect.status in _ERRORS:
-            result = _ERRORS[effect.status](self.id, effect.status, effect.reason)
-        return {
-            "task_id": self.id,
-            "status": CELERY_STATES[effect.status],
-            "result": result,
-            "traceback": None,
-            "children": [],
-        }
+        meta: dict[str, Any] = self.backend.get_task_meta(self.id)
+        return meta
+
+    def __copy__(self) -> EffectHandle:
+        return EffectHandle(self.id, self._tape)
