@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.backends.base import DisabledBackend
+from celery.backends.base import BaseBackend
 from celery.result import AsyncResult, assert_will_not_block
 
 from tape_celery.errors import (
@@ -38,21 +38,6 @@ _ERRORS: dict[EffectStatus, type[OutcomeError]] = {
     EffectStatus.CANCELLED: EffectCancelled,
     EffectStatus.STUCK: EffectStuck,
 }
-
-
-class StoreBackend(DisabledBackend):  # type: ignore[misc]  # Celery ships no types
-    """A result backend that writes nothing and asks nobody: the handle reads the store itself.
-
-    Without it a handle would open the app's own result backend, which effects do not use, and wait for it.
-    """
-
-    def add_pending_result(self, result: Any, **_: Any) -> Any:
-        """Nothing is pending but in the store."""
-        return result
-
-    def remove_pending_result(self, result: Any) -> Any:
-        """Nothing was added."""
-        return result
 
 
 class StoreBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
@@ -88,7 +73,7 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
     """One effect, as a caller sees it. Needs no result backend; every answer is read from the store."""
 
     def __init__(self, effect_key: str, tape: Tape) -> None:
-        super().__init__(effect_key, backend=StoreBackend(tape.app), app=tape.app)
+        super().__init__(effect_key, backend=StoreBackend(tape), app=tape.app)
         self._tape = tape
 
     def __copy__(self) -> EffectHandle:
@@ -158,6 +143,3 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
     def _get_task_meta(self) -> dict[str, Any]:
         meta: dict[str, Any] = self.backend.get_task_meta(self.id)
         return meta
-
-    def __copy__(self) -> EffectHandle:
-        return EffectHandle(self.id, self._tape)

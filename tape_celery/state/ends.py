@@ -112,9 +112,11 @@ def settling(effect: Effect, settled_at: int) -> Effect:
 
 
 def bodies(event: Answered | Observed) -> dict[str, Any]:
-    """What the row keeps of the texts; a look that brought none leaves what the call brought."""
-    found = {"response_json": event.response_json, "error_json": event.error_json}
-    return {name: text for name, text in found.items() if text}
+    """What the row keeps of the texts: the response is what a confirmed call brought, everything else went wrong."""
+    if event.status in ("confirmed", "duplicate"):
+        return {"response_json": event.response_json, "error_json": ""}
+    told = event.error_json or event.response_json
+    return {"error_json": told} if told else {}
 
 
 def allow(effect: Effect, statuses: set[EffectStatus], act: str) -> None:

@@ -14,6 +14,7 @@ from tape_celery.state.ends import (
     FAILED,
     UNKNOWN,
     Transition,
+    bodies,
     confirmed,
     contradiction,
     released,
@@ -24,7 +25,7 @@ from tape_celery.state.looks import read_duplicate
 
 def late_answer(effect: Effect, event: Answered, terms: Terms) -> Transition:
     if event.status == "confirmed":
-        return _late_confirmed(effect, event.external_ref, event.at_ms, terms)
+        return _late_confirmed(effect, event, event.external_ref, terms)
     proves_nothing_landed = event.status == "failed" or not event.sent
     is_last_call = effect.status is UNKNOWN and event.token == effect.dispatch_token and effect.ended_at_ms is None
     if proves_nothing_landed and is_last_call:
@@ -35,21 +36,21 @@ def late_answer(effect: Effect, event: Answered, terms: Terms) -> Transition:
 
 
 def late_look(effect: Effect, event: Observed, terms: Terms) -> Transition:
-    at = event.at_ms
     if event.status == "confirmed":
         if effect.status is FAILED and event.superseded:
             return Transition(kind="late", after=effect)
-        return _late_confirmed(effect, event.external_ref, at, terms)
+        return _late_confirmed(effect, event, event.external_ref, terms)
     if event.status == "duplicate":
         stays, extras = read_duplicate(effect, event)
         if effect.status is CONFIRMED:
             return Transition(kind="late", after=effect, owed=extras)
-        seen = _late_confirmed(effect, stays, at, terms)
+        seen = _late_confirmed(effect, event, stays, terms)
         return replace(seen, owed=seen.owed + extras) if seen.after.status in (CONFIRMED, DISPATCHING) else seen
     return Transition(kind="late", after=effect)
 
 
-def _late_confirmed(effect: Effect, ref: str, at: int, terms: Terms) -> Transition:
+def _late_confirmed(effect: Effect, event: Answered | Observed, ref: str, terms: Terms) -> Transition:
+    at = event.at_ms
     match effect.status:
         case EffectStatus.DISPATCHING:
             if effect.landed:
@@ -66,4 +67,4 @@ def _late_confirmed(effect: Effect, ref: str, at: int, terms: Terms) -> Transiti
             # It is STUCK because of a contradiction: the same evidence once more does not decide it.
             return Transition(kind="late", after=effect)
         case _:
-            return confirmed(released(effect), "late", ref, at, terms)
+            return confirmed(replace(released(effect), **bodies(event)), "late", ref, at, terms)

@@ -93,7 +93,9 @@ class Shop:
 
     # Effects.
 
-    def delay(self, *script: str, connector: str = "bank", undo: Sequence[str] = ("land",), **keywords: Any) -> EffectHandle:
+    def delay(
+        self, *script: str, connector: str = "bank", undo: Sequence[str] = ("land",), **keywords: Any
+    ) -> EffectHandle:
         """Make an effect whose first call follows `script` (default: it lands)."""
         number = next(_numbers)
         request = {"number": number, "script": list(script or ["land"]), "undo_script": list(undo)}

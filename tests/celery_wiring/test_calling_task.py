@@ -23,7 +23,10 @@ def order(shop: Shop, mood: str = "", **keywords: str) -> AsyncResult:
 
 @pytest.mark.parametrize("mood", ["", "retry", "kill once"])
 def test_a_task_that_runs_again_meets_its_own_effect(shop: Shop, mood: str) -> None:
-    """Retried twice by `self.retry`, or its child killed right after `.delay` and the message redelivered: without any key."""
+    """Retried twice by `self.retry`, or its child killed right after `.delay` and the message redelivered.
+
+    Without any key.
+    """
     shop.open()
     sent = order(shop, mood)
     key = sent.get(timeout=20)
@@ -35,7 +38,10 @@ def test_a_task_that_runs_again_meets_its_own_effect(shop: Shop, mood: str) -> N
 
 
 def test_a_redelivered_task_meets_its_effect_after_it_is_over(shop: Shop) -> None:
-    """The same message a second time, when the effect is CONFIRMED; another task with the same request is another effect."""
+    """The same message a second time, when the effect is CONFIRMED.
+
+    Another task with the same request is another effect.
+    """
     shop.open()
     request = [{"script": ["land"]}, ""]
     task = str(uuid.uuid4())

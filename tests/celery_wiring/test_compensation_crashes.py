@@ -1,4 +1,7 @@
-"""An inverse is itself a call that may land twice: killed or stopped in the middle, it is looked after, or waits for a person."""
+"""An inverse is itself a call that may land twice.
+
+Killed or stopped in the middle, it is looked after, or waits for a person.
+"""
 
 import signal
 
@@ -59,7 +62,10 @@ def test_a_child_killed_at_any_point_of_a_compensation_never_undoes_twice(shop: 
 
 
 def test_an_inverse_that_raises_is_looked_after(shop: Shop) -> None:
-    """An inverse that raised may have been done: it is UNKNOWN until the upstream says, and no exception ends a worker."""
+    """An inverse that raised may have been done.
+
+    It is UNKNOWN until the upstream says, and no exception ends a worker.
+    """
     shop.open()
     for act in ("raise", "exit"):
         done, not_done = owed(shop, CAN_LOOK, "land", act), owed(shop, CAN_LOOK, act)

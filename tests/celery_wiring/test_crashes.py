@@ -1,4 +1,7 @@
-"""A process that dies in the middle of a call: one landing at the upstream, a row that ends right, a journal that tells."""
+"""A process that dies in the middle of a call.
+
+One landing at the upstream, a row that ends right, a journal that tells.
+"""
 
 import os
 import signal
@@ -96,7 +99,10 @@ def test_the_death_of_the_parent_is_a_lost_answer_and_what_an_orphan_says_is_lat
 
 
 def test_whatever_a_connector_raises_is_a_lost_answer(shop: Shop) -> None:
-    """SystemExit, KeyboardInterrupt, os._exit, kill -9 and an exception, each before and after landing: UNKNOWN, then the truth."""
+    """SystemExit, KeyboardInterrupt, os._exit, kill -9 and an exception, each before and after landing.
+
+    UNKNOWN, then the truth.
+    """
     shop.open(concurrency=2)
     acts = ("raise", "exit", "interrupt", "os_exit", "kill9")
     landed = {act: shop.delay("land", act) for act in acts}

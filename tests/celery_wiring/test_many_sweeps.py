@@ -64,7 +64,10 @@ def test_a_lease_is_ended_by_one_of_many_sweeps(shop: Shop) -> None:
 
 
 def test_rows_of_an_unknown_connector_wait_and_are_shown(make_shop: MakeShop) -> None:
-    """A worker touches only what it knows; `status` names the connector that nobody here has, and a worker that has it ends it."""
+    """A worker touches only what it knows.
+
+    `status` names the connector that nobody here has, and a worker that has it ends it.
+    """
     shop = make_shop()
     worker = shop.open()
     known, strange = shop.delay(), shop.delay(connector="other")
@@ -85,7 +88,10 @@ def test_rows_of_an_unknown_connector_wait_and_are_shown(make_shop: MakeShop) ->
 
 
 def test_workers_with_different_connectors_share_one_store(shop: Shop) -> None:
-    """Hints reach the wrong worker half of the time: it leaves them alone, and the sweep brings them to the right one."""
+    """Hints reach the wrong worker half of the time.
+
+    It leaves them alone, and the sweep brings them to the right one.
+    """
     shop.open(concurrency=1)
     shop.worker(concurrency=1, tape={"connectors": [BANK, "tests.celery_wiring.apps.other_bank"]})
     handles = [shop.delay(connector=connector) for connector in ("bank", "other") * 5]

@@ -44,7 +44,10 @@ def decoded(raw: bytes) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 @pytest.mark.parametrize("verb", ["dispatch", "observe", "compensate"])
 def test_a_hint_carries_keys_and_nothing_else(make_shop: MakeShop, verb: str) -> None:
-    """No payload, no secret, no idempotency key, no business key: not in the body, the headers, nor their printed forms."""
+    """No payload, no secret, no idempotency key, no business key.
+
+    Not in the body, the headers, nor their printed forms.
+    """
     shop = make_shop(conf={"task_send_sent_event": True, "result_extended": True})
     if verb == "dispatch":
         handle = shop.tape.effect.delay(
@@ -72,7 +75,10 @@ def test_a_hint_carries_keys_and_nothing_else(make_shop: MakeShop, verb: str) ->
 
 
 def test_nothing_of_an_effect_reaches_broker_results_or_logs(make_shop: MakeShop, redis_url: str) -> None:
-    """A whole life, with a result backend configured: landed, lost, looked after, undone. No canary anywhere but in the store."""
+    """A whole life, with a result backend configured.
+
+    Landed, lost, looked after, undone. No canary anywhere but in the store.
+    """
     results = f"{redis_url[:-1]}5"
     shop = make_shop(broker_url=redis_url, conf={"result_backend": results, "result_extended": True})
     worker = shop.open(extra=["-E"])
@@ -98,7 +104,9 @@ def test_a_recorded_intent_leaves_the_broker_with_its_message(shop: Shop) -> Non
     """`tape.effect` is the one message with a payload; once it is recorded, what follows carries keys again."""
     shop.open()
     sent = shop.app.send_task(
-        "tape.effect", kwargs={"connector": "bank", "request": {"account": CANARY}, "business_key": "b"}, queue="tape.sweep"
+        "tape.effect",
+        kwargs={"connector": "bank", "request": {"account": CANARY}, "business_key": "b"},
+        queue="tape.sweep",
     )
     (effect,) = until(lambda: shop.tape.effects(business_key="b"), what="the recording")
     shop.ends(effect.effect_key, "CONFIRMED")

@@ -38,7 +38,9 @@ def test_thirty_effects_embedded(processes: Processes, tmp_path: Path, pool: str
     environment = {f"TAPE_{name.upper()}": str(value) for name, value in HASTY.items()}
     environment |= {"TAPE_CONNECTORS": BANK, "BANK": str(bank)}
     where = {"env": environment, "cwd": tmp_path}
-    worker = processes.worker("tape_celery.app", pool=pool, concurrency=1 if pool == "solo" else 3, ready=False, **where)
+    worker = processes.worker(
+        "tape_celery.app", pool=pool, concurrency=1 if pool == "solo" else 3, ready=False, **where
+    )
     processes.beat("tape_celery.app", **where)
     code = (
         "from tape_celery.app import tape\n"
@@ -54,7 +56,10 @@ def test_thirty_effects_embedded(processes: Processes, tmp_path: Path, pool: str
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_what_ends_a_process_in_other_pools(shop: Shop, pool: str) -> None:
-    """SystemExit and KeyboardInterrupt out of a connector, where there is no child to take them: sealed first, whatever follows."""
+    """SystemExit and KeyboardInterrupt out of a connector, where there is no child to take them.
+
+    Sealed first, whatever follows.
+    """
     worker = shop.open(pool=pool, concurrency=2)
     for act in ("raise", "exit", "interrupt"):
         handle = shop.delay("land", act)

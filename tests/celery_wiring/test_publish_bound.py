@@ -43,7 +43,8 @@ def recovers(shop: Shop) -> None:
 def test_a_broker_that_is_away_costs_a_moment_once_and_no_effect(
     make_shop: MakeShop, own_redis: RedisServer, proxy: TcpProxy, trouble: str
 ) -> None:
-    """Refused, accepted and never answered, or reset: the first call waits a bounded moment, the next not at all; the sweep
+    """Refused, accepted and never answered, or reset: the first call waits a bounded moment, the next not at all; the
+    sweep
     finds every row, and the producer's hints flow again when the broker is back."""
     shop = make_shop(broker_url=proxy.url(own_redis.url))
     timed_delays(shop, 1)  # a connection that works, as a producer has it in the middle of its life
@@ -93,7 +94,9 @@ def test_a_broker_killed_between_and_under_the_calls(make_shop: MakeShop, own_re
     assert worker.alive
 
 
-def test_a_child_of_a_producer_publishes_by_itself(make_shop: MakeShop, own_redis: RedisServer, proxy: TcpProxy) -> None:
+def test_a_child_of_a_producer_publishes_by_itself(
+    make_shop: MakeShop, own_redis: RedisServer, proxy: TcpProxy
+) -> None:
     """After os.fork, with the broker well and with it away: a connection, a thread and a bound of its own."""
     shop = make_shop(broker_url=proxy.url(own_redis.url))
     code = """
@@ -144,7 +147,10 @@ def _hints(server: RedisServer) -> int:
 
 
 def test_many_threads_wait_for_a_dead_broker_once(make_shop: MakeShop, own_redis: RedisServer, proxy: TcpProxy) -> None:
-    """Twenty threads of one producer at the moment when the broker stops to answer: each is bounded, and together too."""
+    """Twenty threads of one producer at the moment when the broker stops to answer.
+
+    Each is bounded, and together too.
+    """
     shop = make_shop(broker_url=proxy.url(own_redis.url))
     timed_delays(shop, 1)
     proxy.mode = "blackhole"

@@ -72,7 +72,10 @@ def test_embedded_with_no_server_at_all(processes: Processes, tmp_path: Path, en
 def test_a_broker_may_be_named(
     processes: Processes, tmp_path: Path, redis_url: str, sqlite_url: str, environment: dict[str, str]
 ) -> None:
-    """``celery -A tape_celery.app worker -Q tape.dispatch`` works with no code, on a real broker; nothing lies in ``.tape``."""
+    """``celery -A tape_celery.app worker -Q tape.dispatch`` works with no code, on a real broker.
+
+    Nothing lies in ``.tape``.
+    """
     environment |= {"TAPE_BROKER_URL": redis_url, "TAPE_STORE_URL": sqlite_url}
     worker = processes.worker(APP, queues="tape.dispatch", env=environment, cwd=tmp_path)
     code = (
@@ -118,14 +121,18 @@ def test_a_bad_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         _ = make_app({variable: value})[1].database
 
 
-def test_a_worker_and_a_beat_with_a_bad_variable_do_not_start(processes: Processes, environment: dict[str, str]) -> None:
+def test_a_worker_and_a_beat_with_a_bad_variable_do_not_start(
+    processes: Processes, environment: dict[str, str]
+) -> None:
     """The variable, the value seen and what is wanted are in the last line."""
     bad = {**environment, "TAPE_LEASE_SECONDS": "long"}
     for command in ("worker", "beat"):
         assert "TAPE_LEASE_SECONDS must be a number of seconds, not 'long'" in refused(processes, bad, command)
 
 
-def test_a_worker_without_its_connectors_does_not_start(processes: Processes, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_worker_without_its_connectors_does_not_start(
+    processes: Processes, tmp_path: Path, environment: dict[str, str]
+) -> None:
     """A module that does not exist, and one that fails while it is imported: which and why."""
     missing = refused(processes, {**environment, "TAPE_CONNECTORS": f"{BANK},no_such_bank"})
     assert "'no_such_bank', which cannot be imported: ModuleNotFoundError" in missing
@@ -147,7 +154,9 @@ def test_a_worker_refuses_an_older_schema(processes: Processes, tmp_path: Path, 
     assert "SchemaMismatch: the store has no tape_celery tables" in refused(processes, environment)
 
 
-def test_failpoints_are_logged_and_refused_in_production(processes: Processes, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_failpoints_are_logged_and_refused_in_production(
+    processes: Processes, tmp_path: Path, environment: dict[str, str]
+) -> None:
     """A failpoint kills processes in mid-call: nobody is to find one armed by surprise."""
     environment["TAPE_FAILPOINTS"] = "observe.sealed=kill9"
     worker = processes.worker(APP, env=environment, cwd=tmp_path)
@@ -155,7 +164,9 @@ def test_failpoints_are_logged_and_refused_in_production(processes: Processes, t
     worker.close()
     reason = refused(processes, {**environment, "TAPE_ENV": "production"})
     assert "TAPE_FAILPOINTS is set, and TAPE_ENV is production" in reason
-    assert "TAPE_FAILPOINTS has 'no.such=kill9'" in refused(processes, {**environment, "TAPE_FAILPOINTS": "no.such=kill9"})
+    assert "TAPE_FAILPOINTS has 'no.such=kill9'" in refused(
+        processes, {**environment, "TAPE_FAILPOINTS": "no.such=kill9"}
+    )
 
 
 def test_importing_the_package_does_not_import_the_ready_app(processes: Processes, tmp_path: Path) -> None:

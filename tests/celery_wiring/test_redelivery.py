@@ -55,8 +55,21 @@ def test_rubbish_is_dropped_and_the_worker_goes_on(shop: Shop) -> None:
     """No list, no texts, far too many or far too long, unknown keys, no arguments at all, another kind of content."""
     worker = shop.worker()
     handle = shop.delay()
-    bad = ["a key", 7, None, {"key": 1}, [], [None, 7, ["nested"], {}], ["k" * 1_000_000], ["x"] * 5000, ["\0", ""], ["unknown"]]
-    sent = [hint(shop, f"tape.{verb}", arguments) for verb in ("dispatch", "observe", "compensate") for arguments in bad]
+    bad = [
+        "a key",
+        7,
+        None,
+        {"key": 1},
+        [],
+        [None, 7, ["nested"], {}],
+        ["k" * 1_000_000],
+        ["x"] * 5000,
+        ["\0", ""],
+        ["unknown"],
+    ]
+    sent = [
+        hint(shop, f"tape.{verb}", arguments) for verb in ("dispatch", "observe", "compensate") for arguments in bad
+    ]
     hint(shop, "tape.dispatch")
     hint(shop, "tape.dispatch", ["a"], "b", surprise=1)
     raw = redis.Redis.from_url(shop.conf["broker_url"])
@@ -99,7 +112,10 @@ def test_an_intent_sent_as_a_message_is_recorded_once_over_redelivery(shop: Shop
 
 
 def test_an_intent_without_keys_is_refused_and_logged(shop: Shop) -> None:
-    """Its redelivery could not tell what it means; so are other intents that cannot be recorded. None is tried again."""
+    """Its redelivery could not tell what it means.
+
+    So are other intents that cannot be recorded. None is tried again.
+    """
     worker = shop.worker("tape.sweep")
     request = {"connector": "bank", "request": {"amount": 1}}
     refused = {

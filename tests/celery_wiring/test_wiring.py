@@ -259,7 +259,10 @@ def test_a_worker_without_queues_consumes_the_apps_own_and_ours_beside(
 
 
 def test_a_strict_app_may_publish_hints(shop: Shop) -> None:
-    """With `task_create_missing_queues=False`, and finalised and routed as it is in an app: the hint goes out at once."""
+    """With `task_create_missing_queues=False`, and finalised and routed as it is in an app.
+
+    The hint goes out at once.
+    """
     code = f"import {AWKWARD} as a; a.app.tasks; print('hinted', a.tape.hint('dispatch', 'bank', ['a-key']))"
     producer = shop.processes.python("-c", code, env=shop.environment())
     producer.wait_for("hinted True")
@@ -293,9 +296,7 @@ def test_a_connector_may_have_a_dispatch_queue_of_its_own(shop: Shop, monkeypatc
     """A bulkhead: its hints go to its queue, from a producer that knows the connector and from every sweep."""
     shop.open()
     handle = shop.delay(connector="express")
-    shop.processes.worker(
-        "tests.celery_wiring.apps.shop", queues="express", env=shop.environment(), ready=False
-    )
+    shop.processes.worker("tests.celery_wiring.apps.shop", queues="express", env=shop.environment(), ready=False)
     shop.ends(handle, "CONFIRMED")
     assert shop.landings(handle) == 1
 
@@ -336,7 +337,10 @@ def refusal(processes: Processes, shop: Shop, conf: dict[str, Any] | None = None
 
 
 def test_a_worker_that_cannot_work_does_not_start_and_says_why(processes: Processes, shop: Shop, tmp_path: Any) -> None:
-    """Pickle accepted, a connector that cannot be imported, a setting that does not exist: an exit code and one line."""
+    """Pickle accepted, a connector that cannot be imported, a setting that does not exist.
+
+    An exit code and one line.
+    """
     assert "accept_content allows pickle" in refusal(processes, shop, {"accept_content": ["json", "pickle"]})
     assert "accept_content allows yaml" in refusal(processes, shop, {"accept_content": ["json", "yaml"]})
     named = refusal(processes, shop, connectors=[BANK, "no.such.module"])
@@ -349,7 +353,10 @@ def test_a_worker_that_cannot_work_does_not_start_and_says_why(processes: Proces
 def test_a_worker_refuses_a_schema_that_is_not_its_own(
     processes: Processes, make_shop: MakeShop, postgres: Any, postgres_url: str, revision: str
 ) -> None:
-    """Newer than the code, or not there at all on a server: both revisions are named, and nothing is migrated by itself."""
+    """Newer than the code, or not there at all on a server.
+
+    Both revisions are named, and nothing is migrated by itself.
+    """
     shop = make_shop(store_url=postgres_url)
     with postgres.connect(postgres_url) as connection:
         if revision:

@@ -1,4 +1,7 @@
-"""A worker that is stopped past its lease and wakes up again: before it sent, between its check and its call, after its call."""
+"""A worker that is stopped past its lease and wakes up again.
+
+Before it sent, between its check and its call, after its call.
+"""
 
 import re
 import signal
@@ -25,7 +28,10 @@ def late(shop: Shop, handle: object) -> object:
 
 
 def test_a_zombie_that_wakes_before_its_call_does_not_send(make_shop: MakeShop) -> None:
-    """The trust window has passed: it hands the row back unsent, which proves that nothing landed, so it is sent afresh."""
+    """The trust window has passed.
+
+    It hands the row back unsent, which proves that nothing landed, so it is sent afresh.
+    """
     shop = make_shop(settle_seconds=60)
     handle, child = zombie(shop, "dispatch.claimed")
     assert shop.entry(handle, "lapsed").status == "UNKNOWN"
@@ -52,7 +58,10 @@ def test_a_zombie_that_wakes_when_all_is_over_changes_nothing(shop: Shop) -> Non
 
 @pytest.mark.parametrize("settled", [False, True], ids=["while it is UNKNOWN", "after it FAILED"])
 def test_what_a_zombie_lands_late_is_never_silent(make_shop: MakeShop, settled: bool) -> None:
-    """It slept between its check and its call, which nothing can fence: the late landing is told, and after FAILED it is STUCK."""
+    """It slept between its check and its call, which nothing can fence.
+
+    The late landing is told, and after FAILED it is STUCK.
+    """
     shop = make_shop(settle_seconds=0.3 if settled else 60)
     handle, child = zombie(shop, "dispatch.checked")
     if settled:
@@ -97,7 +106,10 @@ def test_a_zombie_of_an_idempotent_effect_lands_once_with_its_successor(shop: Sh
 
 
 def test_a_frozen_worker_does_not_lose_the_message_that_it_holds(shop: Shop) -> None:
-    """A whole worker is frozen with hints in its hands: the sweep hints again, another worker calls, it wakes to no-ops."""
+    """A whole worker is frozen with hints in its hands.
+
+    The sweep hints again, another worker calls, it wakes to no-ops.
+    """
     frozen = shop.worker()
     frozen.pause()
     handles = [shop.delay() for _ in range(5)]

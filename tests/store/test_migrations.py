@@ -47,7 +47,7 @@ def newer_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newe
         made.set_main_option("path_separator", "os")
         return made
 
-    yield lambda: monkeypatch.setattr(migrations, "_config", config)
+    return lambda: monkeypatch.setattr(migrations, "_config", config)
 
 
 def tables(database: Database) -> set[str]:

@@ -85,9 +85,9 @@ def test_the_same_key_with_another_request_is_refused_and_both_are_named(
 def test_a_key_is_refused_to_another_connector_or_another_business_key(database: Database) -> None:
     """An idempotency key stands for one request to one upstream about one thing."""
     recorded(database, REQUEST, business_key="b-1", idempotency_key="i-1")
-    with pytest.raises(KeyConflict, match="'bank.wire'.*'bank.sepa'"):
+    with pytest.raises(KeyConflict, match=r"'bank\.wire'.*'bank\.sepa'"):
         record(database, an_intent(REQUEST, business_key="b-1", idempotency_key="i-1", connector="bank.sepa"))
-    with pytest.raises(KeyConflict, match="'b-1'.*'b-2'"):
+    with pytest.raises(KeyConflict, match=r"'b-1'.*'b-2'"):
         record(database, an_intent(REQUEST, business_key="b-2", idempotency_key="i-1"))
     assert (count(database), count(database, "tape_journal")) == (1, 1)
 

@@ -160,7 +160,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "chunk_size": 20,
         "queue_prefix": "tape.",
     }
-    assert NAMES == tuple(field.name for field in fields(Settings))
+    assert tuple(field.name for field in fields(Settings)) == NAMES
 
 
 def test_settings_do_not_change() -> None:

@@ -22,6 +22,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.store.database import TRIES, Database
 from tests.servers import PostgresServer, TcpProxy, until
 from tests.store.conftest import Open, url_of
+from tests.store.steps import S as Status
 from tests.store.steps import (
     an_intent,
     claimed,
@@ -35,7 +36,6 @@ from tests.store.steps import (
     seal_effect,
     together,
 )
-from tests.store.steps import S as Status
 
 BUMP = "UPDATE tape_effects SET unsent = unsent + 1 WHERE effect_key = :key"
 

@@ -1,4 +1,7 @@
-"""An app that does everything in the wrong order: Tape first, finalised at once, and only then configured, by assignment."""
+"""An app that does everything in the wrong order.
+
+Tape first, finalised at once, and only then configured, by assignment.
+"""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Connectors to an upstream that is a file (`ledger`), told by each request what is to go wrong.
 
-``request["script"]`` lists what the first call of an effect does (or of an inverse: ``request["undo_script"]``), step by
-step; every later call just lands. A call that gets through its script is confirmed.
+``request["script"]`` lists what the first call of an effect does (or of an inverse: ``request["undo_script"]``), step
+by step; every later call just lands. A call that gets through its script is confirmed.
 """
 
 import ctypes

@@ -1,4 +1,7 @@
-"""Somebody's app with a Tape, configured by the test: ``SHOP`` is JSON with ``tape`` (keywords of Tape) and ``conf`` (of Celery)."""
+"""Somebody's app with a Tape, configured by the test.
+
+``SHOP`` is JSON with ``tape`` (keywords of Tape) and ``conf`` (of Celery).
+"""
 
 import json
 import os
