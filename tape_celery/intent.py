@@ -20,6 +20,8 @@ from tape_celery.records import Semantics
 
 KEY_LENGTH = 200
 REF_LENGTH = 512
+DEPTH = 100
+"""Levels of a request. An obligation's payload holds it one level deeper, and is ours: it is not checked again."""
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
 
@@ -153,7 +155,9 @@ def _check_printable(what: str, value: Any) -> str:
     return value
 
 
-def _check(value: Any, path: str) -> None:
+def _check(value: Any, path: str, depth: int = 0) -> None:
+    if depth > DEPTH:
+        raise InvalidIntent(f"{path[:200]} is nested too deeply, or holds itself: {DEPTH} levels are allowed")
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidIntent(f"{path} holds a NUL character, which databases refuse")
@@ -166,10 +170,10 @@ def _check(value: Any, path: str) -> None:
             if not isinstance(name, str):
                 raise InvalidIntent(f"{path} has the key {_shown(name)}: JSON keys are strings")
             _check(name, f"{path} key")
-            _check(item, f"{path}.{name}")
+            _check(item, f"{path}.{name}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check(item, f"{path}[{index}]")
+            _check(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidIntent(f"{path} is {value}, which JSON cannot carry")

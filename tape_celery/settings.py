@@ -7,6 +7,7 @@ environment for the ready app. Durations are seconds, as floats, down to tenths.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -67,8 +68,8 @@ class Settings:
             self.backoff_cap_seconds,
             f"at least backoff_base_seconds ({self.backoff_base_seconds:g})",
         )
-        _require(self.max_attempts >= 1, "max_attempts", self.max_attempts, "1 or more")
-        _require(self.observe_attempts >= 1, "observe_attempts", self.observe_attempts, "1 or more")
+        _require(1 <= self.max_attempts <= 1000, "max_attempts", self.max_attempts, "1 to 1000")
+        _require(1 <= self.observe_attempts <= 1000, "observe_attempts", self.observe_attempts, "1 to 1000")
         _require(self.max_payload_bytes >= 2, "max_payload_bytes", self.max_payload_bytes, "2 or more")
         _require(self.max_response_bytes >= 256, "max_response_bytes", self.max_response_bytes, "256 or more")
         _require(1 <= self.chunk_size <= 500, "chunk_size", self.chunk_size, "1 to 500")
@@ -135,11 +136,18 @@ def _number(name: str, value: Any) -> float:
         if isinstance(value, bool):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
-        raise SettingsError(f"{name} must be a number of seconds, not {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise SettingsError(f"{name} must be a number of seconds, not {_shown(value)}") from None
     if not 0 <= number < 1e10:
         raise SettingsError(f"{name} must be a number of seconds of 0 or more, not {value!r}")
     return number
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # Python refuses to write out very large numbers
+        return "a number beyond all bounds"
 
 
 def _whole(name: str, value: Any) -> int:
@@ -153,7 +161,10 @@ def _whole(name: str, value: Any) -> int:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"{name} must be a text, not {value!r}")
+        # What should have been a URL may hold a password.
+        hidden = name.lower().endswith("store_url") and not isinstance(value, os.PathLike)
+        seen = f"a {type(value).__name__}" if hidden else _shown(value)
+        raise SettingsError(f"{name} must be a text, not {seen}")
     return value
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from tape_celery import obligation_state, state
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
 from tape_celery.events import Event, Lapsed, Observed, OweAsked, to_evidence
-from tape_celery.intent import canonical_json, new_key
+from tape_celery.intent import new_key
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, Obligation, ObligationStatus
 from tape_celery.schema import effects, journal, obligations
@@ -251,7 +251,7 @@ def _obligation(effect: Effect, owed: state.Owed, event: Event) -> Obligation:
         effect_name=effect.effect_name,
         kind=owed.kind,
         external_ref=owed.external_ref,
-        payload_json=canonical_json(payload, what="payload"),
+        payload_json=json.dumps(payload, sort_keys=True, separators=(",", ":")),
         status=owed.status,
         reason=owed.reason,
         idempotency_key=f"compensate:{key}",

@@ -1,7 +1,6 @@
 """A shop: a store, a broker, the upstream's ledger, and real workers and beats over them."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,4 +183,3 @@ def _own_registry() -> Iterator[None]:
     connectors.clear()
     for name, connector in before.items():
         connectors.register(connector, name)
-    os.environ.pop("BANK", None)

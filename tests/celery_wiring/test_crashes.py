@@ -138,6 +138,18 @@ def test_a_call_longer_than_its_lease_is_renewed_up_to_its_bound(shop: Shop) -> 
     shop.is_sound()
 
 
+def test_a_look_killed_at_any_point_is_taken_again(shop: Shop) -> None:
+    """kill -9 of three looks at one lost call, each at another point: looks are repeated, the call never is."""
+    points = ("claimed", "called", "sealed")
+    shop.open(failpoints=",".join(f"observe.{point}=kill9*1" for point in points))
+    handle = shop.delay("land", "raise")
+    shop.ends(handle, "CONFIRMED")
+    until(lambda: all((shop.directory / f"observe.{point}.0").exists() for point in points), what="three kills")
+    assert shop.kinds(handle) == ["recorded", "claimed", "unknown", "look", "look", "look", "observed"]
+    assert len(shop.ledger.entries("called")) == shop.landings(handle) == 1
+    shop.is_sound()
+
+
 def test_a_producer_killed_before_its_hint_loses_nothing(shop: Shop) -> None:
     """kill -9 between the commit of the intent and its hint: the sweep publishes it."""
     shop.open()

@@ -85,7 +85,7 @@ def test_get_says_why_there_is_no_response(shop: Shop) -> None:
 
     lost = made(shop, "unknown")
     started = time.monotonic()
-    with pytest.raises(EffectTimeout, match="is UNKNOWN: not decided within 0.2 s") as late:
+    with pytest.raises(EffectTimeout, match=r"is UNKNOWN: not decided within 0\.2 s") as late:
         lost.get(timeout=0.2)
     assert isinstance(late.value, TimeoutError)
     assert time.monotonic() - started < 1

@@ -44,7 +44,8 @@ def test_thirty_effects_embedded(processes: Processes, tmp_path: Path, pool: str
     processes.beat("tape_celery.app", **where)
     code = (
         "from tape_celery.app import tape\n"
-        f"made = [tape.effect.delay('bank', {{'script': ['land']}}, business_key=f'b{{n}}') for n in range({EFFECTS})]\n"
+        "script, made = {'script': ['land']}, []\n"
+        f"for n in range({EFFECTS}): made.append(tape.effect.delay('bank', script, business_key=f'b{{n}}'))\n"
         "assert [handle.get(timeout=30) for handle in made] == [{'balance': 7}] * len(made)\n"
         "assert tape.audit() == []"
     )

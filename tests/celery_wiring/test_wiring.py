@@ -13,10 +13,12 @@ from celery import Celery
 from kombu import Queue
 
 from tape_celery import Tape, tape_effect, wiring
+from tape_celery.connectors import register
 from tape_celery.errors import NoTape, SettingsError
 from tape_celery.tape import find_tape
 from tests.celery_wiring.conftest import BANK, MakeShop, Shop
-from tests.servers import Processes
+from tests.celery_wiring.upstream import Blind
+from tests.servers import Processes, until
 
 AWKWARD = "tests.celery_wiring.apps.awkward"
 TASKS = {"tape.dispatch", "tape.observe", "tape.compensate", "tape.sweep", "tape.effect"}
@@ -180,6 +182,7 @@ def test_tape_effect_finds_the_tape_of_the_current_app_or_the_only_one(tmp_path:
 import threading
 from celery import Celery
 from tape_celery import Tape, tape_effect, wiring
+from tape_celery.connectors import register
 from tape_celery.errors import NoTape
 from tape_celery.tape import find_tape
 def raised(find):
@@ -292,13 +295,19 @@ def test_dispatch_alone_consumes_dispatch_alone(shop: Shop) -> None:
     assert shop.landings(lost) == 1
 
 
-def test_a_connector_may_have_a_dispatch_queue_of_its_own(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bulkhead: its hints go to its queue, from a producer that knows the connector and from every sweep."""
-    shop.open()
-    handle = shop.delay(connector="express")
-    shop.processes.worker("tests.celery_wiring.apps.shop", queues="express", env=shop.environment(), ready=False)
-    shop.ends(handle, "CONFIRMED")
-    assert shop.landings(handle) == 1
+def test_a_connector_may_have_a_dispatch_queue_of_its_own(shop: Shop) -> None:
+    """A bulkhead: its hints go to its own queue, from a producer that knows the connector and from every sweep."""
+    register(Blind("express", dispatch_queue="express"))
+    broker = redis.Redis.from_url(shop.conf["broker_url"])
+    first = shop.delay(connector="express")
+    assert (broker.llen("express"), broker.llen("tape.dispatch")) == (1, 0)
+    worker = shop.open()
+    until(lambda: broker.llen("express") > 1, what="a hint of a sweep")
+    assert (first.status, broker.llen("tape.dispatch")) == ("PENDING", 0)
+    assert "Task tape.dispatch" not in worker.text()
+    shop.worker("express", ready=False)
+    shop.ends(first, "CONFIRMED")
+    assert shop.landings(first) == 1
 
 
 def test_the_prefix_names_the_queues(make_shop: MakeShop) -> None:

@@ -19,7 +19,9 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import StoreUnavailable
+from tape_celery.store import due
 from tape_celery.store.database import TRIES, Database
+from tape_celery.store.rows import EFFECTS
 from tests.servers import PostgresServer, TcpProxy, until
 from tests.store.conftest import Open, url_of
 from tests.store.steps import S as Status
@@ -134,6 +136,15 @@ def test_a_lock_that_is_never_given_back_is_told(postgres_store: Database, postg
         postgres_store.write(unit)
     assert unit.begun == TRIES
     assert row(postgres_store, key).unsent == 1
+
+
+def test_a_sweep_does_not_wait_for_a_row_that_somebody_holds(
+    postgres_store: Database, postgres: PostgresServer
+) -> None:
+    """It takes the hints of the others, and leaves that one to whoever is at it."""
+    held, free = (recorded(postgres_store).effect_key for _ in range(2))
+    with holding(postgres, postgres_store, bump_by_hand(held)):
+        assert due.mark_relayed(postgres_store, EFFECTS, [held, free], relay_ms=30_000) == [free]
 
 
 def test_every_session_has_bounds_of_its_own(postgres_store: Database) -> None:

@@ -5,6 +5,7 @@ Tape first, finalised at once, and only then configured, by assignment.
 
 import json
 import os
+from typing import ClassVar
 
 from celery import Celery
 
@@ -29,8 +30,8 @@ class Config:
 
     task_default_queue = "errands"
     task_create_missing_queues = False
-    task_routes = {"shop.*": {"queue": "errands"}}
-    beat_schedule = {"wiped": {"task": "shop.ping", "schedule": 3600, "args": ["never"]}}
+    task_routes: ClassVar = {"shop.*": {"queue": "errands"}}
+    beat_schedule: ClassVar = {"wiped": {"task": "shop.ping", "schedule": 3600, "args": ["never"]}}
 
 
 for name, value in {**told["conf"], **{f"tape_{name}": value for name, value in told["tape"].items()}}.items():
