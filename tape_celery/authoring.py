@@ -21,7 +21,8 @@ class EffectFunction:
     """A decorated body: calling it returns the request; `delay` and `apply_async` say that it should happen."""
 
     def __init__(self, body: Callable[..., Mapping[str, Any]], caller: EffectCaller, options: dict[str, Any]) -> None:
-        self.name: str = options.pop("name", None) or f"{body.__module__}.{body.__qualname__}"
+        given = options.pop("name")
+        self.name = intent.check_effect_name(f"{body.__module__}.{body.__qualname__}" if given is None else given)
         self.__doc__ = body.__doc__
         self.__wrapped__ = body
         self._body = body
@@ -34,6 +35,8 @@ class EffectFunction:
             intent.check_semantics(self._options["semantics"])
         if "max_attempts" in self._options:
             intent.check_max_attempts(self._options["max_attempts"])
+        if "run_id" in self._options:
+            intent.check_run_id(self._options["run_id"])
         for what, function in (
             ("business_key", self._business_key),
             ("status_check", status_check),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from celery import current_task
+from celery._state import _task_stack
 
 from tape_celery import authored, failpoints, intent
 from tape_celery.authored import Authored
@@ -46,7 +46,8 @@ class EffectCaller:
         ``semantics``, ``max_attempts``, ``allow_unsafe``. When it returns, the intent is in the store; the broker may
         be down, which costs at most ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded
         (`InvalidIntent` and its kinds, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
-        `IntentUncertain`.
+        `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
+        judged where ``tape_connectors`` has its connector; one that this process does not know is taken.
         """
         return self.apply_async((connector, request), keywords)
 
@@ -78,6 +79,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     """Record ``asked`` and publish its hint."""
     hint_ms = round(tape.settings.sweep_seconds * 1000)
     recorded = intents.record(tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
+    _remember(asked)
     failpoints.reach("record.committed")
     effect = recorded.effect
     if recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms:
@@ -124,7 +126,7 @@ def _intent(
     business_key = keywords.get("business_key")
     business_key = "" if business_key is None else intent.check_business_key(business_key)
     if not keywords.get("allow_unsafe"):
-        _refuse_unsafe(connector, semantics, business_key, effect_name)
+        _refuse_unsafe(tape, connector, semantics, business_key, effect_name)
     effect_key = intent.new_key() if task_id is None else intent.check_effect_key(task_id)
     idempotency_key = keywords.get("idempotency_key")
     if idempotency_key is None:
@@ -146,9 +148,14 @@ def _intent(
     )
 
 
-def _refuse_unsafe(connector: str, semantics: Semantics, business_key: str, effect_name: str) -> None:
-    """Refuse what nobody could ever resolve. A connector that is not known here is judged where it is."""
-    if semantics is not Semantics.NON_IDEMPOTENT or business_key or connector not in base.names():
+def _refuse_unsafe(tape: Tape, connector: str, semantics: Semantics, business_key: str, effect_name: str) -> None:
+    """Refuse what nobody could ever resolve. What a connector can that no module of this process has, nobody can say
+    here: its effect is taken, and waits for a worker that knows it."""
+    if semantics is not Semantics.NON_IDEMPOTENT or business_key:
+        return
+    if connector not in base.names():
+        tape.import_connectors()
+    if connector not in base.names():
         return
     known, own = base.get(connector), authored.by_name.get(effect_name, Authored())
     if not (base.can_observe(known) or base.can_compensate(known) or own.status_check or own.compensate):
@@ -163,9 +170,18 @@ def _refuse_unsafe(connector: str, semantics: Semantics, business_key: str, effe
 
 
 def _running() -> Any:
-    """The request of the Celery task that runs here; ``None`` outside of one."""
-    request = current_task.request if current_task else None
-    return request if request is not None and request.id and not request.called_directly else None
+    """The request of the Celery task that runs here; ``None`` outside of one.
+
+    A task whose function that task calls, or that it applies on the spot, is a part of it: such a part has no id, or
+    one that no redelivery brings again.
+    """
+    # Celery's own `get_current_worker_task` takes an applied one for the worker's, and loses one that calls itself.
+    nested = [request for task in _task_stack.stack or () for request in task.request_stack.stack]
+    run = [request for request in nested if request.id and not request.called_directly]
+    delivered = [request for request in run if not request.is_eager]
+    if delivered:
+        return delivered[-1]
+    return run[0] if run else None
 
 
 def _root_id() -> str | None:
@@ -179,15 +195,24 @@ def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
     if request is None:
         return None
     key = intent.derived_idempotency_key(request.id, connector, business_key, digest)
-    if not business_key:
-        made = vars(request).setdefault("_tape_keys", set())
-        if key in made:
-            raise RepeatedRequest(
-                f"this task execution already made an effect through {connector!r} with the same request; give each a "
-                "business_key or an idempotency_key, so that a retry can tell which is meant"
-            )
-        made.add(key)
+    if key in _made(request):
+        raise RepeatedRequest(
+            f"this task execution already made an effect through {connector!r} with the same request; give each a "
+            "business_key or an idempotency_key, so that a retry can tell which is meant"
+        )
     return key
+
+
+def _remember(recorded: Intent) -> None:
+    """Of an intent that has no key but a derived one: that this task execution made it."""
+    request = _running()
+    if request is not None and not recorded.business_key:
+        _made(request).add(recorded.idempotency_key)
+
+
+def _made(request: Any) -> set[str]:
+    made: set[str] = vars(request).setdefault("_tape_keys", set())
+    return made
 
 
 # --- when ---

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic
 
-from tape_celery import failpoints, outcomes, state
+from tape_celery import failpoints, obligation_state, outcomes, state
 from tape_celery.authored import Authored
 from tape_celery.concurrency import CallThreads, awaited
 from tape_celery.connectors import base
@@ -51,6 +51,8 @@ class Outcome(StrEnum):
     LATE = "late"
     """The claim was over when the answer came; the answer is in the journal."""
     NOT_DUE = "not_due"
+    EXPIRED = "expired"
+    """It is not sent any more; the next sweep ends it."""
     HELD = "held"
     """Another worker holds it."""
     NOTHING_TO_DO = "nothing_to_do"
@@ -126,7 +128,8 @@ class Engine:
             window_ms=round(_own(connector, "idempotency_window_seconds", 86_400.0) * 1000),
             observe_attempts=settings.observe_attempts,
             watch_ms=tuple(round(seconds * 1000) for seconds in settings.absence_watch),
-            can_compensate=self._inverse(record) is not None,
+            # What is not known here may well have an inverse: what is owed is registered, and who knows it pays it.
+            can_compensate=not self._knows(record) or self._inverse(record) is not None,
             compensation_idempotent=getattr(connector, "compensation_semantics", "") == "idempotent",
         )
 
@@ -196,7 +199,9 @@ class Engine:
                 break
             except StoreUnavailable as error:
                 if monotonic() >= give_up:
-                    logger.exception("results that could not be written: %s", batch)
+                    for record, event in ended:
+                        told = (getattr(event, "status", type(event).__name__), getattr(event, "external_ref", ""))
+                        logger.error("%s of %s could not be written: %s %r", work.name, work.kind.key_of(record), *told)
                     report.outcomes |= {item.key: Outcome.NOT_SEALED for item in batch}
                     return
                 logger.warning("the store is away, a seal is tried again: %s", error)
@@ -210,8 +215,12 @@ class Engine:
             logger.error("the result of %s was refused: %s", key, result)
             report.outcomes[key] = Outcome.NO_SUCH_KEY
             return
-        after = result.after
-        report.outcomes[key] = Outcome.LATE if result.kind == "late" else Outcome(str(after.status).lower())
+        before, after = result.before, result.after
+        got_stuck = after.status == "STUCK" != before.status
+        if got_stuck:
+            logger.error("%s is STUCK: %s", key, after.reason)
+        late = result.kind == "late" and not got_stuck
+        report.outcomes[key] = Outcome.LATE if late else Outcome(str(after.status).lower())
         report.to_compensate.extend(result.owed)
         due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
         if isinstance(after, Obligation):
@@ -243,6 +252,8 @@ class Engine:
             return Outcome.UNKNOWN_CONNECTOR
         if record.due_at_ms is not None and record.due_at_ms > now:
             return Outcome.NOT_DUE
+        if isinstance(record, Effect) and record.expires_at_ms is not None and record.expires_at_ms <= now:
+            return Outcome.EXPIRED
         return Outcome.WAITING if isinstance(record, Obligation) else Outcome.HELD
 
     def _keeper(self, work: _Work[R], claimed: Sequence[R]) -> LeaseKeeper:
@@ -282,6 +293,8 @@ class Engine:
         return self._look(look, effect)
 
     def _compensate(self, obligation: Obligation) -> ClaimEnd:
+        if obligation_state.must_withhold(obligation, self.terms(obligation)):
+            return Withheld(token=0)
         inverse = self._inverse(obligation)
         if inverse is None:
             return Answered(token=0, status="failed", final=True, reason="no inverse exists")

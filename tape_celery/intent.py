@@ -128,6 +128,11 @@ def check_connector_name(name: Any) -> str:
     return _check_printable("connector name", name)
 
 
+def check_effect_name(name: Any) -> str:
+    """``name`` if it is 1 to 200 printable characters, else `InvalidIntent`."""
+    return _check_printable("effect name", name)
+
+
 def check_semantics(semantics: Any) -> Semantics:
     """``semantics`` as a `Semantics`, else `InvalidIntent` that lists the three."""
     try:
@@ -170,7 +175,7 @@ def _check(value: Any, path: str, depth: int = 0) -> None:
             if not isinstance(name, str):
                 raise InvalidIntent(f"{path} has the key {_shown(name)}: JSON keys are strings")
             _check(name, f"{path} key")
-            _check(item, f"{path}.{name}", depth + 1)
+            _check(item, f"{path}.{name if name.isidentifier() else _shown(name)}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _check(item, f"{path}[{index}]", depth + 1)

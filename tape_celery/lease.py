@@ -52,8 +52,11 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):
             for key, end in list(self._ends.items()):
-                if monotonic() >= end or not self._renewed(key):
-                    self._ends.pop(key, None)
+                over = monotonic() >= end
+                if over or not self._renewed(key):
+                    why = "its call has run for its bound" if over else "another has taken it, or it has ended"
+                    if self._ends.pop(key, None) is not None:
+                        logger.warning("the lease of %s is not renewed any more: %s", key, why)
 
     def _renewed(self, key: str) -> bool:
         try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tape_celery.errors import NotAllowed
-from tape_celery.events import Answered, Claimed, Event, Lapsed, Observed, Resolved, Unobservable
+from tape_celery.events import Answered, Claimed, Event, Lapsed, Observed, Resolved, Unobservable, Withheld
 from tape_celery.policy import Terms
 from tape_celery.records import Obligation, ObligationStatus
 
@@ -45,6 +45,8 @@ def decide(obligation: Obligation, event: Event, terms: Terms) -> Step:
             step = _claimed(obligation, event)
         case Answered():
             step = _answered(obligation, event, terms)
+        case Withheld():
+            step = _withheld(obligation, event)
         case Observed():
             step = _observed(obligation, event, terms)
         case Unobservable():
@@ -57,6 +59,17 @@ def decide(obligation: Obligation, event: Event, terms: Terms) -> Step:
             raise TypeError(f"no transition for {event!r}")
     after = replace(step.after, version=obligation.version + 1, updated_at_ms=event.at_ms)
     return replace(step, after=after)
+
+
+def must_withhold(obligation: Obligation, terms: Terms) -> bool:
+    """Whether a claimed inverse must not be sent: an earlier one may have been done, and the key may be forgotten."""
+    return obligation.may_have_landed and not _resend_is_safe(obligation, obligation.lease_until_ms or 0, terms)
+
+
+def _resend_is_safe(obligation: Obligation, at_ms: int, terms: Terms) -> bool:
+    """Whether another inverse under the same key cannot be done twice, if it is sent before ``at_ms``."""
+    first = obligation.first_sent_at_ms
+    return terms.compensation_idempotent and first is not None and at_ms < first + terms.window_ms
 
 
 def _claimed(obligation: Obligation, event: Claimed) -> Step:
@@ -80,6 +93,7 @@ def _claimed(obligation: Obligation, event: Claimed) -> Step:
         attempt=obligation.attempt + 1,
         dispatch_token=leased.token,
         first_sent_at_ms=first,
+        might_before=obligation.may_have_landed,
         reason="",
     )
     return Step(kind="claimed", after=after)
@@ -92,7 +106,7 @@ def _answered(obligation: Obligation, event: Answered, terms: Terms) -> Step:
         return _late_compensated(obligation)
     is_last_call = obligation.status is UNKNOWN and event.token == obligation.dispatch_token
     if is_last_call and (event.status == "failed" or not event.sent):
-        ended = _end_call(obligation, event, terms)
+        ended = _end_call(replace(obligation, may_have_landed=obligation.might_before), event, terms)
         if ended.after.status is not UNKNOWN:
             return replace(ended, kind="late")
     return Step(kind="late", after=obligation)
@@ -107,8 +121,11 @@ def _end_call(obligation: Obligation, event: Answered, terms: Terms) -> Step:
         return _compensated(freed, "compensated")
     if not event.sent:
         again = replace(freed, attempt=obligation.attempt - 1, unsent=obligation.unsent + 1)
+        if again.attempt == 0 and not again.may_have_landed:
+            again = replace(again, first_sent_at_ms=None)
         return _to_pending(again, "unsent", at + event.backoff_ms)
     if event.status == "unknown":
+        freed = replace(freed, may_have_landed=True)
         return _unknown(freed, "unknown", at, event.reason or "the answer to the inverse was lost")
     if event.final:
         return _stuck(freed, "failed", event.reason or "the inverse was refused for good")
@@ -141,7 +158,7 @@ def _observed(obligation: Obligation, event: Observed, terms: Terms) -> Step:
         case "absent" if obligation.attempt >= obligation.max_attempts:
             return _stuck(freed, "observed", f"the inverse was not done in {obligation.attempt} attempts")
         case "absent":
-            return _to_pending(freed, "observed", at)
+            return _to_pending(replace(freed, may_have_landed=False), "observed", at)
         case _ if obligation.looks >= terms.observe_attempts:
             return _stuck(freed, "observed", f"no answer after {obligation.looks} looks")
         case _:
@@ -153,13 +170,21 @@ def _unobservable(obligation: Obligation, event: Unobservable, terms: Terms) -> 
     if obligation.status is not UNKNOWN or obligation.token != event.token or obligation.lease_until_ms is None:
         return Step(kind="late", after=obligation)
     freed = _released(obligation)
-    first = obligation.first_sent_at_ms
-    inside = first is not None and event.at_ms < first + terms.window_ms
-    if not (terms.compensation_idempotent and inside):
+    if not _resend_is_safe(obligation, event.at_ms, terms):
         return _stuck(freed, "unobservable", "nothing can tell whether the inverse was done")
     if obligation.attempt >= obligation.max_attempts:
         return _stuck(freed, "unobservable", f"no answer to the inverse in {obligation.attempt} attempts")
     return _to_pending(freed, "unobservable", event.at_ms)
+
+
+def _withheld(obligation: Obligation, event: Withheld) -> Step:
+    if obligation.status is not COMPENSATING or obligation.token != event.token:
+        return Step(kind="late", after=obligation)
+    freed = replace(_released(obligation), attempt=obligation.attempt - 1)
+    if obligation.landed:
+        return _compensated(freed, "withheld")
+    why = "an earlier inverse may have been done, and the upstream may have forgotten the key"
+    return _unknown(freed, "withheld", event.at_ms, why)
 
 
 def _lapsed(obligation: Obligation, event: Lapsed, terms: Terms) -> Step:
@@ -168,7 +193,7 @@ def _lapsed(obligation: Obligation, event: Lapsed, terms: Terms) -> Step:
     if (obligation.lease_until_ms or 0) > at:
         raise NotAllowed(obligation.obligation_key, obligation.status, "the end of a lease", "it was renewed")
     settled = max(obligation.settled_at_ms or 0, event.lease_until_ms + terms.settle_ms)
-    freed = replace(_released(obligation), settled_at_ms=settled, unsent=0)
+    freed = replace(_released(obligation), settled_at_ms=settled, unsent=0, may_have_landed=True)
     if obligation.landed:
         return _compensated(freed, "lapsed")
     return _unknown(freed, "lapsed", at, "the worker was lost in the middle of the inverse")
@@ -190,7 +215,8 @@ def _resolved(obligation: Obligation, event: Resolved) -> Step:
         case "confirmed":
             step = _compensated(_released(obligation), "resolved")
         case "failed":
-            step = _to_pending(freed, "resolved", event.at_ms)
+            undone = replace(freed, may_have_landed=False, first_sent_at_ms=None)
+            step = _to_pending(undone, "resolved", event.at_ms)
         case _:
             step = _unknown(freed, "resolved", event.at_ms, "")
     return replace(step, after=replace(step.after, reason=event.reason))
@@ -206,7 +232,9 @@ def _unknown(obligation: Obligation, kind: str, at: int, reason: str) -> Step:
 
 
 def _compensated(obligation: Obligation, kind: str) -> Step:
-    after = replace(obligation, status=COMPENSATED, reason="", landed=False, due_at_ms=None, sweep_at_ms=None)
+    after = replace(
+        obligation, status=COMPENSATED, reason="", landed=False, may_have_landed=False, due_at_ms=None, sweep_at_ms=None
+    )
     return Step(kind=kind, after=after)
 
 

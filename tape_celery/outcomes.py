@@ -15,8 +15,8 @@ from tape_celery.events import Answered, Observed
 from tape_celery.intent import REF_LENGTH
 
 MOST_ERROR_CHARACTERS = 2048
-MOST_ERROR_BYTES = 16_384
-"""As JSON, where one character may take six bytes."""
+MOST_ERROR_BYTES = 4096
+"""As JSON: room for a text of `MOST_ERROR_CHARACTERS`, and for what a connector says beside it."""
 MOST_REASON_CHARACTERS = 300
 MOST_DUPLICATES = 1000
 
@@ -30,7 +30,7 @@ def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: 
         problem = f"retry_at_ms is {_short(result.retry_at_ms)}"
     if problem is not None:
         return _lost(problem, backoff_ms)
-    error = _dict(result.error)
+    error = _scrubbed(_dict(result.error))
     return Answered(
         token=0,
         status=result.status,
@@ -50,7 +50,7 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
     problem = _problem(result, CompensationResult, ("compensated", "failed"))
     if problem is not None:
         return _lost(problem, backoff_ms)
-    error = _dict(result.error)
+    error = _scrubbed(_dict(result.error))
     if result.status == "compensated":
         status = "confirmed"
     else:
@@ -72,6 +72,8 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
 def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
     """What a look returned, as an event (its token is not set); what is no answer is ``stuck``."""
     problem = _problem(result, ObservationResult, ("confirmed", "absent", "duplicate", "failed", "stuck"))
+    if problem is None and len(_listed(result.response)) > MOST_DUPLICATES:
+        problem = f"{len(_listed(result.response))} duplicates were listed, and {MOST_DUPLICATES} are believed at most"
     if problem is not None:
         error = body({"message": scrub(problem)}, MOST_ERROR_BYTES)
         return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=error)
@@ -79,7 +81,7 @@ def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
         token=0,
         status=result.status,
         external_ref=_ref(result.external_ref),
-        duplicates=_duplicates(_dict(result.response)),
+        duplicates=_duplicates(result.response),
         backoff_ms=backoff_ms,
         response_json=body(result.response, most_bytes),
     )
@@ -164,16 +166,33 @@ def _ref(value: Any) -> str:
     return text if len(text) <= REF_LENGTH and text.isprintable() else ""
 
 
-def _duplicates(response: dict[str, Any]) -> tuple[str, ...] | None:
-    listed = response.get("duplicates")
-    if not isinstance(listed, list | tuple):
-        return None
-    return tuple(_ref(ref) for ref in listed[:MOST_DUPLICATES])
+def _duplicates(response: Any) -> tuple[str, ...] | None:
+    is_listed = isinstance(_dict(response).get("duplicates"), list | tuple)
+    return tuple(_ref(ref) for ref in _listed(response)) if is_listed else None
+
+
+def _listed(response: Any) -> list[Any] | tuple[Any, ...]:
+    listed = _dict(response).get("duplicates")
+    return listed if isinstance(listed, list | tuple) else ()
 
 
 def _delay(at_ms: int, worker_now_ms: int) -> int:
     """A connector's wish for a time, as a delay: worker clocks may be hours off, the difference is not."""
     return min(max(0, at_ms - worker_now_ms), 30 * 86_400_000)
+
+
+def _scrubbed(value: Any, depth: int = 8) -> Any:
+    """``value`` with every text in it scrubbed; what is nested deeper is kept as a word."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict | list | tuple) and depth == 0:
+        return _short(value)
+    if isinstance(value, dict):
+        named = {scrub(name) if isinstance(name, str) else name: item for name, item in value.items()}
+        return {name: _scrubbed(item, depth - 1) for name, item in named.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(item, depth - 1) for item in value]
+    return value
 
 
 def _dict(value: Any) -> dict[str, Any]:

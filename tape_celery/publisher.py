@@ -75,7 +75,11 @@ class Publisher:
             if self._down and not self._may_probe(hint):
                 return False
             waits = not self._down
-            self._ensure_thread()
+            try:
+                self._ensure_thread()
+            except RuntimeError as error:  # this process may start no more threads
+                self._note_down(hint, str(error))
+                return False
             self._hints.put(hint)
         if not waits:
             return False
@@ -100,8 +104,9 @@ class Publisher:
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, args=(self._hints,), name="tape-publisher", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(self._hints,), name="tape-publisher", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self, hints: queue.SimpleQueue[_Hint]) -> None:
         connection: Any = None

@@ -157,6 +157,10 @@ class Obligation:
     claim_nonce: str = ""
     claimed_at_ms: int | None = None
     lease_until_ms: int | None = None
+    may_have_landed: bool = False
+    """An attempt may have been done whose answer was lost, and no look has said since that it was not."""
+    might_before: bool = False
+    """`may_have_landed` as it was when the last call was claimed."""
     landed: bool = False
     """Late evidence said `compensated` while a newer claim was at work."""
     due_at_ms: int | None = None

@@ -195,6 +195,8 @@ obligations = Table(
     Column("claim_nonce", _KEY, nullable=False),
     _ms("claimed_at_ms"),
     _ms("lease_until_ms"),
+    _flag("may_have_landed"),
+    _flag("might_before"),
     _flag("landed"),
     _ms("due_at_ms"),
     _ms("sweep_at_ms"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import threading
 import weakref
@@ -30,6 +31,8 @@ from tape_celery.sweep import Sweep, SweepReport
 logger = logging.getLogger(__name__)
 
 VERDICTS = ("confirmed", "failed", "observe")
+MOST_SAID = 4096
+"""The longest reason that a person may give, in bytes of ASCII JSON: half of what one journal entry holds."""
 
 
 class Tape:
@@ -278,7 +281,10 @@ def _word(words: type[W], status: str) -> W:
 def _said(what: str, text: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise InvalidIntent(f"{what} must say who or why, not {text!r}")
-    return intent.canonical_text(what, text.strip())
+    said = intent.canonical_text(what, text.strip())
+    if len(json.dumps(said)) > MOST_SAID:
+        raise InvalidIntent(f"{what} is too long for the journal: {len(said)} characters; say it in {MOST_SAID} bytes")
+    return said
 
 
 def _configured(app: Celery) -> dict[str, Any]:

@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import Reject
+
 from tape_celery.engine import Outcome, Report
-from tape_celery.errors import IntentUncertain, InvalidIntent, StoreUnavailable
+from tape_celery.errors import InvalidIntent, StoreUnavailable, TapeError
 from tape_celery.intent import KEY_LENGTH
+from tape_celery.outcomes import scrub
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
@@ -66,11 +69,16 @@ def add(tape: Tape) -> None:
         try:
             _record(tape, args, kwargs)
         except InvalidIntent as error:
-            logger.error("an intent was refused and dropped: %s: %s", type(error).__name__, error)
-        except (StoreUnavailable, IntentUncertain) as error:
-            # Only the recording is tried again; the same task id derives the same key.
-            logger.warning("an intent waits for the store: %s", error)
-            raise self.retry(countdown=min(60, 2 ** min(self.request.retries, 6))) from error
+            logger.error("an intent was refused and dropped: %s: %s", type(error).__name__, scrub(str(error)))
+        except TapeError as error:
+            # Whatever keeps this worker from recording it, the message is all that there is of it. Only the recording
+            # is tried again; its keys lead to the same effect.
+            logger.warning("an intent waits to be recorded: %s: %s", type(error).__name__, scrub(str(error)))
+            again = min(60, 2 ** min(self.request.retries, 6))
+            try:
+                raise self.retry(countdown=again, argsrepr="(…)", kwargsrepr="{…}") from error
+            except Reject as unpublished:
+                raise Reject(unpublished.reason, requeue=True) from error
 
 
 def _record(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tape_celery.errors import UnknownConnector
+from tape_celery.errors import InvalidIntent, UnknownConnector
 from tape_celery.intent import check_connector_name
 from tape_celery.records import Effect, Obligation
 
@@ -93,6 +93,9 @@ class EffectConnector(Protocol):
         ...
 
 
+MOST_SECONDS = 10 * 366 * 86_400.0
+_SPANS = {"lease_seconds": 0.1, "settle_seconds": 0.0, "total_seconds": 0.0, "idempotency_window_seconds": 0.0}
+"""What a connector may carry for itself, in seconds, and the least of it that can work."""
 _registered: dict[str, Any] = {}
 
 
@@ -100,12 +103,26 @@ def register(connector: Any, name: str | None = None) -> Any:
     """Make ``connector`` known to this process under ``name`` (default ``connector.name``) and return it.
 
     Registering a name again replaces the earlier connector. Raises `InvalidIntent` for a name that is empty,
-    over 200 characters or not printable.
+    over 200 characters or not printable, and for a span of its own (``settle_seconds``, ``lease_seconds``,
+    ``total_seconds``, ``idempotency_window_seconds``) that is no number of seconds that can work.
     """
     known_as = connector.name if name is None else name
     check_connector_name(known_as)
+    for attribute, least in _SPANS.items():
+        _check_span(known_as, attribute, getattr(connector, attribute, None), least)
     _registered[known_as] = connector
     return connector
+
+
+def _check_span(known_as: str, attribute: str, value: Any, least: float) -> None:
+    if value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and least <= value <= MOST_SECONDS):
+        raise InvalidIntent(
+            f"{attribute} of connector {known_as!r} must be a number of seconds from {least:g} to {MOST_SECONDS:g}, "
+            f"not {value!r}"
+        )
 
 
 def get(name: str) -> Any:

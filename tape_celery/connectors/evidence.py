@@ -11,10 +11,10 @@ import math
 import re
 from typing import Any
 
+from tape_celery.intent import REF_LENGTH
+
 TEXT_LENGTH = 1000
 """The most that is kept of a text that only explains, in characters of ASCII JSON."""
-REF_LENGTH = 200
-"""The longest reference that is kept, in characters."""
 JSON_DEPTH = 64
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

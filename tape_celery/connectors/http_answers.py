@@ -31,7 +31,7 @@ from typing import Any
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult, ObservationStatus
 from tape_celery.connectors.evidence import readable, storable_json, usable_ref
 
-LONGEST_RETRY_AFTER_MS = 3_600_000
+LONGEST_RETRY_AFTER_MS = 7 * 86_400_000
 _OBSERVED: tuple[ObservationStatus, ...] = ("confirmed", "absent", "duplicate", "failed", "stuck")
 _REQUEST_IDS = ("x-request-id", "request-id")
 
@@ -156,7 +156,7 @@ class Waiting:
     backoff_ms: int
 
     def until_ms(self, answer: Answer) -> int:
-        """When to try again: after Retry-After (seconds or date; never over an hour), else after the backoff."""
+        """When to try again: after Retry-After (seconds or date; never over a week), else after the backoff."""
         delay = _retry_after_ms(answer.headers, self.now_ms)
         return self.now_ms + round(self.backoff_ms if delay is None else min(max(delay, 0), LONGEST_RETRY_AFTER_MS))
 

@@ -49,8 +49,6 @@ def to_pending(effect: Effect, kind: str, at: int, due: int) -> Transition:
         return Transition(kind=kind, after=replace(effect, status=PENDING, due_at_ms=due, sweep_at_ms=due_or_expiry))
     if effect.may_have_landed:
         return unknown(effect, kind, at, "it is to stop, but an earlier attempt may have landed")
-    if effect.ended_at_ms is not None:
-        return failed(effect, kind, "absent", at)
     reason = "cancelled" if effect.cancel_requested else "expired"
     return Transition(kind=kind, after=ended(replace(effect, status=CANCELLED, reason=reason), at))
 

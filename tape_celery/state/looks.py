@@ -58,7 +58,8 @@ def _absent(effect: Effect, at: int, terms: Terms) -> Transition:
     if (effect.claimed_at_ms or 0) < settled_at:
         return look_at(replace(effect, looks=effect.looks - 1), "observed", settled_at)
     cleared = replace(effect, may_have_landed=False)
-    if effect.attempt < effect.max_attempts and resend_is_safe(effect, at, terms):
+    again = effect.ended_at_ms is None and effect.attempt < effect.max_attempts
+    if again and resend_is_safe(effect, at, terms):
         return to_pending(cleared, "observed", at, at)
     gone = failed(cleared, "observed", "absent", at)
     return replace(gone, after=_watched(replace(gone.after, absent=True, watches=0), at, terms))

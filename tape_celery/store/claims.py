@@ -125,14 +125,14 @@ def _may_look(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:
 
 def _calling(kind: Kind[R], now: ColumnElement[int]) -> dict[str, Any]:
     columns = kind.table.c
-    values: dict[str, Any] = {
+    return {
         "status": kind.calling,
         "attempt": columns.attempt + 1,
         "dispatch_token": columns.token + 1,
         "first_sent_at_ms": func.coalesce(columns.first_sent_at_ms, now),
+        "might_before": columns.may_have_landed,
         "reason": "",
     }
-    return values | ({"might_before": columns.may_have_landed} if kind.table is effects else {})
 
 
 def _looking(kind: Kind[R]) -> dict[str, Any]:

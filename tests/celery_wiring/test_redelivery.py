@@ -6,7 +6,9 @@ import re
 import pytest
 import redis
 
+from tape_celery.migrations import VERSION_TABLE, head
 from tests.celery_wiring.conftest import MakeShop, Shop
+from tests.celery_wiring.test_messages import broker, everything
 from tests.servers import PostgresServer, until
 
 
@@ -158,6 +160,28 @@ def test_an_intent_waits_for_a_store_that_is_away(make_shop: MakeShop, own_postg
     shop.ends(effect.effect_key, "CONFIRMED")
     assert effect.run_id == task
     assert worker.alive
+
+
+def test_an_intent_waits_for_a_worker_that_can_record_it(shop: Shop) -> None:
+    """A worker whose schema is not the store's cannot, in the middle of a deployment: the message is not used up, and
+    what is printed of it while it waits holds no payload."""
+    worker = shop.worker("tape.sweep")
+
+    def stamp(revision: str) -> None:
+        with shop.tape.database._engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'")
+
+    stamp("9999")
+    request = {"script": ["land"], "account": "canary-4711"}
+    task = hint(shop, "tape.effect", connector="bank", request=request, idempotency_key="patient")
+    worker.wait_for(re.compile(rf"\[{task}\] retry"))
+    assert "an intent waits to be recorded: SchemaMismatch" in worker.text()
+    until(lambda: b"canary-4711" not in everything(broker(shop)), what="the first message to be acknowledged")
+    assert "canary-4711" not in worker.text()
+    stamp(head())
+    worker.wait_for(re.compile(rf"\[{task}\] succeeded"))
+    (effect,) = shop.tape.effects()
+    assert (effect.idempotency_key, effect.request) == ("patient", request)
 
 
 def test_hints_and_sweeps_survive_a_store_that_is_away(make_shop: MakeShop, own_postgres: PostgresServer) -> None:

@@ -32,14 +32,14 @@ def storable(kept: dict[str, object]) -> bool:
         ('{"external_ref": 1.5}', ""),
         ('{"external_ref": ["wire-9"]}', ""),
         ('{"external_ref": {"id": 1}}', ""),
-        ('{"external_ref": "%s"}' % ("x" * 200), "x" * 200),
-        ('{"external_ref": "%s"}' % ("x" * 201), ""),
+        ('{"external_ref": "%s"}' % ("x" * 512), "x" * 512),
+        ('{"external_ref": "%s"}' % ("x" * 513), ""),
         ('{"external_ref": "a\\nb"}', ""),
         ('{"external_ref": "a\\u0000b"}', ""),
         ('{"external_ref": "a\\u001b[2Jb"}', ""),
         ('{"external_ref": "a\\ud800b"}', ""),
         ('{"external_ref": "Überweisung-9"}', "Überweisung-9"),
-        ('{"external_ref": 1%s}' % ("0" * 300), ""),
+        ('{"external_ref": 1%s}' % ("0" * 600), ""),
         ('["wire-9"]', ""),
         ('"wire-9"', ""),
     ],
@@ -145,7 +145,7 @@ def test_only_a_confirmed_look_takes_the_id_for_the_reference(serve: Serve, conn
 @pytest.mark.parametrize("code", [200, 409])
 def test_a_look_lists_the_duplicates_as_texts(serve: Serve, connect: Connect, code: int) -> None:
     """A reference that cannot be used stays in the list, empty: its obligation waits for a person."""
-    body = {"status": "duplicate", "external_ref": "a", "duplicates": ["b", 7, None, {"id": 1}, "x" * 300]}
+    body = {"status": "duplicate", "external_ref": "a", "duplicates": ["b", 7, None, {"id": 1}, "x" * 600]}
     result = connect(serve(lambda connection, _: connection.answer(code, body))).observe(an_effect())
     assert (result.status, result.external_ref) == ("duplicate", "a")
     assert result.response["duplicates"] == ["b", "7", "", "", ""]

@@ -279,6 +279,61 @@ def test_an_exception_is_kept_as_type_and_scrubbed_message(stage: Stage, error: 
     assert len(effect.error["message"]) <= 2048
 
 
+def test_what_a_connector_says_of_an_error_is_scrubbed_and_bounded(stage: Stage) -> None:
+    """Texts anywhere in it, and its names; the words that decide are kept."""
+    url = "https://user:CANARY@bank.example/wires?token=CANARY"
+    said = {"sent": False, "url": url, "tried": [{url: f"{url}\x1b[31m"}], "long": "x" * 12_000}
+    key = stage.record()
+    assert stage.dispatch(key, DispatchResult("unknown", error=said)) == Outcome.PENDING
+    effect = stage.get(key)
+    assert "CANARY" not in effect.error_json
+    assert effect.error_json.isprintable()
+    assert len(effect.error_json) <= 4096
+    assert effect.error["sent"] is False
+
+
+def test_a_result_that_is_never_sealed_is_told_without_its_bodies(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the store stays away: which effect, which status, which reference, so that a person can go by it."""
+    monkeypatch.setattr("tape_celery.engine.SEAL_FOR_SECONDS", 0.0)
+    key = stage.record()
+
+    def rename(old: str, new: str) -> None:
+        with stage.tape.database._engine.begin() as other:
+            other.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    def break_the_store(_: Effect) -> DispatchResult:
+        rename("tape_journal", "tape_journal_away")
+        return DispatchResult("confirmed", "ref-1", {"body": "CANARY"})
+
+    assert stage.dispatch(key, break_the_store) == Outcome.NOT_SEALED
+    rename("tape_journal_away", "tape_journal")
+    assert f"dispatch of {key} could not be written: confirmed 'ref-1'" in caplog.text
+    assert "CANARY" not in caplog.text
+
+
+def test_an_expired_effect_is_named_so(stage: Stage) -> None:
+    key = stage.tape.effect.apply_async(("scripted", {}), {"business_key": "b"}, expires=5).id
+    stage.move_time(6)
+    assert stage.tape.dispatch(key) == {key: Outcome.EXPIRED}
+    assert stage.connector.dispatched == []
+
+
+@pytest.mark.parametrize("number", [1000, 1001])
+def test_more_duplicates_than_can_be_believed_are_no_answer(stage: Stage, number: int) -> None:
+    """None is dropped silently: all are owed, or the look says why not."""
+    key = stage.record()
+    stage.dispatch(key, LOST)
+    extras = [f"extra-{index}" for index in range(number)]
+    outcome = stage.observe(key, obs("duplicate", "stays", duplicates=extras))
+    assert outcome == (Outcome.CONFIRMED if number == 1000 else Outcome.UNKNOWN)
+    assert len(stage.tape.obligations(effect_key=key)) == (1000 if number == 1000 else 0)
+    if number == 1001:
+        assert "1001 duplicates" in stage.get(key).error["message"]
+        stage.tape.resolve(key, "failed", reason="cleaned up by hand", actor="ann")
+
+
 @pytest.mark.parametrize(
     "response",
     [

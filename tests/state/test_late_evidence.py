@@ -30,7 +30,9 @@ def late(stage: Stage, key: str, answer: Any, *meanwhile: Callable[[], Any]) -> 
         for act in meanwhile:
             act()
 
-    assert stage.dispatch(key, stage.meanwhile(outlive, answer)) == Outcome.LATE
+    outcome = stage.dispatch(key, stage.meanwhile(outlive, answer))
+    got_stuck = stage.get(key).status is S.STUCK and stage.last(key).from_status != S.STUCK
+    assert outcome == (Outcome.STUCK if got_stuck else Outcome.LATE)
     assert stage.last(key).kind == "late"
 
 
@@ -138,9 +140,12 @@ def _absent(stage: Stage, key: str) -> Callable[[], Any]:
     return act
 
 
-def test_late_confirmed_on_failed_is_a_contradiction(stage: Stage) -> None:
+def test_late_confirmed_on_failed_is_a_contradiction(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """And loud: the outcome of the pass is STUCK, and an error is logged."""
     key = stage.record()
     late(stage, key, CONFIRMED, _absent(stage, key))
+    [told] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert told.getMessage() == f"{key} is STUCK: {stage.get(key).reason}"
     effect = stage.get(key)
     assert effect.status is S.STUCK
     assert effect.reason.startswith("contradiction")

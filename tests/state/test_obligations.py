@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tape_celery import connectors
 from tape_celery.connectors.base import DispatchResult, ObservationResult
 from tape_celery.engine import Outcome
 from tape_celery.errors import NotAllowed
@@ -108,6 +109,33 @@ def test_where_the_inverse_is_idempotent_the_window_and_the_attempts_still_bound
     key = owed(stage, max_attempts=1)
     stage.compensate(key, AMBIGUOUS)
     assert stage.tape.compensate(key) == {key: Outcome.STUCK}
+
+
+@pytest.mark.parametrize("between", ["at once", "after it was refused", "after it was not sent"])
+def test_a_resend_that_comes_after_the_window_is_withheld(stage: Stage, between: str) -> None:
+    """PENDING inside the window, claimed after it: the upstream may have forgotten the key, so nothing is sent."""
+    stage.connector.compensation_semantics = "idempotent"
+    key = owed(stage)
+    stage.compensate(key, AMBIGUOUS)
+    stage.tape.compensate(key)
+    if between != "at once":
+        answer = NOT_DONE if between == "after it was refused" else comp("failed", sent=False)
+        assert stage.compensate(key, answer) == Outcome.PENDING
+    calls = len(stage.connector.compensated)
+    stage.move_time(86_401)
+    assert stage.tape.compensate(key) == {key: Outcome.UNKNOWN}
+    assert len(stage.connector.compensated) == calls
+    assert stage.kinds(key)[-1] == "withheld"
+    assert stage.tape.compensate(key) == {key: Outcome.STUCK}
+
+
+def test_an_inverse_that_was_definitely_not_done_may_be_sent_after_any_time(stage: Stage) -> None:
+    """Refused or not sent, and never in doubt: there is nothing that could be done twice."""
+    key = owed(stage)
+    for answer in (NOT_DONE, comp("failed", sent=False)):
+        assert stage.compensate(key, answer) == Outcome.PENDING
+        stage.move_time(10 * 86_400)
+    assert stage.compensate(key, DONE) == Outcome.COMPENSATED
 
 
 def can_look(stage: Stage, *looks: ObservationResult) -> None:
@@ -214,6 +242,19 @@ def test_the_record_that_stays_is_never_the_one_that_is_reversed(
     assert stage.observe(key, look) == Outcome.CONFIRMED
     assert stage.get(key).external_ref == stays
     assert sorted((o.external_ref, o.status) for o in stage.tape.obligations(effect_key=key)) == expected
+
+
+def test_what_was_cancelled_is_owed_whoever_decides(stage: Stage) -> None:
+    """A process that does not know the connector cannot tell whether there is an inverse: a worker that does, will."""
+    key = stage.record()
+    stage.dispatch(key, LOST)
+    stage.tape.cancel(key, reason="a mistake", actor="ann")
+    connectors.clear()
+    stage.tape.resolve(key, "confirmed", reason="the bank says so", actor="ann", external_ref="ref-1")
+    [debt] = stage.tape.obligations(effect_key=key)
+    assert (debt.status, debt.external_ref, debt.kind) == (O.PENDING, "ref-1", "cancelled")
+    connectors.register(stage.connector)
+    assert stage.compensate(debt.obligation_key, DONE) == Outcome.COMPENSATED
 
 
 def test_the_duplicate_and_its_obligation_are_one_transaction(stage: Stage) -> None:

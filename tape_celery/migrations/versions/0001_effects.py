@@ -148,6 +148,8 @@ def upgrade() -> None:
         sa.Column("claim_nonce", KEY, nullable=False),
         sa.Column("claimed_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("lease_until_ms", sa.BigInteger(), nullable=True),
+        sa.Column("may_have_landed", sa.Boolean(), nullable=False),
+        sa.Column("might_before", sa.Boolean(), nullable=False),
         sa.Column("landed", sa.Boolean(), nullable=False),
         sa.Column("due_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("sweep_at_ms", sa.BigInteger(), nullable=True),
