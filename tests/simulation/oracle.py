@@ -1,0 +1,205 @@
+"""What must be true, judged by the upstream's own book, the rows and the journal.
+
+Some holds at any time; the rest once everything is healed and quiet.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Iterator
+
+from sqlalchemy.dialects import sqlite
+
+from tape_celery.store import audit
+from tests.simulation.actors import Order
+from tests.simulation.replay import replayed_differently
+from tests.simulation.stage import Stage
+from tests.simulation.store import _NOW
+from tests.simulation.upstream import Call, Record
+
+GRACE_MS = 60_000
+
+
+def at_any_time(stage: Stage) -> Iterator[str]:
+    """What holds between any two steps."""
+    yield from audited(stage, live=False)
+    yield from replayed_differently(stage.tables)
+
+
+def at_rest(stage: Stage, orders: list[Order]) -> Iterator[str]:
+    """What holds once nothing goes wrong any more and nothing is left to do."""
+    yield from at_any_time(stage)
+    yield from audited(stage, live=True)
+    effects = stage.tables.rows("SELECT * FROM tape_effects ORDER BY effect_key")
+    obligations = stage.tables.rows("SELECT * FROM tape_obligations ORDER BY obligation_key")
+    yield from _unfinished(effects, obligations)
+    yield from _lost_orders(effects, orders)
+    yield from _called_again(stage, effects)
+    yield from _claimless(stage)
+    yield from _untold(stage)
+    yield from _hidden(stage, effects, obligations)
+    yield from _unfounded(stage, effects)
+    yield from _undone_wrongly(stage, effects, obligations)
+    yield from _believed_too_soon(stage, effects)
+
+
+# --- the product's own audit ---
+
+
+def audited(stage: Stage, *, live: bool) -> Iterator[str]:
+    """What `Tape.audit` would list: its queries, compiled once."""
+    for name, sql in _queries(live):
+        for row in stage.tables.raw.execute(sql).fetchall():
+            yield f"audit: {name}: {row}"
+
+
+@functools.cache
+def _queries(live: bool) -> list[tuple[str, str]]:
+    named = audit._liveness(_NOW - GRACE_MS) if live else audit._safety()
+    return [
+        (name, str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})))
+        for name, query in named
+    ]
+
+
+# --- rows ---
+
+
+def _unfinished(effects: list[sqlite3.Row], obligations: list[sqlite3.Row]) -> Iterator[str]:
+    confirmed = {row["effect_key"] for row in effects if row["status"] == "CONFIRMED"}
+    for row in effects:
+        if row["status"] not in ("CONFIRMED", "FAILED", "CANCELLED", "STUCK"):
+            yield f"effect {row['effect_key']} is {row['status']} for ever"
+        if row["status"] == "STUCK" and not row["reason"]:
+            yield f"effect {row['effect_key']} is STUCK without a reason"
+    for row in obligations:
+        waits = row["status"] == "PENDING" and row["effect_key"] not in confirmed
+        if row["status"] not in ("COMPENSATED", "STUCK") and not waits:
+            yield f"obligation {row['obligation_key']} is {row['status']} for ever"
+
+
+def _lost_orders(effects: list[sqlite3.Row], orders: list[Order]) -> Iterator[str]:
+    keys = {row["effect_key"] for row in effects}
+    for order in orders:
+        if order.returned and order.returned not in keys:
+            yield f"the effect {order.returned} was recorded for a producer and is gone"
+
+
+# --- calls ---
+
+
+def _called_again(stage: Stage, effects: list[sqlite3.Row]) -> Iterator[str]:
+    """A non-idempotent effect is never called while an earlier call may have landed, and no token twice."""
+    for row in effects:
+        calls = [c for c in stage.upstream.calls if c.verb == "dispatch" and c.key == row["effect_key"]]
+        tokens = [call.token for call in calls]
+        if len(set(tokens)) < len(tokens):
+            yield f"effect {row['effect_key']} was called twice under one token"
+        if row["semantics"] != "non_idempotent":
+            continue
+        for earlier in calls[:-1]:
+            if not (earlier.proof and earlier.answer):
+                yield f"effect {row['effect_key']} was called again after call {earlier.number} may have landed"
+    calls = [c for c in stage.upstream.calls if c.verb == "compensate"]
+    if len({(c.key, c.token) for c in calls}) < len(calls):
+        yield "an inverse was called twice under one token"
+
+
+def _claimless(stage: Stage) -> Iterator[str]:
+    for call in stage.upstream.calls:
+        if not call.claimed:
+            yield f"call {call.number} ({call.verb} {call.key}) has no claim of its own in the journal before it"
+        if call.overdue:
+            yield f"call {call.number} ({call.verb} {call.key}) passed its last check after its lease had ended"
+
+
+def _untold(stage: Stage) -> Iterator[str]:
+    """An answer that a worker got and sealed is in the journal, in time or late."""
+    for call in stage.upstream.calls:
+        if call.told and not _is_journaled(stage, call):
+            yield f"the answer to call {call.number} ({call.verb} {call.key}: {call.answer}) is in no journal"
+
+
+def _is_journaled(stage: Stage, call: Call) -> bool:
+    entries = stage.tables.rows("SELECT evidence_json FROM tape_journal WHERE key = ?", call.key)
+    told = ("Answered", "Observed")
+    return any(
+        fact.get("event") in told and fact.get("token") == call.token
+        for fact in (json.loads(entry["evidence_json"]) for entry in entries)
+    )
+
+
+# --- landings ---
+
+
+def _hidden(stage: Stage, effects: list[sqlite3.Row], obligations: list[sqlite3.Row]) -> Iterator[str]:
+    """Every record that stands at the upstream is some CONFIRMED effect's, or somebody can see that it is not."""
+    groups: dict[tuple[str, str], list[sqlite3.Row]] = {}
+    for row in effects:
+        groups.setdefault((row["connector"], row["business_key"] or row["effect_key"]), []).append(row)
+    for (connector, about), rows in groups.items():
+        keys = {row["effect_key"] for row in rows}
+        standing = [r for r in stage.upstream.records.values() if r.effect_key in keys and not r.undone]
+        claimed = {row["external_ref"] for row in rows if row["status"] == "CONFIRMED"}
+        nameless = sum(row["status"] == "CONFIRMED" and row["external_ref"] == "" for row in rows)
+        open_refs = [o["external_ref"] for o in obligations if o["effect_key"] in keys and o["status"] != "COMPENSATED"]
+        stuck = any(row["status"] == "STUCK" for row in rows)
+        for record in standing:
+            if record.ref in claimed or record.ref in open_refs or stuck:
+                continue
+            if nameless > 0:
+                nameless -= 1
+                continue
+            if "" in open_refs:
+                continue
+            if not _is_excused(stage, record):
+                states = ", ".join(f"{row['effect_key'][-6:]} {row['status']}" for row in rows)
+                yield f"{record.ref} stands at {connector} for {about} and nothing shows it ({states})"
+
+
+def _is_excused(stage: Stage, record: Record) -> bool:
+    """Whether the upstream made two records of one call by itself, and named this one in no answer that was sealed."""
+    named = any(record.ref in call.named and call.told for call in stage.upstream.calls)
+    return record.call.twins and not named
+
+
+def _unfounded(stage: Stage, effects: list[sqlite3.Row]) -> Iterator[str]:
+    """CONFIRMED means that something landed."""
+    for row in effects:
+        if row["status"] != "CONFIRMED" or row["semantics"] == "observe_only":
+            continue
+        ref = row["external_ref"]
+        mine = [r for r in stage.upstream.records.values() if r.idempotency_key == row["idempotency_key"]]
+        if not (mine if ref == "" else ref in stage.upstream.records):
+            yield f"effect {row['effect_key']} is CONFIRMED with {ref!r}, which never landed"
+
+
+def _undone_wrongly(stage: Stage, effects: list[sqlite3.Row], obligations: list[sqlite3.Row]) -> Iterator[str]:
+    by_key = {row["obligation_key"]: row for row in obligations}
+    stays = {row["external_ref"]: row for row in effects if row["status"] == "CONFIRMED" and row["external_ref"]}
+    for record in stage.upstream.records.values():
+        if len(record.undone) > 1 and not any(call.stale for call in record.undone):
+            yield f"{record.ref} was undone {len(record.undone)} times"
+        for call in record.undone:
+            owed = by_key[call.key]
+            if owed["kind"] in ("duplicate", "late") and record.ref in stays:
+                yield f"{record.ref} is the record that stays, and was undone as {owed['kind']}"
+    for row in obligations:
+        resolved = stage.tables.rows("SELECT 1 FROM tape_journal WHERE key = ? AND kind = 'resolved'", row[0])
+        undone = any(c.key == row["obligation_key"] for r in stage.upstream.records.values() for c in r.undone)
+        if row["status"] == "COMPENSATED" and not undone and not resolved:
+            yield f"obligation {row['obligation_key']} is COMPENSATED, and nothing was undone"
+
+
+def _believed_too_soon(stage: Stage, effects: list[sqlite3.Row]) -> Iterator[str]:
+    """An effect that had ended turns out to have landed only where a stopped worker sent after its last check."""
+    if stage.world.jumped:
+        return
+    for row in effects:
+        if not row["reason"].startswith("contradiction"):
+            continue
+        records = [r for r in stage.upstream.records.values() if r.idempotency_key == row["idempotency_key"]]
+        if records and not any(record.call.stale for record in records):
+            yield f"the absence of {row['effect_key']} was believed before it had settled"

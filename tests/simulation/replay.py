@@ -1,0 +1,69 @@
+"""The journal of every row, replayed through the product's transition functions, gives the row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from tape_celery import obligation_state, state
+from tape_celery.events import from_evidence
+from tape_celery.intent import Intent
+from tape_celery.records import JournalEntry, ObligationStatus
+from tape_celery.store.intents import _effect
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
+from tests.simulation.store import Tables
+
+_OF_EFFECTS = (
+    "status", "reason", "attempt", "unsent", "looks", "watches", "token", "dispatch_token", "claim_nonce",
+    "lease_until_ms", "may_have_landed", "might_before", "landed", "landed_ref", "cancel_requested", "absent",
+    "external_ref", "due_at_ms", "settled_at_ms", "first_sent_at_ms", "ended_at_ms", "holds_business_key", "version",
+)  # fmt: skip
+_OF_OBLIGATIONS = (
+    "status", "reason", "attempt", "unsent", "looks", "token", "dispatch_token", "claim_nonce", "lease_until_ms",
+    "landed", "settled_at_ms", "first_sent_at_ms", "version",
+)  # fmt: skip
+"""And ``due_at_ms``."""
+
+
+def replayed_differently(tables: Tables) -> Iterator[str]:
+    """Every row that is not what its journal makes of it."""
+    journals: dict[str, list[JournalEntry]] = {}
+    for row in tables.rows("SELECT * FROM tape_journal ORDER BY key, seq"):
+        journals.setdefault(row["key"], []).append(read_entry(row))  # type: ignore[arg-type]
+    for row in tables.rows("SELECT * FROM tape_effects"):
+        yield from _differs(row["effect_key"], *_effects(row, journals[row["effect_key"]]), _OF_EFFECTS)
+    for row in tables.rows("SELECT * FROM tape_obligations"):
+        replayed, stands = _obligations(row, journals[row["obligation_key"]])
+        yield from _differs(row["obligation_key"], replayed, stands, (*_OF_OBLIGATIONS, "due_at_ms"))
+
+
+def _effects(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, Any]:
+    stands: Any = EFFECTS.read(row)  # type: ignore[arg-type]
+    first, *later = entries
+    names = ("effect_key", "connector", "request_json", "request_digest", "idempotency_key", "business_key", "run_id")
+    facts = {name: getattr(stands, name) for name in (*names, "semantics")}
+    told = {name: first.evidence[name] for name in ("max_attempts", "due_at_ms", "expires_at_ms")}
+    return state.replay(_effect(Intent(**facts, **told), first.at_ms, 0), later), stands
+
+
+def _obligations(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, Any]:
+    stands: Any = OBLIGATIONS.read(row)  # type: ignore[arg-type]
+    first, *later = entries
+    fresh = {field.name: field.default for field in fields(stands) if field.name in _OF_OBLIGATIONS}
+    fresh |= {"status": ObligationStatus(first.status), "reason": first.evidence["reason"]}
+    born = replace(stands, **fresh, due_at_ms=first.at_ms if first.status == "PENDING" else None)
+    for entry in later:
+        event, terms = from_evidence(entry.evidence, at_ms=entry.at_ms, actor=entry.actor)
+        born = obligation_state.decide(born, event, terms).after
+    return born, stands
+
+
+def _differs(key: str, replayed: Any, stands: Any, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        given, seen = getattr(replayed, name), getattr(stands, name)
+        if name == "lease_until_ms":  # renewals are not journaled
+            given, seen = given is None, seen is None
+        if given != seen:
+            yield f"{key}: the journal gives {name} {given!r}, the row says {seen!r}"

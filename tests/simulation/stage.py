@@ -1,0 +1,163 @@
+"""One world's parts: a Tape over the virtual store, hints that get lost, connectors, and the upstream's book."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celery import Celery
+
+from tape_celery import Tape, authored, connectors
+from tape_celery.engine import Engine, Outcome, Report
+from tape_celery.settings import Settings
+from tape_celery.store.database import Database
+from tests.simulation.connector import ScriptedConnector
+from tests.simulation.seams import actor
+from tests.simulation.store import Tables, VirtualDatabase
+from tests.simulation.upstream import Upstream
+from tests.simulation.world import NEVER, Thread, World
+
+
+@dataclass(frozen=True)
+class Hint:
+    """One message in the broker."""
+
+    verb: str
+    keys: tuple[str, ...]
+    hops: int
+
+
+class Stage:
+    """Everything that one seed plays with."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.settings = world.settings
+        self.tables = tables()
+        self.tables.empty()
+        self.tape = tape()
+        self.upstream = Upstream(world, self.tables)
+        self.hints: list[Hint] = []
+        self._waiting: list[Thread] = []
+        self.tape.stage = self
+        connectors.clear()
+        for name in ("alpha", "beta")[: world.rng.choice((1, 1, 2))]:
+            connectors.register(ScriptedConnector(name, world, self.upstream))
+        self.engine = Engine(self.tape.database, world.settings, authored=authored.by_name, actor=actor)
+
+    # --- the broker ---
+
+    def publish(self, hint: Hint) -> bool:
+        """A hint that is lost, comes late, or comes twice."""
+        world, rng = self.world, self.world.rng
+        world.point("hint.publishing")
+        if world.chance(world.faults.hint_lost):
+            world.note("hint lost", hint.verb, *hint.keys)
+            return rng.random() < 0.5
+        times = 2 if world.chance(world.faults.hint_twice) else 1
+        for _ in range(times):
+            late = world.chance(world.faults.hint_late)
+            after = rng.random() * rng.choice((5_000, 60_000, 4_000_000)) if late else 1
+            world.at(world.now_ms + after, lambda: self._deliver(hint))
+        return True
+
+    def _deliver(self, hint: Hint) -> None:
+        self.hints.append(hint)
+        for thread in self._waiting:
+            thread.wakes_ms = 0
+        self._waiting.clear()
+
+    def take(self) -> Hint | None:
+        """Any of the hints that wait: there is no order."""
+        return self.hints.pop(int(self.world.rng.random() * len(self.hints))) if self.hints else None
+
+    def wait_for_hints(self) -> None:
+        """Sleep until there is one."""
+        assert self.world.here is not None
+        self._waiting.append(self.world.here)
+        self.world.pause(NEVER)
+
+    def told(self, report: Report) -> None:
+        """A pass is over: what its worker was answered, and sealed, cannot be lost any more."""
+        assert self.world.here is not None
+        for call in self.world.here.process.calls:
+            if call.answer and report.outcomes.get(call.key, Outcome.NOT_SEALED) is not Outcome.NOT_SEALED:
+                call.told = True
+
+    # --- a person who looks at the upstream's book first ---
+
+    def resolve(self, key: str) -> None:
+        """Decide an effect as its upstream's book has it; ask for a look where more may come."""
+        with self.world.one_step():
+            effect = self.tape.get(key)
+            if effect is None or effect.status not in ("UNKNOWN", "STUCK"):
+                return
+            records = self.upstream.standing(effect)
+            if len(records) == 1:
+                verdict, ref = "confirmed", records[0].ref
+            elif records or self.upstream.may_come(key, effect.idempotency_key):
+                verdict, ref = "observe", ""
+            else:
+                verdict, ref = "failed", ""
+            self.tape.resolve(key, verdict, reason="looked it up", actor="person", external_ref=ref)
+
+    def resolve_obligation(self, key: str) -> None:
+        """Decide an obligation as its upstream's book has it."""
+        with self.world.one_step():
+            [owed] = [o for o in self.tape.obligations() if o.obligation_key == key]
+            record = self.upstream.records.get(owed.external_ref)
+            effect = self.tape.get(owed.effect_key)
+            if record is None or effect is None or owed.status not in ("UNKNOWN", "STUCK"):
+                return
+            if record.undone:
+                verdict = "confirmed"
+            elif self.upstream.may_come(key, owed.idempotency_key) or record.ref == effect.external_ref:
+                return
+            else:
+                verdict = "failed"
+            self.tape.resolve(key, verdict, reason="looked it up", actor="person")
+
+
+class SimulatedTape(Tape):
+    """A `Tape` whose parts are those of the world that runs."""
+
+    stage: Stage
+
+    @property
+    def settings(self) -> Settings:
+        return self.stage.settings
+
+    @property
+    def database(self) -> Database:
+        return database()
+
+    @property
+    def engine(self) -> Engine:
+        return self.stage.engine
+
+    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0) -> bool:
+        return self.stage.publish(Hint(verb, tuple(keys), hops))
+
+    def follow_up(self, report: Report) -> None:
+        self.stage.told(report)
+        super().follow_up(report)
+
+
+@functools.cache
+def tables() -> Tables:
+    """The tables of this process."""
+    return Tables()
+
+
+@functools.cache
+def database() -> VirtualDatabase:
+    """The store of this process."""
+    return VirtualDatabase(tables())
+
+
+@functools.cache
+def tape() -> SimulatedTape:
+    """The Tape of this process."""
+    return SimulatedTape(Celery(f"simulation-{uuid.uuid4().hex}", broker="memory://", set_as_current=False))
