@@ -1,0 +1,97 @@
+"""What runs in a container: a server of `tests.servers`, or a command under this Python."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tests.servers import LocalServer, MissingWheelError, Process, RedisServer
+from tests.servers.processes import clean_environment
+
+_SERVERS: dict[str, tuple[type[LocalServer], int]] = {"redis": (RedisServer, 6379)}
+"""By the image's repository: the server, and the port that it has in a container."""
+
+
+class Program(Protocol):
+    """It may be started again once it has ended; its output goes on in the same file."""
+
+    log: Path
+    stop_signal: int
+
+    def start(self) -> Process:
+        """Start it."""
+
+    def end(self) -> None:
+        """SIGKILL whatever is left of it."""
+
+    def discard(self) -> None:
+        """End it, and remove its files."""
+
+
+class Server:
+    """A server that listens on its container's address."""
+
+    def __init__(self, server: LocalServer, address: str, port: int) -> None:
+        server.host, server.port = address, port
+        self.log, self.stop_signal = server.log, server.stop_signal
+        self._server = server
+        self._running = False
+
+    def start(self) -> Process:
+        self._server.start()
+        self._running = True
+        return self._server.process
+
+    def end(self) -> None:
+        if self._running:
+            self._server.kill9()
+            self._running = False
+
+    def discard(self) -> None:
+        self._server.close()
+        self._running = False
+
+
+class Command:
+    """A command, in the directory that its image would have as the working directory."""
+
+    stop_signal = LocalServer.stop_signal
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], directory: Path, log: Path) -> None:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = clean_environment({"PATH": path, **environment})
+        self.directory = directory
+        self.log = log
+        self._argv = self.argv(argv)
+        self._process: Process | None = None
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """The same with the program's whole path, this Python's own where it has one of that name.
+
+        For Celery that is its script, not `python -m`: pytest-celery finds the process by the name.
+        """
+        program = Path(sys.executable).with_name(argv[0])
+        return [str(program) if program.exists() else argv[0], *argv[1:]]
+
+    def start(self) -> Process:
+        self._process = Process(self._argv, log=self.log, env=self.environment, cwd=self.directory)
+        return self._process
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.close()
+
+    def discard(self) -> None:
+        self.end()
+
+
+def server_of(image: str, address: str) -> Server | None:
+    """The server that an image is known for; raises `MissingWheelError` where it is not installed."""
+    repository = image.partition(":")[0]
+    if repository == "rabbitmq":
+        raise MissingWheelError("needs RabbitMQ: make servers")
+    if repository not in _SERVERS:
+        return None
+    server, port = _SERVERS[repository]
+    return Server(server(), address, port)
