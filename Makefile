@@ -3,8 +3,9 @@
 #
 #   make test     the tests, on real servers         make PYTEST_ARGS="-x -k fencing" test
 #   make demo     the demo, no server needed         make DEMO_ARGS="--wires 40" demo
+#   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
-#   make clean    caches and build results           make distclean: .venv as well
+#   make clean    caches and build results           make distclean: .venv and the servers as well
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,13 +19,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --editable
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test demo lint types imports check clean distclean
+.PHONY: help test servers demo lint types imports check clean distclean
 
 help:
 	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+servers: $(VENV)/.test
+	$(BIN)/python -m tests.servers.debian
 
 demo: $(VENV)/.plain
 	$(BIN)/celery -A tape_celery.app tape demo $(DEMO_ARGS)
@@ -45,7 +49,7 @@ clean:
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .servers
 
 # What is installed: each stamp stands for one set of extras, and holds for every smaller set too.
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.servers import LocalServer, MissingWheelError, PostgresServer, Processes, RedisServer
+from tests.servers import LocalServer, MariaDBServer, MissingServerError, PostgresServer, Processes, RedisServer
 
 S = TypeVar("S", bound=LocalServer)
 
@@ -63,6 +63,20 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDBServer]:
+    """The MariaDB server of this test process. A test that kills or pauses one takes `own_mariadb`."""
+    with _installed(MariaDBServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariaDBServer]:
+    """A MariaDB server for this test alone, to be killed, paused or restarted."""
+    with _installed(MariaDBServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """The Redis server of this test process. A test that kills or pauses one takes `own_redis`."""
     with _installed(RedisServer) as server:
@@ -97,6 +111,14 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database(url)
 
 
+@pytest.fixture
+def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
+    """An empty MariaDB database, dropped after the test."""
+    url = mariadb.fresh_database()
+    yield url
+    mariadb.drop_database(url)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty database, once of each kind."""
@@ -112,10 +134,10 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 def _installed(server: type[S]) -> S:
-    """Make a server; without its wheel, skip on a laptop and fail in CI."""
+    """Make a server; where its binaries are missing, skip on a laptop and fail in CI."""
     try:
         return server()
-    except MissingWheelError as missing:
+    except MissingServerError as missing:
         if os.environ.get("CI", "").lower() in ("true", "1"):
             pytest.fail(f"{server.name} {missing}", pytrace=False)
         pytest.skip(f"{server.name} {missing}")

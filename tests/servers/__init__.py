@@ -4,7 +4,8 @@ Everything that is started here belongs to the test run that started it: own por
 by process id at the end, and by `reaper` if the run itself is killed.
 """
 
-from tests.servers.local_server import LocalServer, MissingWheelError
+from tests.servers.local_server import LocalServer, MissingServerError
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import Process, Processes, lives
 from tests.servers.redis import RedisServer
@@ -14,7 +15,8 @@ from tests.servers.waiting import until
 __all__ = [
     "Cut",
     "LocalServer",
-    "MissingWheelError",
+    "MariaDBServer",
+    "MissingServerError",
     "PostgresServer",
     "Process",
     "Processes",

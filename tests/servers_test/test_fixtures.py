@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy
 
 from tests import conftest
-from tests.servers import LocalServer, MissingWheelError, until
+from tests.servers import LocalServer, MissingServerError, until
 from tests.servers.local_server import wheel_directory
 
 
@@ -39,7 +39,7 @@ class Absent(LocalServer):
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
-def test_a_missing_wheel_skips_on_a_laptop_and_fails_in_ci(
+def test_a_missing_server_skips_on_a_laptop_and_fails_in_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setenv("CI", ci)
@@ -48,7 +48,7 @@ def test_a_missing_wheel_skips_on_a_laptop_and_fails_in_ci(
 
 
 def test_a_module_that_is_no_package_is_no_wheel() -> None:
-    with pytest.raises(MissingWheelError):
+    with pytest.raises(MissingServerError):
         wheel_directory("colorsys", "colorsys-wheel")
 
 

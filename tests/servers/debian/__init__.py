@@ -1,0 +1,71 @@
+"""Servers that PyPI has not: from Debian packages that are unpacked into a directory and never installed.
+
+`python -m tests.servers.debian` (`make servers`) brings them, as any user, to `.servers/` or where
+TAPE_TEST_SERVERS says. A server that the machine has installed is used as it is.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.local_server import MissingServerError
+from tests.servers.processes import ROOT
+
+
+@dataclass(frozen=True)
+class Software:
+    """What one server takes: `packages`, and of those that they depend on the libraries.
+
+    It is there when each of `files` is, patterns below the root of a file system. The first is a program; run
+    with `probe`, it ends well if all its libraries can be found.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    files: tuple[str, ...]
+    probe: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+MARIADB = Software("mariadb", ("mariadb-server-core",), ("usr/sbin/mariadbd",), "--version")
+
+ALL = (MARIADB,)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A software that is there: below `/`, or below a directory that its packages were unpacked into."""
+
+    root: Path
+
+    def file(self, pattern: str) -> Path:
+        """The file that `pattern` finds below the root; the last one if there are several versions of it."""
+        return sorted(self.root.glob(pattern))[-1]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its programs must be told: where the libraries are that the machine itself has not."""
+        unpacked = [] if self.root == Path("/") else self._library_directories()
+        if not unpacked:
+            return {}
+        inherited = os.environ.get("LD_LIBRARY_PATH")
+        return {"LD_LIBRARY_PATH": os.pathsep.join([*map(str, unpacked), *([inherited] if inherited else [])])}
+
+    def _library_directories(self) -> list[Path]:
+        patterns = ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*")
+        return [directory for pattern in patterns for directory in sorted(self.root.glob(pattern))]
+
+
+def home() -> Path:
+    """The directory that packages are unpacked into, one directory for each software."""
+    return Path(os.environ.get("TAPE_TEST_SERVERS") or ROOT / ".servers").absolute()
+
+
+def installation(software: Software) -> Installation:
+    """Where `software` is; raises MissingServerError if it is nowhere."""
+    for root in (Path("/"), home() / software.name):
+        if all(any(root.glob(pattern)) for pattern in software.files):
+            return Installation(root)
+    raise MissingServerError(f"needs {' '.join(software.packages)}: make servers")
