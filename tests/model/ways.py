@@ -1,0 +1,295 @@
+"""Ways that an effect may have come before an example begins, so that the rare places are near.
+
+Each is a few steps on the bench, checked as every step is. An effect that stands for another's intent, or that a
+worker cannot have yet, goes as far as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tape_celery.events import CancelAsked, Event, Lapsed, OweAsked, Unobservable
+from tape_celery.records import Semantics
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
+from tests.model.answers import LOST, UNSENT, said, saw
+from tests.model.bench import Bench, Lease
+from tests.model.prediction import Deed, Taking
+from tests.model.terms import BACKOFF_MS, EVERYTHING, LEASE_MS, RETRY_MS, SETTLE_MS, WATCH_MS, WINDOW_MS
+
+Way = Callable[[Bench, str], object]
+
+
+def recorded(bench: Bench, key: str) -> None:
+    pass
+
+
+def calling(bench: Bench, key: str) -> list[Lease]:
+    return bench.take(Taking(EFFECTS, (key,), "call", EVERYTHING, "worker-1"))
+
+
+def lost(bench: Bench, key: str) -> None:
+    for lease in calling(bench, key):
+        bench.tell(lease, LOST)
+
+
+def lapsed(bench: Bench, key: str) -> None:
+    if calling(bench, key):
+        _lapse(bench, EFFECTS, key)
+
+
+def taken_over(bench: Bench, key: str) -> None:
+    lapsed(bench, key)
+    calling(bench, key)
+
+
+def forgotten(bench: Bench, key: str) -> None:
+    """It is to be called again, but the upstream has forgotten its key."""
+    lapsed(bench, key)
+    bench.wait(WINDOW_MS)
+
+
+def stopping(bench: Bench, key: str) -> None:
+    """Cancelled while it is called, with an earlier call that may have landed where there can be one."""
+    taken_over(bench, key)
+    _cancel(bench, key)
+
+
+def stopping_the_first(bench: Bench, key: str) -> None:
+    calling(bench, key)
+    _cancel(bench, key)
+
+
+def cancelling(bench: Bench, key: str) -> None:
+    """Cancelled after its worker was lost: it is looked at when that has settled."""
+    lapsed(bench, key)
+    _cancel(bench, key)
+    bench.wait(SETTLE_MS)
+    _look(bench, EFFECTS, key)
+
+
+def cancelled_late(bench: Bench, key: str) -> None:
+    cancelling(bench, key)
+    _all_looks(bench, key)
+
+
+def looking(bench: Bench, key: str) -> list[Lease]:
+    lost(bench, key)
+    return _look(bench, EFFECTS, key)
+
+
+def looked_in_vain(bench: Bench, key: str) -> None:
+    for lease in looking(bench, key):
+        bench.tell(lease, saw("stuck"))
+        bench.wait(BACKOFF_MS)
+        _look(bench, EFFECTS, key)
+
+
+def absent(bench: Bench, key: str) -> None:
+    lost(bench, key)
+    bench.wait(SETTLE_MS)
+    _look(bench, EFFECTS, key)
+    _all_looks(bench, key)
+
+
+def watching(bench: Bench, key: str) -> None:
+    absent(bench, key)
+    bench.wait(WATCH_MS[0])
+    _look(bench, EFFECTS, key)
+
+
+def contradicted(bench: Bench, key: str) -> None:
+    """It FAILED because it was absent, and then its lost worker says that it landed."""
+    lapsed(bench, key)
+    bench.wait(SETTLE_MS)
+    _look(bench, EFFECTS, key)
+    _all_looks(bench, key)
+    bench.wait(WATCH_MS[0])
+    _look(bench, EFFECTS, key)
+    for lease in _open(bench, EFFECTS, key, "call"):
+        bench.tell(lease, said("confirmed", external_ref="ref-1"))
+
+
+def stuck(bench: Bench, key: str) -> None:
+    """Its worker was lost, and nothing can look at it."""
+    lapsed(bench, key)
+    for lease in _look(bench, EFFECTS, key):
+        bench.tell(lease, Unobservable(token=0))
+
+
+def old_look(bench: Bench, key: str) -> None:
+    """It is called again while a look at it has not ended: its last call was never sent after all."""
+    taken_over(bench, key)
+    _lapse(bench, EFFECTS, key)
+    _look(bench, EFFECTS, key)
+    for lease in _open(bench, EFFECTS, key, "call")[-1:]:
+        bench.tell(lease, UNSENT)
+    bench.wait(BACKOFF_MS)
+    calling(bench, key)
+
+
+def confirmed(bench: Bench, key: str) -> None:
+    for lease in calling(bench, key):
+        bench.tell(lease, said("confirmed", external_ref="ref-1"))
+
+
+def doubled(bench: Bench, key: str) -> None:
+    for lease in looking(bench, key):
+        bench.tell(lease, saw("duplicate", external_ref="ref-1", duplicates=("ref-2", "")))
+
+
+def owed(bench: Bench, key: str) -> list[str]:
+    confirmed(bench, key)
+    bench.do([Deed(EFFECTS, key, OweAsked(actor="person", reason="wrong"))])
+    return [owed.obligation_key for owed in bench.world.obligations.values() if owed.effect_key == key]
+
+
+def undoing(bench: Bench, key: str) -> str | None:
+    keys = owed(bench, key)
+    for owed_key in keys:
+        _undo(bench, owed_key)
+    return keys[0] if keys else None
+
+
+def undo_lost(bench: Bench, key: str) -> str | None:
+    owed_key = undoing(bench, key)
+    if owed_key is not None:
+        _lapse(bench, OBLIGATIONS, owed_key)
+    return owed_key
+
+
+def undo_looking(bench: Bench, key: str) -> str | None:
+    owed_key = undo_lost(bench, key)
+    if owed_key is not None:
+        bench.wait(SETTLE_MS)
+        _look(bench, OBLIGATIONS, owed_key)
+    return owed_key
+
+
+def undo_blind(bench: Bench, key: str) -> str | None:
+    """Nothing can tell what became of the inverse: it is due again where that is safe, else STUCK."""
+    owed_key = undo_lost(bench, key)
+    if owed_key is not None:
+        for lease in _look(bench, OBLIGATIONS, owed_key):
+            bench.tell(lease, Unobservable(token=0))
+    return owed_key
+
+
+def undo_again(bench: Bench, key: str) -> None:
+    owed_key = undo_blind(bench, key)
+    if owed_key is not None:
+        _undo(bench, owed_key)
+
+
+def undo_forgotten(bench: Bench, key: str) -> None:
+    """The inverse is to be sent again, but the upstream has forgotten its key."""
+    if undo_blind(bench, key) is not None:
+        bench.wait(WINDOW_MS)
+
+
+def undo_kept_back(bench: Bench, key: str) -> None:
+    """It is claimed once more, and must not be sent."""
+    undo_forgotten(bench, key)
+    for owed in bench.obligations_in("PENDING"):
+        if owed.effect_key == key:
+            _undo(bench, owed.obligation_key)
+
+
+def undo_kept_back_but_done(bench: Bench, key: str) -> None:
+    told(undo_kept_back, 0, said("confirmed"))(bench, key)
+    told(recorded, -1, LOST)(bench, key)
+
+
+def undo_refused(bench: Bench, key: str) -> None:
+    owed_key = undoing(bench, key)
+    if owed_key is not None:
+        for lease in _open(bench, OBLIGATIONS, owed_key, "call"):
+            bench.tell(lease, said("failed", final=True))
+
+
+def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
+    """``way``, and then the worker of one open claim of its last row gets ``answer``: 0 is the first, -1 the last.
+
+    With ``lapses``, the claim that is at work is lost after that.
+    """
+
+    def to_the_end(bench: Bench, key: str) -> None:
+        way(bench, key)
+        owed_keys = [owed.obligation_key for owed in bench.world.obligations.values() if owed.effect_key == key]
+        kind, last = (OBLIGATIONS, owed_keys[-1]) if owed_keys else (EFFECTS, key)
+        claims = [lease for lease in bench.made if (lease.kind, lease.key, lease.told) == (kind, last, None)]
+        if claims:
+            bench.tell(claims[whose], answer)
+        if lapses:
+            _lapse(bench, kind, last)
+
+    to_the_end.__name__ = f"{way.__name__}_told_{getattr(answer, 'status', 'nothing')}"
+    return to_the_end
+
+
+_LANDED = said("confirmed", external_ref="ref-1")
+_REFUSED = said("failed", reason="refused")
+_AGAIN = said("failed", may_have_landed=True, retry_in_ms=RETRY_MS)
+_BLIND = Unobservable(token=0)
+_BEGINNINGS: tuple[Way, ...] = (
+    recorded, calling, lost, lapsed, forgotten, stopping_the_first, cancelled_late, looking, watching, contradicted,
+    confirmed, doubled, owed, undoing, undo_lost, undo_forgotten, undo_refused,
+)  # fmt: skip
+_TAKE_SEVERAL_CALLS: tuple[Way, ...] = (
+    taken_over, stopping, cancelling, old_look, told(stopping, -1, UNSENT), told(stopping, -1, _AGAIN),
+    told(taken_over, 0, _LANDED, lapses=True), told(looking, -1, _BLIND), told(cancelled_late, 0, _LANDED),
+    told(cancelled_late, 0, _REFUSED), told(cancelling, 0, UNSENT),
+)  # fmt: skip
+_TAKE_ONE_CALL: tuple[Way, ...] = (
+    absent, looked_in_vain, stuck, told(watching, -1, _BLIND), told(lapsed, 0, _REFUSED), told(lapsed, 0, UNSENT),
+    told(stuck, 0, _LANDED), told(stuck, 0, _REFUSED), told(looked_in_vain, -1, saw("stuck")),
+)  # fmt: skip
+_TAKE_A_SECOND_INVERSE: tuple[Way, ...] = (
+    undo_looking, undo_blind, undo_again, undo_forgotten, told(undo_looking, -1, saw("absent")),
+    told(undo_again, 0, said("confirmed"), lapses=True), told(undo_kept_back, 0, said("confirmed")),
+    told(undo_kept_back, -1, said("confirmed")), told(undo_blind, 0, said("confirmed")), undo_kept_back_but_done,
+)  # fmt: skip
+_TAKE_ONE_INVERSE: tuple[Way, ...] = (
+    told(undo_blind, 0, said("confirmed")), told(undo_blind, 0, _REFUSED), told(undo_lost, 0, UNSENT),
+)  # fmt: skip
+WAYS = _BEGINNINGS + _TAKE_SEVERAL_CALLS + _TAKE_ONE_CALL + _TAKE_A_SECOND_INVERSE + _TAKE_ONE_INVERSE
+
+
+def fitting(way: Way, given: dict[str, Any]) -> dict[str, Any]:
+    """``given``, changed where an effect of that kind could not go ``way``."""
+    if way in _TAKE_SEVERAL_CALLS:
+        return {**given, "semantics": Semantics.IDEMPOTENT, "max_attempts": max(2, given["max_attempts"])}
+    if way in _TAKE_ONE_CALL:
+        return {**given, "semantics": Semantics.NON_IDEMPOTENT}
+    if way in _TAKE_A_SECOND_INVERSE:
+        undone = {"semantics": Semantics.IDEMPOTENT, "connector": "shop", "max_attempts": max(2, given["max_attempts"])}
+        return {**given, **undone}
+    if way in _TAKE_ONE_INVERSE:
+        return {**given, "semantics": Semantics.NON_IDEMPOTENT, "connector": "bank"}
+    return given
+
+
+def _undo(bench: Bench, key: str) -> list[Lease]:
+    return bench.take(Taking(OBLIGATIONS, (key,), "call", EVERYTHING, "worker-1"))
+
+
+def _look(bench: Bench, kind: Kind[Any], key: str) -> list[Lease]:
+    return bench.take(Taking(kind, (key,), "look", EVERYTHING, "worker-3"))
+
+
+def _lapse(bench: Bench, kind: Kind[Any], key: str) -> None:
+    bench.wait(LEASE_MS)
+    bench.do([Deed(kind, key, Lapsed(actor="sweep"))])
+
+
+def _cancel(bench: Bench, key: str) -> None:
+    bench.do([Deed(EFFECTS, key, CancelAsked(actor="person", reason="not wanted"))])
+
+
+def _open(bench: Bench, kind: Kind[Any], key: str, verb: str) -> list[Lease]:
+    return [lease for lease in bench.made if (lease.kind, lease.key, lease.verb, lease.told) == (kind, key, verb, None)]
+
+
+def _all_looks(bench: Bench, key: str) -> None:
+    for lease in _open(bench, EFFECTS, key, "look"):
+        bench.tell(lease, saw("absent"))
