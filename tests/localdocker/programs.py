@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.servers import LocalServer, MissingWheelError, Process, RedisServer
+from tests.servers import LocalServer, MissingServerError, Process, RedisServer
 from tests.servers.processes import clean_environment
 
 _SERVERS: dict[str, tuple[type[LocalServer], int]] = {"redis": (RedisServer, 6379)}
@@ -87,10 +87,10 @@ class Command:
 
 
 def server_of(image: str, address: str) -> Server | None:
-    """The server that an image is known for; raises `MissingWheelError` where it is not installed."""
+    """The server that an image is known for; raises `MissingServerError` where it is not installed."""
     repository = image.partition(":")[0]
     if repository == "rabbitmq":
-        raise MissingWheelError("needs RabbitMQ: make servers")
+        raise MissingServerError("needs RabbitMQ: make servers")
     if repository not in _SERVERS:
         return None
     server, port = _SERVERS[repository]

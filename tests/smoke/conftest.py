@@ -25,7 +25,7 @@ from pytest_docker_tools import build, container, fxtr, network, volume
 
 from tape_celery import Tape, connectors
 from tests.localdocker.plugin import IN_CONTAINERS
-from tests.servers import MissingWheelError
+from tests.servers import MissingServerError
 from tests.servers.ports import free_port
 from tests.smoke import bank, orders
 from tests.smoke.nodes import (
@@ -98,7 +98,7 @@ def celery_broker(request: pytest.FixtureRequest) -> CeleryTestBroker:
     node = {"redis": RedisTestBroker, "rabbitmq": RabbitMQTestBroker}[request.param]
     try:
         return node(request.getfixturevalue(f"default_{request.param}_broker"))
-    except MissingWheelError as missing:
+    except MissingServerError as missing:
         if os.environ.get("CI", "").lower() in ("true", "1"):
             pytest.fail(f"{request.param} {missing}", pytrace=False)
         pytest.skip(f"{request.param} {missing}")
@@ -123,7 +123,6 @@ def shop_settings(shop_directory: Path) -> dict[str, object]:
         "tape_store_url": f"sqlite:///{shop_directory / 'tape.db'}",
         "tape_connectors": ["tests.smoke.bank"],
         "worker_prefetch_multiplier": 1,
-        "worker_lost_wait": 1.0,  # how long Celery hopes for the result of a child that is gone; else ten seconds
     }
 
 
@@ -142,7 +141,7 @@ def shop_environment(
 @pytest.fixture(scope="module")
 def soft_environment(shop_environment: dict[str, str], shop_settings: dict[str, object]) -> dict[str, str]:
     """The environment of a worker that gives its calls time when it is told to stop."""
-    soft = {**shop_settings, "worker_soft_shutdown_timeout": 2}
+    soft = {**shop_settings, "worker_soft_shutdown_timeout": 1}
     return {**shop_environment, "SHOP": json.dumps(soft), "REMAP_SIGTERM": "SIGQUIT"}
 
 

@@ -58,6 +58,7 @@ class DispatchWorker(ShopContainer):
     """A worker of one queue, with one child."""
 
     queue = "tape.dispatch"
+    concurrency = 1
 
     @classmethod
     def worker_name(cls) -> str:
@@ -69,7 +70,7 @@ class DispatchWorker(ShopContainer):
 
     @classmethod
     def command(cls, *args: str, **how: Any) -> list[str]:
-        return super().command("-c", "1", "--without-mingle", "--without-gossip", *args, **how)
+        return super().command("-c", str(cls.concurrency), "--without-mingle", "--without-gossip", *args, **how)
 
 
 class ObserveWorker(DispatchWorker):
@@ -85,9 +86,13 @@ class SweepWorker(DispatchWorker):
 
 
 class ExpressWorker(DispatchWorker):
-    """A worker with a queue of its own, told by its environment to stop softly."""
+    """A worker with a queue of its own, told by its environment to stop softly.
+
+    While Celery waits for the result of a child that is gone, up to ten seconds, it still has one to work with.
+    """
 
     queue = "express"
+    concurrency = 2
 
 
 class OrdersWorker(DispatchWorker):
