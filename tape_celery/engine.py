@@ -126,6 +126,7 @@ class Engine:
         return Terms(
             settle_ms=round(max(settle, _own(connector, "total_seconds", 0.0)) * 1000),
             window_ms=round(_own(connector, "idempotency_window_seconds", 86_400.0) * 1000),
+            lease_ms=self._lease_ms(record.connector),
             observe_attempts=settings.observe_attempts,
             watch_ms=tuple(round(seconds * 1000) for seconds in settings.absence_watch),
             # What is not known here may well have an inverse: what is owed is registered, and who knows it pays it.
@@ -220,7 +221,7 @@ class Engine:
         if got_stuck:
             logger.error("%s is STUCK: %s", key, after.reason)
         late = result.kind == "late" and not got_stuck
-        report.outcomes[key] = Outcome.LATE if late else Outcome(str(after.status).lower())
+        report.outcomes[key] = Outcome.LATE if late else _outcome(after)
         report.to_compensate.extend(result.owed)
         due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
         if isinstance(after, Obligation):
@@ -310,7 +311,7 @@ class Engine:
 
     def _look(self, look: Callable[[Any], Any] | None, record: Effect | Obligation) -> ClaimEnd:
         if look is None:
-            return Unobservable(token=0)
+            return Unobservable(token=0, backoff_ms=self._backoff_after(record.attempt + record.unsent))
         return outcomes.observed(
             awaited(look(record)), backoff_ms=self._backoff(record), most_bytes=self._settings.max_response_bytes
         )
@@ -338,12 +339,22 @@ class Engine:
 
     def _backoff(self, record: Effect | Obligation) -> int:
         looking = record.status in (EffectStatus.UNKNOWN, ObligationStatus.UNKNOWN)
+        return self._backoff_after(record.looks if looking else record.attempt + record.unsent)
+
+    def _backoff_after(self, tries: int) -> int:
         return backoff_ms(
-            record.looks if looking else record.attempt + record.unsent,
+            tries,
             base_seconds=self._settings.backoff_base_seconds,
             cap_seconds=self._settings.backoff_cap_seconds,
             jitter=random.random(),  # noqa: S311 - jitter, no secret
         )
+
+
+def _outcome(after: Effect | Obligation) -> Outcome:
+    """What its row says of it. Where a seal was tried again, somebody else may hold the row by now."""
+    if after.status in (EffectStatus.DISPATCHING, ObligationStatus.COMPENSATING):
+        return Outcome.HELD
+    return Outcome(str(after.status).lower())
 
 
 def _own(connector: Any, name: str, default: float) -> float:

@@ -88,6 +88,9 @@ class Observed(ClaimEnd):
 class Unobservable(ClaimEnd):
     """A look was due and nothing can look: no observing connector, no ``status_check``."""
 
+    backoff_ms: int = 0
+    """How long to wait before another call, where one is safe."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lapsed(Event):

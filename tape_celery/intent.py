@@ -165,7 +165,7 @@ def _check(value: Any, path: str, depth: int = 0) -> None:
         raise InvalidIntent(f"{path[:200]} is nested too deeply, or holds itself: {DEPTH} levels are allowed")
     if isinstance(value, str):
         if "\0" in value:
-            raise InvalidIntent(f"{path} holds a NUL character, which databases refuse")
+            raise InvalidIntent(f"{path} holds a NUL character, which databases refuse; take it out or encode it")
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -175,7 +175,7 @@ def _check(value: Any, path: str, depth: int = 0) -> None:
             if not isinstance(name, str):
                 raise InvalidIntent(f"{path} has the key {_shown(name)}: JSON keys are strings")
             _check(name, f"{path} key")
-            _check(item, f"{path}.{name if name.isidentifier() else _shown(name)}", depth + 1)
+            _check(item, f"{path}.{_part(name)}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _check(item, f"{path}[{index}]", depth + 1)
@@ -183,7 +183,12 @@ def _check(value: Any, path: str, depth: int = 0) -> None:
         if not math.isfinite(value):
             raise InvalidIntent(f"{path} is {value}, which JSON cannot carry")
     elif value is not None and not isinstance(value, bool | int):
-        raise InvalidIntent(f"{path} is a {type(value).__name__}, which JSON cannot carry: {_shown(value)}")
+        kind = type(value).__name__
+        raise InvalidIntent(f"{path} is a {kind}, which JSON cannot carry: {_shown(value)}; convert it first")
+
+
+def _part(name: str) -> str:
+    return name if name.isidentifier() and len(name) <= 80 else _shown(name)
 
 
 def _shown(value: Any) -> str:
@@ -191,4 +196,5 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a repr may raise anything, and this only words an error
         text = object.__repr__(value)
-    return text if len(text) <= 80 else f"{text[:77]}... ({len(text)} characters)"
+    length = len(value) if isinstance(value, str) else len(text)
+    return text if len(text) <= 80 else f"{text[:77]}... ({length} characters)"

@@ -120,7 +120,7 @@ def _end_call(obligation: Obligation, event: Answered, terms: Terms) -> Step:
     if event.status == "confirmed" or obligation.landed:
         return _compensated(freed, "compensated")
     if not event.sent:
-        again = replace(freed, attempt=obligation.attempt - 1, unsent=obligation.unsent + 1)
+        again = replace(freed, attempt=max(obligation.attempt - 1, 0), unsent=obligation.unsent + 1)
         if again.attempt == 0 and not again.may_have_landed:
             again = replace(again, first_sent_at_ms=None)
         return _to_pending(again, "unsent", at + event.backoff_ms)
@@ -156,6 +156,7 @@ def _observed(obligation: Obligation, event: Observed, terms: Terms) -> Step:
             # It was born STUCK and a person asked for a look: nobody has said yet that it should be undone.
             return _stuck(freed, "observed", "the inverse was not done")
         case "absent" if obligation.attempt >= obligation.max_attempts:
+            freed = replace(freed, may_have_landed=False)
             return _stuck(freed, "observed", f"the inverse was not done in {obligation.attempt} attempts")
         case "absent":
             return _to_pending(replace(freed, may_have_landed=False), "observed", at)
@@ -169,12 +170,12 @@ def _observed(obligation: Obligation, event: Observed, terms: Terms) -> Step:
 def _unobservable(obligation: Obligation, event: Unobservable, terms: Terms) -> Step:
     if obligation.status is not UNKNOWN or obligation.token != event.token or obligation.lease_until_ms is None:
         return Step(kind="late", after=obligation)
-    freed = _released(obligation)
-    if not _resend_is_safe(obligation, event.at_ms, terms):
+    freed, due = _released(obligation), event.at_ms + event.backoff_ms
+    if not _resend_is_safe(obligation, due + terms.lease_ms, terms):
         return _stuck(freed, "unobservable", "nothing can tell whether the inverse was done")
     if obligation.attempt >= obligation.max_attempts:
         return _stuck(freed, "unobservable", f"no answer to the inverse in {obligation.attempt} attempts")
-    return _to_pending(freed, "unobservable", event.at_ms)
+    return _to_pending(freed, "unobservable", due)
 
 
 def _withheld(obligation: Obligation, event: Withheld) -> Step:

@@ -18,6 +18,8 @@ class Terms:
     """How long after the end of an attempt an `absent` is not believed: max(settle_seconds, total_seconds)."""
     window_ms: int = 86_400_000
     """How long the upstream remembers an idempotency key."""
+    lease_ms: int = 30_000
+    """How long after its claim a call may still be sent."""
     observe_attempts: int = 10
     watch_ms: tuple[int, ...] = (3_600_000, 86_400_000)
     can_compensate: bool = False

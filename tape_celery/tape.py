@@ -102,7 +102,7 @@ class Tape:
         for module in self.settings.connectors:
             try:
                 importlib.import_module(module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise ConnectorImportError(
                     f"tape_connectors names {module!r}, which cannot be imported: {type(error).__name__}: {error}"
                 ) from error

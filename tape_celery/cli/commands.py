@@ -76,7 +76,8 @@ def status(tape: Tape, as_json: bool) -> int:
             tables.print_counts(console, "obligations", owed, known)
         strange = sorted({count.connector for count in effects if count.connector not in known and _is_open(count)})
         if strange:
-            console.print(f"no connector here is named {', '.join(strange)}: a worker that knows it has to run")
+            named = ", ".join(map(tables.safe, strange))
+            console.print(f"no connector here is named {named}: a worker that knows it has to run")
     states = {count.status for count in (*effects, *owed)}
     return 2 if EffectStatus.STUCK in states else 1 if EffectStatus.UNKNOWN in states else 0
 

@@ -49,12 +49,12 @@ def print_effects(console: Console, effects: Sequence[Effect]) -> None:
     table = _table("effect", "connector", "state", "business key", "attempt", "reason", "updated")
     for effect in effects:
         table.add_row(
-            effect.effect_key,
-            _safe(effect.connector),
+            safe(effect.effect_key),
+            safe(effect.connector),
             coloured(effect.status),
-            _safe(effect.business_key),
+            safe(effect.business_key),
             f"{effect.attempt}/{effect.max_attempts}",
-            _safe(effect.reason),
+            safe(effect.reason),
             moment(effect.updated_at_ms),
         )
     console.print(table)
@@ -65,7 +65,7 @@ def print_record(console: Console, record: Effect | Obligation) -> None:
     table = Table(show_header=False, box=None)
     for name, value in as_dict(record).items():
         if value not in (None, "", {}, False):
-            shown = moment(value) if name.endswith("_ms") and isinstance(value, int) else _safe(_text(value))
+            shown = moment(value) if name.endswith("_ms") and isinstance(value, int) else safe(_text(value))
             table.add_row(name, coloured(str(value)) if name == "status" else shown)
     console.print(table)
 
@@ -78,12 +78,12 @@ def print_journal(console: Console, entries: Sequence[JournalEntry]) -> None:
         table.add_row(
             str(entry.seq),
             moment(entry.at_ms),
-            _safe(entry.kind),
+            safe(entry.kind),
             entry.from_status,
             coloured(entry.status),
             str(entry.token),
-            _safe(entry.actor),
-            _safe(json.dumps(told)),
+            safe(entry.actor),
+            safe(json.dumps(told)),
         )
     console.print(table)
 
@@ -92,8 +92,8 @@ def print_obligations(console: Console, obligations: Sequence[Obligation]) -> No
     """One line an obligation."""
     table = _table("obligation", "kind", "state", "undoes", "attempt", "reason")
     for owed in obligations:
-        row = (owed.obligation_key, owed.kind, coloured(owed.status), _safe(owed.external_ref))
-        table.add_row(*row, f"{owed.attempt}/{owed.max_attempts}", _safe(owed.reason))
+        row = (safe(owed.obligation_key), owed.kind, coloured(owed.status), safe(owed.external_ref))
+        table.add_row(*row, f"{owed.attempt}/{owed.max_attempts}", safe(owed.reason))
     console.print(table)
 
 
@@ -102,7 +102,7 @@ def print_counts(console: Console, title: str, counts: Sequence[Count], known: S
     table = _table("connector", "state", "number", "oldest", "known here", title=title)
     for count in counts:
         here = "yes" if count.connector in known else "[yellow]no[/]"
-        table.add_row(_safe(count.connector), coloured(count.status), str(count.number), moment(count.oldest_ms), here)
+        table.add_row(safe(count.connector), coloured(count.status), str(count.number), moment(count.oldest_ms), here)
     console.print(table)
 
 
@@ -128,6 +128,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Text from outside: no control characters, and no markup of ours."""
     return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))

@@ -17,6 +17,7 @@ from tape_celery.state.ends import (
     confirmed,
     failed,
     leased,
+    may_resend,
     released,
     resend_is_safe,
     second_landing,
@@ -60,7 +61,7 @@ def end_call(effect: Effect, event: Answered, terms: Terms) -> Transition:
         return to_pending(unsent, "unsent", at, at + event.backoff_ms)
     if event.status == "failed" and event.may_have_landed:
         flagged = replace(freed, may_have_landed=True, unsent=0)
-        if attempts_left and resend_is_safe(effect, at, terms):
+        if attempts_left and may_resend(effect, at + _wait(event), terms):
             return to_pending(flagged, "retry", at, at + _wait(event))
         return unknown(flagged, "unknown", at, event.reason)
     if event.status == "failed":
@@ -102,7 +103,7 @@ def lapsed(effect: Effect, event: Lapsed, terms: Terms) -> Transition:
     )
     if effect.landed:
         return confirmed(freed, "lapsed", effect.landed_ref, at, terms)
-    if effect.attempt < effect.max_attempts and resend_is_safe(effect, at, terms):
+    if effect.attempt < effect.max_attempts and may_resend(effect, at, terms):
         return to_pending(freed, "lapsed", at, at)
     return unknown(freed, "lapsed", at, "the worker was lost in mid-call")
 

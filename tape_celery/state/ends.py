@@ -131,6 +131,14 @@ def resend_is_safe(effect: Effect, at_ms: int, terms: Terms) -> bool:
     return effect.first_sent_at_ms is None or at_ms < effect.first_sent_at_ms + terms.window_ms
 
 
+def may_resend(effect: Effect, due: int, terms: Terms) -> bool:
+    """Whether a call that is due then can still be sent safely when its lease is about to end.
+
+    A claim that comes too late for it is withheld all the same (`tape_celery.state.calls.must_withhold`).
+    """
+    return resend_is_safe(effect, due + terms.lease_ms, terms)
+
+
 def leased(effect: Effect, event: Claimed) -> Effect:
     until = event.at_ms + event.lease_ms
     return replace(

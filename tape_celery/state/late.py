@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tape_celery.events import Answered, Observed
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus
+from tape_celery.records import Effect, EffectStatus, ObligationStatus
 from tape_celery.state.calls import end_call
 from tape_celery.state.ends import (
     CONFIRMED,
@@ -45,6 +45,10 @@ def late_look(effect: Effect, event: Observed, terms: Terms) -> Transition:
         if effect.status is CONFIRMED:
             return Transition(kind="late", after=effect, owed=extras)
         seen = _late_confirmed(effect, event, stays, terms)
+        if seen.after.status is DISPATCHING:
+            # The newer call's answer may name one of these as the record that stays.
+            why = "seen while a newer call was at work"
+            extras = tuple(replace(debt, status=ObligationStatus.STUCK, reason=why) for debt in extras)
         return replace(seen, owed=seen.owed + extras) if seen.after.status in (CONFIRMED, DISPATCHING) else seen
     return Transition(kind="late", after=effect)
 

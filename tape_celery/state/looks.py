@@ -20,6 +20,7 @@ from tape_celery.state.ends import (
     failed,
     leased,
     look_at,
+    may_resend,
     must_stop,
     released,
     resend_is_safe,
@@ -87,12 +88,12 @@ def unobservable(effect: Effect, event: Unobservable, terms: Terms) -> Transitio
     freed = released(effect)
     if effect.status is FAILED:
         return Transition(kind="unobservable", after=replace(freed, due_at_ms=None, sweep_at_ms=None))
-    stopped = must_stop(effect, at)
-    if stopped or not resend_is_safe(effect, at, terms):
+    stopped, due = must_stop(effect, at), at + event.backoff_ms
+    if stopped or not may_resend(effect, due, terms):
         return stuck(freed, "unobservable", "nothing can observe it", at)
     if effect.attempt >= effect.max_attempts:
         return stuck(freed, "unobservable", "nothing can observe it, and its attempts are used up", at)
-    return to_pending(freed, "unobservable", at, at)
+    return to_pending(freed, "unobservable", at, due)
 
 
 def read_duplicate(effect: Effect, event: Observed) -> tuple[str, tuple[Owed, ...]]:

@@ -120,9 +120,15 @@ class Database:
                 raise StoreUnavailable(f"{self!r} has no free connection: {error}") from None
             except DBAPIError as error:
                 if tries == TRIES or not _passes(error):
-                    raise StoreUnavailable(f"{self!r} refused: {_first_line(error)}") from error
+                    raise StoreUnavailable(self._told(error)) from error
             time.sleep(0.01 * 2**tries * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
         raise AssertionError("the last try returns or raises")
+
+    def _told(self, error: DBAPIError) -> str:
+        if error.statement is None:
+            told = _first_line(error)
+            return f"{self!r} cannot be reached: {told}; see that it runs, and that tape_store_url names it"
+        return f"{self!r} refused: {_first_line(error)}"
 
 
 def _commit(connection: Connection, read_only: bool) -> None:
@@ -249,7 +255,10 @@ def _open_privately(url: URL) -> None:
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise StoreUnavailable(f"the SQLite store {path} cannot be opened: {error.strerror}") from None
+        raise StoreUnavailable(
+            f"the SQLite store {path} cannot be opened: {error.strerror}; tape_store_url must name a file that this "
+            "user may write"
+        ) from None
     mode = stat.S_IMODE(found.st_mode)
     if mode & stat.S_IRWXO:
         raise SettingsError(

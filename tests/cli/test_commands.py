@@ -103,6 +103,16 @@ def test_status_names_connectors_that_nobody_here_knows(tape: Tape, run: Callabl
     assert "no connector here is named nobody.knows" in run("status").output
 
 
+def test_names_from_outside_are_no_markup(tape: Tape, run: Callable[..., Result]) -> None:
+    """Keys, connectors and reasons may hold brackets: they are shown, and no command falls over them."""
+    key = tape.effect.apply_async(("bank[/]", {}), {"business_key": "[red]b[/x]"}, task_id="[/key]").id
+    for command in (("status",), ("list",), ("show", key)):
+        shown = run(*command)
+        assert shown.exit_code == 0, shown.output
+        assert "bank[/]" in shown.output
+    assert "[/key]" in run("list").output
+
+
 def test_list_and_show_tell_what_happened(tape: Tape, run: Callable[..., Result]) -> None:
     key = stuck(tape)
     other = tape.effect.delay("scripted", {"a": 2}, business_key="b-2", run_id="r-2").id

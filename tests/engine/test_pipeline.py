@@ -15,9 +15,11 @@ from tape_celery import effect as effect_decorator
 from tape_celery.authored import by_name
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.engine import Outcome
+from tape_celery.errors import CommitUncertain
 from tape_celery.records import Effect
+from tape_celery.store import moves
 from tests.servers.waiting import until
-from tests.state.stage import CONFIRMED, LOST, S, Stage, comp, obs
+from tests.state.stage import CONFIRMED, LOST, UNSENT, S, Stage, comp, obs
 
 
 def test_no_transaction_is_open_while_a_connector_runs(stage: Stage) -> None:
@@ -163,6 +165,27 @@ def test_a_seal_is_tried_again_and_the_call_never_is(stage: Stage, caplog: pytes
     assert stage.dispatch(key, break_the_store) == Outcome.CONFIRMED
     repairing.join()
     assert len(stage.connector.dispatched) == 1
+
+
+def test_a_seal_that_is_tried_again_after_another_took_the_row_has_a_named_outcome(stage: Stage) -> None:
+    """The answer to the seal's COMMIT was lost; before it is tried again, the row is under somebody else's call."""
+    key = stage.record()
+    real, claims_since = moves._move, []
+
+    def lose_the_answer(connection: Any, *rest: Any, again: bool, **more: Any) -> Any:
+        if again:
+            stage.move_time(61)
+            claims_since.append(stage.claim(key))
+            return real(connection, *rest, again=again, **more)
+        real(connection, *rest, again=again, **more)
+        connection.commit()
+        raise CommitUncertain("the answer to COMMIT was lost")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(moves, "_move", lose_the_answer)
+        assert stage.dispatch(key, UNSENT) == Outcome.HELD
+    assert stage.kinds(key) == ["recorded", "claimed", "unsent", "claimed"]
+    assert stage.get(key).token == claims_since[0].token
 
 
 @pytest.mark.parametrize("single", [True, False])

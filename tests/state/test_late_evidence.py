@@ -191,6 +191,32 @@ def test_the_same_evidence_once_more_does_not_decide_a_contradiction(stage: Stag
         assert stage.get(key).status is S.STUCK
 
 
+@pytest.mark.parametrize(
+    "look", [obs("duplicate", "ref-2", duplicates=["ref-1"]), obs("duplicate", "ref-1")], ids=["list", "one"]
+)
+def test_a_duplicate_seen_while_a_newer_call_is_at_work_is_reversed_by_nobody_alone(stage: Stage, look: Any) -> None:
+    """The newer call's answer may make the extra the record that stays: so a person decides on it."""
+    key = stage.record("idempotent")
+    stage.dispatch(key, LOST)
+    second = DispatchResult("confirmed", "ref-1")
+
+    def meanwhile(_: Any) -> Any:
+        """The look's lease runs out, the effect is looked at again, is absent, and is called anew."""
+        stage.move_time(61)
+        stage.connector.looks.append(obs("absent"))
+        stage.tape.observe(key)
+        claims_before.append(stage.claim(key))
+        return look
+
+    claims_before: list[Any] = []
+    assert stage.observe(key, meanwhile) == Outcome.LATE
+    _seal_late(stage, claims_before[0], second)
+    assert (stage.get(key).status, stage.get(key).external_ref) == (S.CONFIRMED, "ref-1")
+    owed = stage.tape.obligations(effect_key=key)
+    assert owed
+    assert {debt.status for debt in owed} == {STUCK}
+
+
 # --- late `duplicate`, `failed`, unsent, `unknown` ---
 
 

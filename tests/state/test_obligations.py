@@ -10,7 +10,10 @@ from tape_celery import connectors
 from tape_celery.connectors.base import DispatchResult, ObservationResult
 from tape_celery.engine import Outcome
 from tape_celery.errors import NotAllowed
+from tape_celery.events import Answered, Lapsed
 from tape_celery.records import Obligation, ObligationStatus
+from tape_celery.store import moves
+from tape_celery.store.rows import OBLIGATIONS
 from tests.state.stage import CONFIRMED, LOST, S, Stage, comp, obs
 
 O = ObligationStatus  # noqa: E741 - reads as the states' letter in the table
@@ -95,6 +98,8 @@ def test_where_the_inverse_is_idempotent_it_is_sent_again_under_the_same_key(sta
     key = owed(stage, max_attempts=3)
     assert stage.compensate(key, AMBIGUOUS) == Outcome.UNKNOWN
     assert stage.tape.compensate(key) == {key: Outcome.PENDING}
+    assert stage.compensate(key, DONE) == Outcome.NOT_DUE
+    stage.move_time(61)
     assert stage.compensate(key, DONE) == Outcome.COMPENSATED
     assert len({seen.idempotency_key for seen in stage.connector.compensated}) == 1
 
@@ -118,6 +123,7 @@ def test_a_resend_that_comes_after_the_window_is_withheld(stage: Stage, between:
     key = owed(stage)
     stage.compensate(key, AMBIGUOUS)
     stage.tape.compensate(key)
+    stage.move_time(61)
     if between != "at once":
         answer = NOT_DONE if between == "after it was refused" else comp("failed", sent=False)
         assert stage.compensate(key, answer) == Outcome.PENDING
@@ -136,6 +142,25 @@ def test_an_inverse_that_was_definitely_not_done_may_be_sent_after_any_time(stag
         assert stage.compensate(key, answer) == Outcome.PENDING
         stage.move_time(10 * 86_400)
     assert stage.compensate(key, DONE) == Outcome.COMPENSATED
+
+
+def test_near_the_end_of_the_window_it_waits_for_a_person_at_once(stage: Stage) -> None:
+    """A resend that could be withheld when its lease is about to end is not begun: no loop of claims and looks."""
+    stage.connector.compensation_semantics = "idempotent"
+    key = owed(stage)
+    stage.compensate(key, AMBIGUOUS)
+    stage.move_time(86_400 - 29)
+    assert stage.tape.compensate(key) == {key: Outcome.STUCK}
+
+
+def test_late_proof_that_nothing_was_sent_counts_after_a_person_asked_for_a_look(stage: Stage) -> None:
+    key = owed(stage)
+    lost = stage.claim_obligation(key)
+    stage.lapse()
+    stage.tape.resolve(key, "observe", reason="look once more", actor="ann")
+    unsent = Answered(token=lost.token, nonce=lost.claim_nonce, status="unknown", sent=False)
+    moves.act(stage.tape.database, OBLIGATIONS, key, unsent, stage.tape.engine.terms(lost))
+    assert (get(stage, key).status, get(stage, key).attempt) == (O.PENDING, 0)
 
 
 def can_look(stage: Stage, *looks: ObservationResult) -> None:
@@ -290,6 +315,45 @@ def test_a_person_resolves_a_stuck_obligation(stage: Stage, verdict: str, ends: 
     stage.compensate(key, comp("failed", final=True))
     stage.tape.resolve(key, verdict, reason="called the bank", actor="ann")
     assert get(stage, key).status is ends
+
+
+@pytest.mark.parametrize("state", list(O))
+@pytest.mark.parametrize("act", ["confirmed", "failed", "observe", "lapse"])
+def test_what_an_obligation_does_not_allow_leaves_it_untouched(stage: Stage, state: O, act: str) -> None:
+    """From every state: a person resolves UNKNOWN and STUCK, a lease ends under a call, and nothing else."""
+    key = bring(stage, state)
+    allowed = {O.COMPENSATING} if act == "lapse" else {O.UNKNOWN, O.STUCK}
+    stage.move_time(61)
+    before = get(stage, key)
+
+    def do() -> None:
+        if act == "lapse":
+            moves.act(stage.tape.database, OBLIGATIONS, key, Lapsed(actor="sweep"), stage.tape.engine.terms(before))
+        else:
+            stage.tape.resolve(key, act, reason="r", actor="ann")
+
+    if state in allowed:
+        do()
+        assert get(stage, key).version == before.version + 1
+        return
+    with pytest.raises(NotAllowed) as refused:
+        do()
+    assert (refused.value.key, refused.value.status) == (key, state)
+    assert get(stage, key) == before
+    assert len(stage.tape.journal(key)) == before.version
+
+
+def bring(stage: Stage, state: O) -> str:
+    """A fresh obligation in ``state``."""
+    key = owed(stage)
+    if state is O.COMPENSATING:
+        stage.claim_obligation(key)
+    elif state is O.STUCK:
+        stage.compensate(key, comp("failed", final=True))
+    elif state is not O.PENDING:
+        stage.compensate(key, AMBIGUOUS if state is O.UNKNOWN else DONE)
+    assert get(stage, key).status is state
+    return key
 
 
 def test_an_inverse_that_nobody_asked_for_is_not_run_by_asking_for_a_look(stage: Stage) -> None:

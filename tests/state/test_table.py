@@ -10,7 +10,10 @@ import pytest
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.engine import Outcome
 from tape_celery.errors import NotAllowed
+from tape_celery.events import Expired, Lapsed
 from tape_celery.records import Effect, ObligationStatus
+from tape_celery.store import moves
+from tape_celery.store.rows import EFFECTS
 from tests.state.stage import CONFIRMED, FAILED, LOST, MAY_HAVE, RETRY, UNSENT, S, Stage, obs
 
 RESENDABLE = ["idempotent", "observe_only"]
@@ -334,6 +337,8 @@ def test_where_nothing_can_look_a_safe_resend_is_made(stage: Stage, semantics: s
     stage.connector.can_observe = False
     key = _unknown(stage, semantics, max_attempts=2)
     assert stage.tape.observe(key) == {key: Outcome.PENDING}
+    assert stage.dispatch(key, LOST) == Outcome.NOT_DUE, "it waits: an upstream in trouble is not hammered"
+    stage.move_time(61)
     assert stage.dispatch(key, LOST) == Outcome.UNKNOWN
     assert stage.tape.observe(key) == {key: Outcome.STUCK}
     assert "attempts are used up" in stage.get(key).reason
@@ -355,6 +360,20 @@ def test_where_nothing_can_look_a_non_idempotent_effect_is_stuck(stage: Stage) -
     assert stage.observe(key, obs("absent")) == Outcome.STUCK
     assert stage.get(key).reason == "nothing can observe it"
     assert stage.connector.observed == []
+
+
+def test_near_the_end_of_the_window_it_is_not_resent(stage: Stage) -> None:
+    """Its lease could end after the window: it is STUCK, and does not go round between claims and looks."""
+    stage.connector.can_observe = False
+    stage.connector.idempotency_window_seconds = 60.0
+    key = stage.record("idempotent")
+    stage.dispatch(key, LOST)
+    stage.move_time(31)
+    assert stage.tape.observe(key) == {key: Outcome.STUCK}
+    key = stage.record("idempotent")
+    stage.dispatch(key, LOST)
+    stage.move_time(29)
+    assert stage.tape.observe(key) == {key: Outcome.PENDING}
 
 
 def test_after_the_window_an_idempotent_effect_is_treated_as_non_idempotent(stage: Stage) -> None:
@@ -406,6 +425,48 @@ def test_a_person_resolves_nothing_else(stage: Stage, state: S, verdict: str) ->
     if state in (S.UNKNOWN, S.STUCK):
         return
     _refused(stage, state, lambda key: stage.tape.resolve(key, verdict, reason="r", actor="ann"))
+
+
+@pytest.mark.parametrize("state", [S.PENDING, S.DISPATCHING, S.UNKNOWN])
+def test_what_is_not_over_is_cancelled_or_the_wish_is_noted(stage: Stage, state: S) -> None:
+    key = bring(stage, state)
+    after = stage.tape.cancel(key, reason="r", actor="ann")
+    assert after.status is (S.CANCELLED if state is S.PENDING else state)
+    assert after.cancel_requested
+    assert stage.last(key).kind == ("cancelled" if state is S.PENDING else "cancel requested")
+
+
+@pytest.mark.parametrize("state", list(S))
+def test_a_lease_ends_only_under_a_call(stage: Stage, state: S) -> None:
+    """Whoever says so, however late."""
+
+    def lapse(key: str) -> Any:
+        stage.move_time(61)
+        terms = stage.tape.engine.terms(stage.get(key))
+        return moves.act(stage.tape.database, EFFECTS, key, Lapsed(actor="sweep"), terms)
+
+    if state is S.DISPATCHING:
+        assert lapse(bring(stage, state)).after.status is S.UNKNOWN
+    else:
+        _refused(stage, state, lapse)
+
+
+@pytest.mark.parametrize("state", list(S))
+def test_an_expiry_stops_only_what_is_pending(stage: Stage, state: S) -> None:
+    """The passing of the time itself; what is under way is followed to its outcome."""
+
+    def expire(key: str) -> Any:
+        terms = stage.tape.engine.terms(stage.get(key))
+        return moves.act(stage.tape.database, EFFECTS, key, Expired(actor="sweep"), terms)
+
+    if state is S.PENDING:
+        key = stage.tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=10).id
+        with pytest.raises(NotAllowed, match="not due"):
+            expire(key)
+        stage.move_time(11)
+        assert expire(key).after.status is S.CANCELLED
+    else:
+        _refused(stage, state, expire)
 
 
 @pytest.mark.parametrize("state", [S.CONFIRMED, S.FAILED, S.STUCK, S.CANCELLED])

@@ -122,7 +122,7 @@ def kept(database: Database, rng: random.Random) -> Database:
             "idempotency_key": f"o-{number}",
             "attempt": 1,
             "max_attempts": 5,
-            "landed": False,
+            **dict.fromkeys(("landed", "may_have_landed", "might_before"), False),
             "version": 1,
         }
         for number, row in enumerate(settled)

@@ -5,12 +5,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tape_celery import state
 from tape_celery.errors import NotAllowed, StoreUnavailable
-from tape_celery.events import CancelAsked, Expired, Lapsed, Observed, OweAsked, Resolved
+from tape_celery.events import (
+    Answered,
+    CancelAsked,
+    Expired,
+    Lapsed,
+    Observed,
+    OweAsked,
+    Resolved,
+    Unobservable,
+    Withheld,
+)
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, ObligationStatus
 from tape_celery.store import audit, claims, due, inspection, moves
@@ -28,6 +40,7 @@ from tests.store.steps import (
     before_statement,
     claim,
     claimed,
+    engine_of,
     in_state,
     journal,
     kinds,
@@ -122,6 +135,81 @@ def test_a_look_that_was_taken_over_is_late(database: Database) -> None:
     assert seal(database, first, said, kind=EFFECTS).kind == "late"
     after = row(database, effect.effect_key)
     assert (after.status, after.token, after.claim_nonce) == (S.UNKNOWN, second.token, second.claim_nonce)
+
+
+STALE_ENDS = {
+    "confirmed": lambda old: answer(old, "confirmed", external_ref="ref-9"),
+    "failed": lambda old: answer(old, "failed"),
+    "unknown": lambda old: answer(old, "unknown"),
+    "withheld": lambda old: Withheld(token=old.token, nonce=old.claim_nonce),
+}
+
+
+@pytest.mark.parametrize("end", STALE_ENDS)
+@pytest.mark.parametrize("kind", [EFFECTS, OBLIGATIONS], ids=["effect", "obligation"])
+def test_a_stale_call_does_not_end_the_newer_one(database: Database, kind: Any, end: str) -> None:
+    """Whatever it says: the newer claim goes on, under its own token and lease."""
+    first = called(database, kind)
+    key = kind.key_of(first)
+    unsent = Answered(token=first.token, nonce=first.claim_nonce, status="unknown", sent=False)
+    seal(database, first, unsent, kind=kind)
+    second = claimed(database, key, kind=kind)
+    result = seal(database, first, replace(STALE_ENDS[end](first), nonce="another"), kind=kind)
+    assert result.kind == "late"
+    after = inspection.get_many(database, kind, [key])[key]
+    assert (after.status, after.token, after.lease_until_ms) == (kind.calling, second.token, second.lease_until_ms)
+
+
+STALE_LOOKS = {
+    "absent": lambda old: Observed(token=old.token, nonce=old.claim_nonce, status="absent"),
+    "failed": lambda old: Observed(token=old.token, nonce=old.claim_nonce, status="failed"),
+    "stuck": lambda old: Observed(token=old.token, nonce=old.claim_nonce, status="stuck"),
+    "unobservable": lambda old: Unobservable(token=old.token, nonce=old.claim_nonce),
+}
+
+
+@pytest.mark.parametrize("end", STALE_LOOKS)
+@pytest.mark.parametrize("kind", [EFFECTS, OBLIGATIONS], ids=["effect", "obligation"])
+def test_a_stale_look_does_not_end_the_newer_one(database: Database, kind: Any, end: str) -> None:
+    call = called(database, kind)
+    key = kind.key_of(call)
+    seal(database, call, answer(call, "unknown"), kind=kind)
+    first = claimed(database, key, kind=kind, verb="look")
+    database.shift_ms = LEASE_MS + 1
+    second = claimed(database, key, kind=kind, verb="look")
+    assert seal(database, first, STALE_LOOKS[end](first), kind=kind).kind == "late"
+    after = inspection.get_many(database, kind, [key])[key]
+    assert (after.status, after.token, after.claim_nonce) == ("UNKNOWN", second.token, second.claim_nonce)
+
+
+def test_the_write_itself_is_fenced_by_the_token(database: Database) -> None:
+    """Were a token ever raised without a number in the journal, the row that was read is not the row any more."""
+    mine = in_state(database, S.DISPATCHING)
+    raise_it = f"UPDATE tape_effects SET token = token + 1 WHERE effect_key = '{mine.effect_key}'"
+
+    def read_then_raised(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("UPDATE tape_effects SET status") and not raised:
+            raised.append(1)
+            cursor.execute(raise_it)
+
+    raised: list[int] = []
+    event.listen(engine_of(database), "before_cursor_execute", read_then_raised)
+    try:
+        result = seal_effect(database, mine, "confirmed", external_ref="ref-1")
+    finally:
+        event.remove(engine_of(database), "before_cursor_execute", read_then_raised)
+    assert raised
+    assert result.kind == "late"
+    assert row(database, mine.effect_key).status is S.DISPATCHING
+
+
+def called(database: Database, kind: Any) -> Any:
+    """An effect or an obligation whose call is under way."""
+    if kind is EFFECTS:
+        return in_state(database, S.DISPATCHING)
+    effect = in_state(database, S.CONFIRMED)
+    (key,) = act(database, effect.effect_key, OweAsked(actor="test", reason="wrong")).owed
+    return claimed(database, key, kind=OBLIGATIONS)
 
 
 def test_a_stale_inverse_cannot_seal(database: Database) -> None:
