@@ -23,9 +23,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
@@ -34,12 +36,35 @@ from tape_celery.records import EffectStatus, ObligationStatus, Semantics
 
 metadata = MetaData()
 
-# Keys are compared byte by byte: MariaDB's default collation would merge "inv-1" and "Inv-1 ".
-_BYTEWISE = String(200).with_variant(mysql.VARCHAR(200, collation="utf8mb4_bin"), "mysql", "mariadb")
-_KEY = String(64).with_variant(mysql.VARCHAR(64, collation="utf8mb4_bin"), "mysql", "mariadb")
-_REF = String(512).with_variant(mysql.VARCHAR(512, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+class _Bytes(TypeDecorator[str]):
+    """Text that MySQL keeps and compares as its UTF-8 bytes.
+
+    Every collation that both MySQL and MariaDB have merges some keys: by default "inv-1" with "Inv-1" and "Ínv-1", and
+    even the binary ones "inv-1" with "inv-1 ".
+    """
+
+    impl = mysql.VARBINARY
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.encode()
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.decode()
+
+
+def _compared_by_bytes(characters: int) -> String:
+    return String(characters).with_variant(_Bytes(characters * 4), "mysql")
+
+
+_BYTEWISE = _compared_by_bytes(200)
+_KEY = _compared_by_bytes(64)
+_REF = _compared_by_bytes(512)
 _WORD = String(24)
-_BODY = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+_BODY = Text().with_variant(mysql.LONGTEXT(), "mysql")
+MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+"""What each table says of itself there, whatever the database's defaults are."""
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
@@ -62,7 +87,6 @@ def _postgresql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 @compiles(now_ms, "mysql")
-@compiles(now_ms, "mariadb")
 def _mysql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
     return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)"
 
@@ -91,9 +115,11 @@ def _one_of(column: str, words: type[EffectStatus | ObligationStatus | Semantics
 installation = Table(
     "tape_installation",
     metadata,
-    Column("id", Integer, CheckConstraint("id = 1", name="tape_installation_is_one_row"), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("installation_id", _KEY, nullable=False),
     _ms("created_at_ms", nullable=False),
+    CheckConstraint("id = 1", name="tape_installation_is_one_row"),
+    **MYSQL,
 )
 
 effects = Table(
@@ -158,6 +184,7 @@ effects = Table(
     ),
     CheckConstraint("status <> 'STUCK' OR reason <> ''", name="tape_effects_stuck_says_why"),
     CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="tape_effects_attempts_are_bounded"),
+    **MYSQL,
 )
 Index(
     "tape_effects_due",
@@ -166,7 +193,7 @@ Index(
     sqlite_where=effects.c.sweep_at_ms.is_not(None),
     postgresql_where=effects.c.sweep_at_ms.is_not(None),
 )
-Index("tape_effects_by_status", effects.c.status, effects.c.connector, effects.c.effect_key)
+Index("tape_effects_by_status", effects.c.status, effects.c.effect_key, effects.c.connector)
 Index("tape_effects_by_run", effects.c.run_id)
 Index("tape_effects_by_business_key", effects.c.business_key)
 
@@ -218,6 +245,7 @@ obligations = Table(
     ),
     CheckConstraint("status <> 'STUCK' OR reason <> ''", name="tape_obligations_stuck_says_why"),
     CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="tape_obligations_attempts_are_bounded"),
+    **MYSQL,
 )
 Index(
     "tape_obligations_due",
@@ -243,5 +271,6 @@ journal = Table(
     Column("actor", _BYTEWISE, nullable=False),
     _text("evidence_json"),
     CheckConstraint("seq >= 1", name="tape_journal_starts_at_one"),
+    **MYSQL,
 )
 Index("tape_journal_by_effect", journal.c.effect_key)

@@ -119,10 +119,11 @@ def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
     mariadb.drop_database(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty database, once of each kind."""
-    return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
+    urls = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
+    return str(request.getfixturevalue(urls[request.param]))
 
 
 @pytest.fixture

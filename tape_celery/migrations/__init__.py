@@ -6,7 +6,9 @@ may live in the app's own database beside its own migrations.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from importlib.resources import files
 
 from alembic import command
@@ -14,13 +16,15 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, column, func, inspect, select, table
 
-from tape_celery.errors import SchemaMismatch
+from tape_celery.errors import SchemaMismatch, StoreUnavailable
 
 VERSION_TABLE = "tape_alembic_version"
 REMEDY = "celery -A APP tape migrate"
 
 _ADVISORY_LOCK = 0x7461_7065
 """PostgreSQL's name for "one migrates at a time": two that create the same table at once fail, one of them."""
+_LOCK_SECONDS = 20
+"""How long one migration of a MySQL store waits for another."""
 _one_in_this_process = threading.Lock()
 """Alembic keeps what it runs in globals."""
 
@@ -28,15 +32,33 @@ _one_in_this_process = threading.Lock()
 def upgrade(connection: Connection) -> None:
     """Bring the schema to this code's revision, inside the caller's transaction; nothing to do is fine.
 
-    Raises `SchemaMismatch` where the schema is newer than the code: there is no way down.
+    MySQL commits each step by itself, so there a step can be made again. Raises `SchemaMismatch` where the schema is
+    newer than the code: there is no way down.
     """
+    with _one_in_this_process, _one_in_this_store(connection):
+        _refuse_newer(current(connection))
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextlib.contextmanager
+def _one_in_this_store(connection: Connection) -> Iterator[None]:
+    """Hold the store's lock on migrating; SQLite's transaction is one already."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-    _refuse_newer(current(connection))
-    config = _config()
-    config.attributes["connection"] = connection
-    with _one_in_this_process:
-        command.upgrade(config, "head")
+    if connection.dialect.name != "mysql":
+        yield
+        return
+    # Of the database, not of the server: others may share that. What died lets go of it.
+    lock = func.concat("tape_celery.", func.md5(func.database()))
+    if not connection.execute(select(func.get_lock(lock, _LOCK_SECONDS))).scalar():
+        raise StoreUnavailable(f"somebody else has been migrating this store for {_LOCK_SECONDS} seconds")
+    try:
+        yield
+        connection.commit()
+    finally:
+        connection.execute(select(func.release_lock(lock)))
 
 
 def check(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from celery import Celery
 from tape_celery import Tape
 from tape_celery.errors import SettingsError
 from tape_celery.store.database import Database
-from tests.servers import PostgresServer, TcpProxy
+from tests.servers import MariaDBServer, PostgresServer, TcpProxy
 
 Open = Callable[[str], Database]
 MakeTape = Callable[..., Tape]
@@ -30,10 +30,11 @@ def open_database() -> Iterator[Open]:
         database.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest) -> Database:
     """An empty store with its schema, once of each kind."""
-    found: Database = request.getfixturevalue({"sqlite": "sqlite_store", "postgresql": "postgres_store"}[request.param])
+    stores = {"sqlite": "sqlite_store", "postgresql": "postgres_store", "mariadb": "mariadb_store"}
+    found: Database = request.getfixturevalue(stores[request.param])
     return found
 
 
@@ -69,16 +70,55 @@ def migrated_postgres_url(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[TcpProxy]:
-    """A way to the PostgreSQL server that can be cut."""
-    with TcpProxy(postgres.host, postgres.port) as proxy:
+def mariadb_store(mariadb: MariaDBServer, migrated_mariadb_url: str, open_database: Open) -> Database:
+    """An empty MariaDB store with its schema: one for the session, emptied before each test."""
+    name = migrated_mariadb_url.rpartition("/")[2]
+    with mariadb.connect(migrated_mariadb_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()", [name])
+        for (number,) in cursor.fetchall():
+            cursor.execute(f"KILL {number}")
+        for table in ("tape_journal", "tape_obligations", "tape_effects"):
+            cursor.execute(f"DELETE FROM {table}")
+    return open_database(migrated_mariadb_url)
+
+
+@pytest.fixture(scope="session")
+def migrated_mariadb_url(mariadb: MariaDBServer) -> str:
+    """A MariaDB database with the schema."""
+    url = mariadb.fresh_database()
+    database = Database(url)
+    database.migrate()
+    database.close()
+    return url
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> PostgresServer | MariaDBServer:
+    """A database server, once of each kind."""
+    fixture = "postgres" if request.param == "postgresql" else "mariadb"
+    found: PostgresServer | MariaDBServer = request.getfixturevalue(fixture)
+    return found
+
+
+@pytest.fixture
+def server_store(server: PostgresServer | MariaDBServer, request: pytest.FixtureRequest) -> Database:
+    """An empty store on that server."""
+    fixture = "postgres_store" if isinstance(server, PostgresServer) else "mariadb_store"
+    found: Database = request.getfixturevalue(fixture)
+    return found
+
+
+@pytest.fixture
+def proxy(server: PostgresServer | MariaDBServer) -> Iterator[TcpProxy]:
+    """A way to that server that can be cut."""
+    with TcpProxy(server.host, server.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def far_store(postgres_store: Database, proxy: TcpProxy, open_database: Open) -> Database:
-    """The store of `postgres_store`, seen by somebody behind `proxy`."""
-    database = open_database(proxy.url(url_of(postgres_store)))
+def far_store(server_store: Database, proxy: TcpProxy, open_database: Open) -> Database:
+    """The store of `server_store`, seen by somebody behind `proxy`."""
+    database = open_database(proxy.url(url_of(server_store)))
     database.ready()
     return database
 

@@ -27,8 +27,14 @@ BANK = "bank.wire"
 REACH = Reach({BANK: 30_000})
 TERMS = Terms(settle_ms=0)
 S = EffectStatus
-COMMIT = b"COMMIT\0"
-"""What a COMMIT is on its way to PostgreSQL; without the NUL it would be found in BEGIN ... READ COMMITTED too."""
+
+
+def COMMIT(message: bytes) -> bool:  # noqa: N802 - it stands for the statement
+    """Whether a message of a client is a COMMIT on its way to PostgreSQL or MariaDB.
+
+    The word alone would be found in BEGIN ... READ COMMITTED too.
+    """
+    return b"COMMIT\0" in message or message.endswith(b"\x03COMMIT")
 
 
 # --- recording ---
@@ -173,7 +179,12 @@ def count(database: Database, table: str = "tape_effects") -> int:
 
 def scalar(database: Database, statement: str) -> Any:
     """The one value that a statement gives."""
-    return database.read(lambda connection: connection.execute(text(statement)).scalar_one())
+    return as_text(database.read(lambda connection: connection.execute(text(statement)).scalar_one()))
+
+
+def as_text(value: Any) -> Any:
+    """What a statement in plain SQL gave: MySQL keeps keys as bytes, which only the schema's types decode."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def execute(database: Database, statement: str, **values: Any) -> None:

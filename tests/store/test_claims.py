@@ -19,6 +19,7 @@ from tests.store.steps import (
     BANK,
     REACH,
     act,
+    as_text,
     claim,
     claimed,
     execute,
@@ -282,10 +283,10 @@ def assert_each_was_claimed_once(
     }
     claims = database.read(
         lambda connection: connection.exec_driver_sql(
-            "SELECT key, COUNT(*) FROM tape_journal WHERE kind = 'claimed' GROUP BY key"
+            "SELECT effect_key, COUNT(*) FROM tape_journal WHERE kind = 'claimed' GROUP BY effect_key"
         ).all()
     )
-    assert sorted(tuple(pair) for pair in claims) == [(key, 1) for key in sorted(keys)]
+    assert sorted((as_text(key), number) for key, number in claims) == [(key, 1) for key in sorted(keys)]
     assert sum(1 for part in got if part) > 1
 
 

@@ -272,6 +272,9 @@ def test_a_sweep_reads_the_index_of_what_is_due(kept: Database) -> None:
     lines = plan(kept, statement, given)
     told = "\n".join(lines)
     assert "tape_effects_due" in told
+    if kept.url.get_backend_name() == "mysql":
+        assert "type=range" in told
+        return
     condition = next(line for line in lines if "Index Cond" in line or line.startswith("SEARCH"))
     assert "sweep_at_ms" in condition
 
@@ -281,12 +284,16 @@ def plan(database: Database, statement: str, given: Any) -> list[str]:
     sqlite = database.url.get_backend_name() == "sqlite"
     prefix = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN "
     one = given[0] if isinstance(given, list) else given
-    rows = database.write(lambda connection: connection.exec_driver_sql(prefix + statement, one).all())
-    return [str(row[-1]) for row in rows]
+    rows = database.write(lambda connection: connection.exec_driver_sql(prefix + statement, one).mappings().all())
+    if database.url.get_backend_name() == "mysql":
+        return [" ".join(f"{name}={value}" for name, value in row.items()) for row in rows]
+    return [str(list(row.values())[-1]) for row in rows]
 
 
 def reads_everything(line: str) -> bool:
     """Whether a line of a plan is a scan of a whole table of ours, or of a whole index of it."""
     if "Seq Scan on tape_" in line:
+        return True
+    if "table=tape_" in line and "select_type=INSERT" not in line and ("type=ALL" in line or "type=index " in line):
         return True
     return line.startswith("SCAN tape_")

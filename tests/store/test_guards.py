@@ -230,9 +230,9 @@ def test_a_stale_inverse_cannot_seal(database: Database) -> None:
 
 
 @pytest.fixture
-def other(postgres_store: Database, open_database: Open) -> Database:
+def other(server_store: Database, open_database: Open) -> Database:
     """Somebody else at the same store, with connections of its own."""
-    database = open_database(url_of(postgres_store))
+    database = open_database(url_of(server_store))
     database.ready()
     return database
 
@@ -245,171 +245,171 @@ def interleaved(database: Database, work: Callable[[], object], act_: Callable[[
     return result
 
 
-def test_a_seal_meets_the_lapse_of_its_lease(postgres_store: Database, other: Database) -> None:
+def test_a_seal_meets_the_lapse_of_its_lease(server_store: Database, other: Database) -> None:
     """The sweep was first: the answer is late evidence on the UNKNOWN row, and both are in the journal."""
-    mine = in_state(postgres_store, S.DISPATCHING)
+    mine = in_state(server_store, S.DISPATCHING)
     other.shift_ms = LEASE_MS + 1
     interleaved(
-        postgres_store,
+        server_store,
         lambda: act(other, mine.effect_key, LAPSE),
-        lambda: seal_effect(postgres_store, mine, "confirmed", external_ref="ref-1"),
+        lambda: seal_effect(server_store, mine, "confirmed", external_ref="ref-1"),
     )
-    after = row(postgres_store, mine.effect_key)
+    after = row(server_store, mine.effect_key)
     assert (after.status, after.external_ref, after.version) == (S.CONFIRMED, "ref-1", 4)
-    assert kinds(postgres_store, mine.effect_key) == ["recorded", "claimed", "lapsed", "late"]
+    assert kinds(server_store, mine.effect_key) == ["recorded", "claimed", "lapsed", "late"]
 
 
-def test_a_lapse_meets_the_seal(postgres_store: Database, other: Database) -> None:
+def test_a_lapse_meets_the_seal(server_store: Database, other: Database) -> None:
     """The worker was first: there is no lease to end any more."""
-    mine = in_state(postgres_store, S.DISPATCHING)
-    postgres_store.shift_ms = LEASE_MS + 1
+    mine = in_state(server_store, S.DISPATCHING)
+    server_store.shift_ms = LEASE_MS + 1
     with pytest.raises(NotAllowed, match="CONFIRMED"):
         interleaved(
-            postgres_store,
+            server_store,
             lambda: seal_effect(other, mine, "confirmed"),
-            lambda: act(postgres_store, mine.effect_key, LAPSE),
+            lambda: act(server_store, mine.effect_key, LAPSE),
         )
-    assert kinds(postgres_store, mine.effect_key) == ["recorded", "claimed", "confirmed"]
+    assert kinds(server_store, mine.effect_key) == ["recorded", "claimed", "confirmed"]
 
 
-def test_a_lapse_meets_a_renewal(postgres_store: Database, other: Database) -> None:
+def test_a_lapse_meets_a_renewal(server_store: Database, other: Database) -> None:
     """The worker lives and has extended its lease: it is not ended under it."""
-    mine = in_state(postgres_store, S.DISPATCHING)
-    postgres_store.shift_ms = other.shift_ms = LEASE_MS + 1
+    mine = in_state(server_store, S.DISPATCHING)
+    server_store.shift_ms = other.shift_ms = LEASE_MS + 1
     with pytest.raises(NotAllowed, match="renewed"):
         interleaved(
-            postgres_store,
+            server_store,
             lambda: claims.renew(other, EFFECTS, mine, lease_ms=LEASE_MS),
-            lambda: act(postgres_store, mine.effect_key, LAPSE),
+            lambda: act(server_store, mine.effect_key, LAPSE),
         )
-    after = row(postgres_store, mine.effect_key)
+    after = row(server_store, mine.effect_key)
     assert (after.status, after.token, after.claim_nonce) == (S.DISPATCHING, mine.token, mine.claim_nonce)
-    assert kinds(postgres_store, mine.effect_key) == ["recorded", "claimed"]
+    assert kinds(server_store, mine.effect_key) == ["recorded", "claimed"]
 
 
-def test_a_seal_meets_a_renewal(postgres_store: Database, other: Database) -> None:
+def test_a_seal_meets_a_renewal(server_store: Database, other: Database) -> None:
     """Its own worker's keeper extended the lease in that moment: the seal counts, once."""
-    mine = in_state(postgres_store, S.DISPATCHING)
+    mine = in_state(server_store, S.DISPATCHING)
     interleaved(
-        postgres_store,
+        server_store,
         lambda: claims.renew(other, EFFECTS, mine, lease_ms=LEASE_MS),
-        lambda: seal_effect(postgres_store, mine, "confirmed"),
+        lambda: seal_effect(server_store, mine, "confirmed"),
     )
-    after = row(postgres_store, mine.effect_key)
+    after = row(server_store, mine.effect_key)
     assert (after.status, after.lease_until_ms) == (S.CONFIRMED, None)
-    assert kinds(postgres_store, mine.effect_key) == ["recorded", "claimed", "confirmed"]
+    assert kinds(server_store, mine.effect_key) == ["recorded", "claimed", "confirmed"]
 
 
-def test_a_cancel_meets_a_claim(postgres_store: Database, other: Database) -> None:
+def test_a_cancel_meets_a_claim(server_store: Database, other: Database) -> None:
     """The worker was first: the cancel is noted on the effect that is under way, which is not CANCELLED."""
-    effect = recorded(postgres_store)
+    effect = recorded(server_store)
     interleaved(
-        postgres_store, lambda: claim(other, effect.effect_key), lambda: act(postgres_store, effect.effect_key, CANCEL)
+        server_store, lambda: claim(other, effect.effect_key), lambda: act(server_store, effect.effect_key, CANCEL)
     )
-    after = row(postgres_store, effect.effect_key)
+    after = row(server_store, effect.effect_key)
     assert (after.status, after.cancel_requested, after.token) == (S.DISPATCHING, True, 1)
-    assert kinds(postgres_store, effect.effect_key) == ["recorded", "claimed", "cancel requested"]
+    assert kinds(server_store, effect.effect_key) == ["recorded", "claimed", "cancel requested"]
 
 
-def test_a_claim_meets_a_cancel(postgres_store: Database, other: Database) -> None:
+def test_a_claim_meets_a_cancel(server_store: Database, other: Database) -> None:
     """The cancel was first: the claim's one guarded statement finds nothing."""
-    effect = recorded(postgres_store)
+    effect = recorded(server_store)
     got = interleaved(
-        postgres_store, lambda: act(other, effect.effect_key, CANCEL), lambda: claim(postgres_store, effect.effect_key)
+        server_store, lambda: act(other, effect.effect_key, CANCEL), lambda: claim(server_store, effect.effect_key)
     )
     assert got == []
-    assert kinds(postgres_store, effect.effect_key) == ["recorded", "cancelled"]
+    assert kinds(server_store, effect.effect_key) == ["recorded", "cancelled"]
 
 
-def test_an_expiry_meets_a_claim(postgres_store: Database, other: Database) -> None:
+def test_an_expiry_meets_a_claim(server_store: Database, other: Database) -> None:
     """What is under way does not expire."""
-    effect = recorded(postgres_store, expires_in_ms=60_000)
-    postgres_store.shift_ms = 60_001
+    effect = recorded(server_store, expires_in_ms=60_000)
+    server_store.shift_ms = 60_001
     with pytest.raises(NotAllowed, match="DISPATCHING"):
         interleaved(
-            postgres_store,
+            server_store,
             lambda: claim(other, effect.effect_key),
-            lambda: act(postgres_store, effect.effect_key, Expired(actor="sweep")),
+            lambda: act(server_store, effect.effect_key, Expired(actor="sweep")),
         )
-    assert row(postgres_store, effect.effect_key).status is S.DISPATCHING
+    assert row(server_store, effect.effect_key).status is S.DISPATCHING
 
 
-def test_a_persons_verdict_meets_late_evidence(postgres_store: Database, other: Database) -> None:
+def test_a_persons_verdict_meets_late_evidence(server_store: Database, other: Database) -> None:
     """The person is told what the row has become, and the verdict is not written over it."""
-    mine = in_state(postgres_store, S.DISPATCHING)
-    seal_effect(postgres_store, mine, "unknown")
+    mine = in_state(server_store, S.DISPATCHING)
+    seal_effect(server_store, mine, "unknown")
     verdict = Resolved(actor="person", reason="the bank says no", verdict="failed")
     with pytest.raises(NotAllowed, match="CONFIRMED"):
         interleaved(
-            postgres_store,
+            server_store,
             lambda: seal_effect(other, mine, "confirmed", external_ref="ref-1"),
-            lambda: act(postgres_store, mine.effect_key, verdict),
+            lambda: act(server_store, mine.effect_key, verdict),
         )
-    after = row(postgres_store, mine.effect_key)
+    after = row(server_store, mine.effect_key)
     assert (after.status, after.external_ref, after.reason) == (S.CONFIRMED, "ref-1", "")
 
 
-def test_a_seal_meets_a_cancel(postgres_store: Database, other: Database) -> None:
+def test_a_seal_meets_a_cancel(server_store: Database, other: Database) -> None:
     """The cancel was noted first, so the CONFIRMED effect owes its compensation, in the seal's own transaction."""
-    mine = in_state(postgres_store, S.DISPATCHING)
+    mine = in_state(server_store, S.DISPATCHING)
     interleaved(
-        postgres_store,
+        server_store,
         lambda: act(other, mine.effect_key, CANCEL),
-        lambda: seal(postgres_store, mine, answer(mine, "confirmed", external_ref="r"), kind=EFFECTS, terms=CAN_UNDO),
+        lambda: seal(server_store, mine, answer(mine, "confirmed", external_ref="r"), kind=EFFECTS, terms=CAN_UNDO),
     )
-    assert row(postgres_store, mine.effect_key).status is S.CONFIRMED
-    (owed,) = inspection.list_obligations(postgres_store, effect_key=mine.effect_key)
+    assert row(server_store, mine.effect_key).status is S.CONFIRMED
+    (owed,) = inspection.list_obligations(server_store, effect_key=mine.effect_key)
     assert (owed.kind, owed.external_ref) == ("cancelled", "r")
-    assert kinds(postgres_store, mine.effect_key) == ["recorded", "claimed", "cancel requested", "confirmed"]
+    assert kinds(server_store, mine.effect_key) == ["recorded", "claimed", "cancel requested", "confirmed"]
 
 
-def test_two_who_owe_the_same_register_one_obligation(postgres_store: Database, other: Database) -> None:
+def test_two_who_owe_the_same_register_one_obligation(server_store: Database, other: Database) -> None:
     """The second is told the obligation of the first."""
-    effect = in_state(postgres_store, S.CONFIRMED)
+    effect = in_state(server_store, S.CONFIRMED)
     asked = OweAsked(actor="person", reason="wrong account")
     with pytest.raises(NotAllowed, match="obligation"):
         interleaved(
-            postgres_store,
+            server_store,
             lambda: act(other, effect.effect_key, asked),
-            lambda: act(postgres_store, effect.effect_key, asked),
+            lambda: act(server_store, effect.effect_key, asked),
         )
-    assert len(inspection.list_obligations(postgres_store, effect_key=effect.effect_key)) == 1
+    assert len(inspection.list_obligations(server_store, effect_key=effect.effect_key)) == 1
 
 
-def test_of_a_batch_only_what_moved_is_decided_again(postgres_store: Database, other: Database) -> None:
+def test_of_a_batch_only_what_moved_is_decided_again(server_store: Database, other: Database) -> None:
     """The others are written once; the one that moved is late."""
-    batch = [in_state(postgres_store, S.DISPATCHING) for _ in range(5)]
+    batch = [in_state(server_store, S.DISPATCHING) for _ in range(5)]
     moved_one = batch[2]
     other.shift_ms = LEASE_MS + 1
     sealed = [Move(mine.effect_key, answer(mine), TERMS) for mine in batch]
     results = interleaved(
-        postgres_store,
+        server_store,
         lambda: act(other, moved_one.effect_key, LAPSE),
-        lambda: moves.move(postgres_store, EFFECTS, sealed),
+        lambda: moves.move(server_store, EFFECTS, sealed),
     )
     assert isinstance(results, dict)
     assert {key: result.kind for key, result in results.items()} == {
         mine.effect_key: "late" if mine is moved_one else "confirmed" for mine in batch
     }
     for mine in batch:
-        assert row(postgres_store, mine.effect_key).version == len(journal(postgres_store, mine.effect_key))
+        assert row(server_store, mine.effect_key).version == len(journal(server_store, mine.effect_key))
 
 
 def test_a_row_that_never_stands_still_is_given_up_with_nothing_written(
-    postgres_store: Database, other: Database
+    server_store: Database, other: Database
 ) -> None:
     """The error names the row, and the whole batch is as it was."""
-    moving, still = in_state(postgres_store, S.UNKNOWN), recorded(postgres_store)
+    moving, still = in_state(server_store, S.UNKNOWN), recorded(server_store)
     again = Resolved(actor="other", reason="look", verdict="observe")
     batch = [Move(still.effect_key, CANCEL, TERMS), Move(moving.effect_key, CANCEL, TERMS)]
     batch.sort(key=lambda item: item.key)
     with (
-        before_statement(postgres_store, "UPDATE tape_", lambda: act(other, moving.effect_key, again), times=200),
+        before_statement(server_store, "UPDATE tape_", lambda: act(other, moving.effect_key, again), times=200),
         pytest.raises(StoreUnavailable, match=moving.effect_key),
     ):
-        moves.move(postgres_store, EFFECTS, batch)
-    assert row(postgres_store, still.effect_key).status is S.PENDING
-    assert not row(postgres_store, moving.effect_key).cancel_requested
+        moves.move(server_store, EFFECTS, batch)
+    assert row(server_store, still.effect_key).status is S.PENDING
+    assert not row(server_store, moving.effect_key).cancel_requested
 
 
 def test_the_relay_of_a_hint_moves_nothing_else(database: Database) -> None:

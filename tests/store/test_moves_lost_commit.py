@@ -135,44 +135,44 @@ CASES: dict[str, Case] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("arrived", [True, False], ids=["answer lost", "never arrived"])
 def test_it_counts_once(
-    far_store: Database, proxy: TcpProxy, postgres_store: Database, case: str, arrived: bool
+    far_store: Database, proxy: TcpProxy, server_store: Database, case: str, arrived: bool
 ) -> None:
     """Whether the COMMIT was executed or not: one journal entry, one state, each obligation once and reported."""
     prepare, event, status, kind, obligations = CASES[case]
-    effect = prepare(postgres_store)
+    effect = prepare(server_store)
     cut = proxy.cut_after(COMMIT) if arrived else proxy.cut_before(COMMIT)
     result = moves.act(far_store, EFFECTS, effect.effect_key, event(effect), TERMS)
     assert cut.happened == 1
-    after = row(postgres_store, effect.effect_key)
+    after = row(server_store, effect.effect_key)
     assert (after.status, after.version) == (status, effect.version + 1)
-    assert kinds(postgres_store, effect.effect_key)[effect.version :] == [kind]
+    assert kinds(server_store, effect.effect_key)[effect.version :] == [kind]
     assert (result.kind, result.after) == (kind, after)
-    owed = inspection.list_obligations(postgres_store, effect_key=effect.effect_key)
+    owed = inspection.list_obligations(server_store, effect_key=effect.effect_key)
     assert len(owed) == obligations
     assert sorted(result.owed) == [debt.obligation_key for debt in owed]
 
 
-def test_a_batch_counts_once_each(far_store: Database, proxy: TcpProxy, postgres_store: Database) -> None:
+def test_a_batch_counts_once_each(far_store: Database, proxy: TcpProxy, server_store: Database) -> None:
     """Sealed together, lost together, found together."""
-    batch = [in_state(postgres_store, S.DISPATCHING) for _ in range(10)]
+    batch = [in_state(server_store, S.DISPATCHING) for _ in range(10)]
     cut = proxy.cut_after(COMMIT)
     results = moves.move(far_store, EFFECTS, [Move(mine.effect_key, answer(mine), TERMS) for mine in batch])
     assert cut.happened == 1
     assert {getattr(result, "kind", result) for result in results.values()} == {"confirmed"}
     for mine in batch:
-        assert kinds(postgres_store, mine.effect_key) == ["recorded", "claimed", "confirmed"]
+        assert kinds(server_store, mine.effect_key) == ["recorded", "claimed", "confirmed"]
 
 
-def test_an_obligations_seal_counts_once(far_store: Database, proxy: TcpProxy, postgres_store: Database) -> None:
+def test_an_obligations_seal_counts_once(far_store: Database, proxy: TcpProxy, server_store: Database) -> None:
     """As an effect's does."""
-    effect = in_state(postgres_store, S.CONFIRMED)
-    (key,) = act(postgres_store, effect.effect_key, OweAsked(actor="test", reason="wrong")).owed
-    mine = claimed(postgres_store, key, kind=OBLIGATIONS)
+    effect = in_state(server_store, S.CONFIRMED)
+    (key,) = act(server_store, effect.effect_key, OweAsked(actor="test", reason="wrong")).owed
+    mine = claimed(server_store, key, kind=OBLIGATIONS)
     cut = proxy.cut_after(COMMIT)
     assert moves.act(far_store, OBLIGATIONS, key, answer(mine), TERMS).kind == "compensated"
     assert cut.happened == 1
-    assert kinds(postgres_store, key) == ["recorded", "claimed", "compensated"]
-    found = inspection.get_obligation(postgres_store, key)
+    assert kinds(server_store, key) == ["recorded", "claimed", "compensated"]
+    found = inspection.get_obligation(server_store, key)
     assert found is not None
     assert found.status is ObligationStatus.COMPENSATED
 
@@ -181,18 +181,18 @@ def test_an_obligations_seal_counts_once(far_store: Database, proxy: TcpProxy, p
     "case", ["confirmed", "failed", "retry", "unsent", "unknown", "look again", "absent", "duplicate", "unobservable"]
 )
 def test_a_seal_that_is_tried_again_much_later_counts_once(
-    far_store: Database, proxy: TcpProxy, postgres_store: Database, case: str
+    far_store: Database, proxy: TcpProxy, server_store: Database, case: str
 ) -> None:
     """The store was gone right after the COMMIT; the engine tries the same seal again when it is back."""
     prepare, event, status, kind, _ = CASES[case]
-    effect = prepare(postgres_store)
+    effect = prepare(server_store)
     ended = event(effect)
     with gone_after_commit(proxy, lambda: moves.act(far_store, EFFECTS, effect.effect_key, ended, TERMS)):
         pass
     again = moves.act(far_store, EFFECTS, effect.effect_key, ended, TERMS)
-    after = row(postgres_store, effect.effect_key)
+    after = row(server_store, effect.effect_key)
     assert (after.status, after.version) == (status, effect.version + 1)
-    assert kinds(postgres_store, effect.effect_key)[effect.version :] == [kind]
+    assert kinds(server_store, effect.effect_key)[effect.version :] == [kind]
     assert (again.kind, again.after) == (kind, after)
 
 
@@ -208,46 +208,47 @@ def test_late_evidence_that_is_delivered_twice_is_journaled_once(database: Datab
     assert row(database, mine.effect_key).status is S.CONFIRMED
 
 
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 def test_a_commit_that_is_still_under_way_is_waited_for(
-    far_store: Database, proxy: TcpProxy, postgres_store: Database, postgres: PostgresServer
+    far_store: Database, proxy: TcpProxy, server_store: Database, postgres: PostgresServer
 ) -> None:
     """The second try waits for the first's COMMIT on the row, and then finds its own entry in the journal."""
-    effect = in_state(postgres_store, S.STUCK)
+    effect = in_state(server_store, S.STUCK)
     verdict = Resolved(actor="person", reason="seen at the bank", verdict="confirmed", external_ref="r")
-    with closed_gate(postgres, postgres_store) as gate, ThreadPoolExecutor(1) as executor:
+    with closed_gate(postgres, server_store) as gate, ThreadPoolExecutor(1) as executor:
         future = executor.submit(act, far_store, effect.effect_key, verdict)
         gate.wait_for_commit()
         proxy.drop_connections()
         gate.wait_for_blocked()
         gate.open()
         assert future.result(30).kind == "resolved"
-    assert kinds(postgres_store, effect.effect_key)[effect.version :] == ["resolved"]
+    assert kinds(server_store, effect.effect_key)[effect.version :] == ["resolved"]
 
 
 def test_a_person_who_owes_is_given_the_obligation_whatever_happened_to_the_answer(
-    postgres_store: Database, proxy: TcpProxy, make_tape: MakeTape
+    server_store: Database, proxy: TcpProxy, make_tape: MakeTape
 ) -> None:
     """`tape.owe` returns it."""
-    effect = in_state(postgres_store, S.CONFIRMED)
-    tape: Tape = make_tape(proxy.url(url_of(postgres_store)))
+    effect = in_state(server_store, S.CONFIRMED)
+    tape: Tape = make_tape(proxy.url(url_of(server_store)))
     assert tape.get(effect.effect_key) is not None
     # The first COMMIT is that of reading the effect, the second is the act's.
     cut = proxy.cut_after(COMMIT, skip=1)
     owed = tape.owe(effect.effect_key, reason="wrong account", actor="person")
     assert cut.happened == 1
-    assert [owed] == inspection.list_obligations(postgres_store, effect_key=effect.effect_key)
+    assert [owed] == inspection.list_obligations(server_store, effect_key=effect.effect_key)
 
 
 def test_a_refusal_is_not_made_an_act_by_a_lost_answer(
-    far_store: Database, proxy: TcpProxy, postgres_store: Database
+    far_store: Database, proxy: TcpProxy, server_store: Database
 ) -> None:
     """Nothing was written, so there is nothing to find; the second try is refused like the first."""
-    effect = in_state(postgres_store, S.CONFIRMED)
+    effect = in_state(server_store, S.CONFIRMED)
     cut = proxy.cut_after(COMMIT)
     results = moves.move(far_store, EFFECTS, [Move(effect.effect_key, CancelAsked(reason="no"), TERMS)])
     assert cut.happened == 1
     assert isinstance(results[effect.effect_key], moves.NotAllowed)
-    assert len(journal(postgres_store, effect.effect_key)) == effect.version
+    assert len(journal(server_store, effect.effect_key)) == effect.version
 
 
 @contextmanager

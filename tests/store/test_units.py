@@ -189,15 +189,15 @@ def test_a_sqlite_file_that_stays_locked_is_told(sqlite_store: Database) -> None
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_connection_that_is_lost_in_mid_unit_is_replaced(
-    far_store: Database, proxy: TcpProxy, postgres_store: Database, how: str
+    far_store: Database, proxy: TcpProxy, server_store: Database, how: str
 ) -> None:
     """The unit is run again on a new one; what the first try did was rolled back with it."""
-    a, b = (recorded(postgres_store).effect_key for _ in range(2))
+    a, b = (recorded(server_store).effect_key for _ in range(2))
     cut = proxy.cut_before(b"UPDATE tape_effects", skip=1, then=how)  # type: ignore[arg-type]
     unit = Unit(a, b)
     assert far_store.write(unit) == "done"
     assert (cut.happened, unit.begun) == (1, 2)
-    assert (row(postgres_store, a).unsent, row(postgres_store, b).unsent) == (1, 1)
+    assert (row(server_store, a).unsent, row(server_store, b).unsent) == (1, 1)
 
 
 def test_a_backend_that_is_ended_by_its_server_is_replaced(postgres_store: Database, postgres: PostgresServer) -> None:

@@ -22,8 +22,8 @@ SECRET = "hunter2-is-secret"
 @pytest.mark.parametrize(
     "url",
     [
-        f"mysql://user:{SECRET}@host/name",
-        f"mysql+pymysql://user:{SECRET}@host/name",
+        f"mysql+mysqldb://user:{SECRET}@host/name",
+        f"mysql+aiomysql://user:{SECRET}@host/name",
         f"mariadb+mariadbconnector://user:{SECRET}@host/name",
         f"oracle+oracledb://user:{SECRET}@host/name",
         f"mssql+pyodbc://user:{SECRET}@host/name",
@@ -33,13 +33,14 @@ SECRET = "hunter2-is-secret"
         f"postgresql+psycopg2://user:{SECRET}@host/name",
         "sqlite+aiosqlite:///tape.db",
         "sqlite+pysqlcipher:///tape.db",
-        f"mysql://host/name?password={SECRET}",
+        f"mysql+mysqlconnector://host/name?password={SECRET}",
         f"http://host/?token={SECRET}",
     ],
 )
 def test_an_unsupported_kind_is_refused_by_name(url: str) -> None:
     """With what is supported beside it, before anything is opened, and without the password."""
-    with pytest.raises(SettingsError, match=r"unsupported kind; expected sqlite:///path or postgresql://") as refused:
+    expected = "unsupported kind; expected sqlite:///path, postgresql://host/name or mysql://"
+    with pytest.raises(SettingsError, match=expected) as refused:
         Database(url)
     assert url.partition(":")[0] in str(refused.value)
     assert SECRET not in str(refused.value)
@@ -92,6 +93,10 @@ def test_a_store_in_memory_is_refused(url: str) -> None:
         ("postgres://host/name", "postgresql"),
         ("postgresql+psycopg://user@host:5433/name?sslmode=require", "postgresql"),
         ("postgresql://user:p%40ss@/name?host=/var/run/postgresql", "postgresql"),
+        ("mysql://user@host/name", "mysql"),
+        ("mysql+pymysql://user@host:3307/name?ssl_ca=ca.pem", "mysql"),
+        ("mariadb://user@host/name", "mysql"),
+        ("mariadb+pymysql://user@host/name", "mysql"),
     ],
 )
 def test_these_name_a_store(url: str, driver: str) -> None:
@@ -200,14 +205,15 @@ def test_a_role_without_rights_is_told_by_name(postgres_store: Database, open_da
         postgres_store.write(lambda connection: connection.exec_driver_sql("DROP ROLE reader"))
 
 
-def test_a_driver_that_is_not_installed_is_told_with_its_extra() -> None:
-    """Where psycopg cannot be imported, the SQLite store works all the same."""
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_driver_that_is_not_installed_is_told_with_its_extra(kind: str) -> None:
+    """Where psycopg or PyMySQL cannot be imported, the SQLite store works all the same."""
     code = """
 import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("psycopg", "psycopg2", "psycopg_binary"):
+        if name.split(".")[0] in ("psycopg", "psycopg2", "psycopg_binary", "pymysql"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocked())
@@ -215,19 +221,19 @@ from tape_celery.errors import MissingExtra
 from tape_celery.store.database import Database
 Database("sqlite:///tape.db")
 try:
-    Database("postgresql://user:word@host/name")
+    Database("KIND://user:word@host/name")
 except MissingExtra as error:
     print(error)
-"""
+""".replace("KIND", kind)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "pip install 'tape-celery[postgresql]'" in done.stdout
+    assert f"pip install 'tape-celery[{kind}]'" in done.stdout
     assert "word" not in done.stdout
 
 
 def test_a_tape_names_a_bad_url_when_it_is_first_used(make_tape: MakeTape) -> None:
     """Not when it is constructed: nothing is read then."""
-    tape = make_tape(f"mysql://user:{SECRET}@host/name")
+    tape = make_tape(f"mongodb://user:{SECRET}@host/name")
     with pytest.raises(SettingsError, match="unsupported kind") as refused:
         tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
     assert SECRET not in str(refused.value)

@@ -1,4 +1,10 @@
-"""Effects, obligations, journal, installation."""
+"""Effects, obligations, journal, installation.
+
+Each step finds out whether it was made before: MySQL commits each one by itself, so a migration that was killed has
+made some of them.
+"""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,11 +18,12 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-BYTEWISE = sa.String(200).with_variant(mysql.VARCHAR(200, collation="utf8mb4_bin"), "mysql", "mariadb")
-KEY = sa.String(64).with_variant(mysql.VARCHAR(64, collation="utf8mb4_bin"), "mysql", "mariadb")
-REF = sa.String(512).with_variant(mysql.VARCHAR(512, collation="utf8mb4_bin"), "mysql", "mariadb")
+BYTEWISE = sa.String(200).with_variant(mysql.VARBINARY(800), "mysql")
+KEY = sa.String(64).with_variant(mysql.VARBINARY(256), "mysql")
+REF = sa.String(512).with_variant(mysql.VARBINARY(2048), "mysql")
 WORD = sa.String(24)
-BODY = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+BODY = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+MYSQL = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 def upgrade() -> None:
@@ -87,26 +94,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("effect_key"),
         sa.UniqueConstraint("connector", "held_business_key", name="tape_effects_one_live_per_business_key"),
         sa.UniqueConstraint("idempotency_key", name="tape_effects_one_per_idempotency_key"),
+        if_not_exists=True,
+        **MYSQL,
     )
-    op.create_index("tape_effects_by_business_key", "tape_effects", ["business_key"], unique=False)
-    op.create_index("tape_effects_by_run", "tape_effects", ["run_id"], unique=False)
-    op.create_index("tape_effects_by_status", "tape_effects", ["status", "connector", "effect_key"], unique=False)
-    op.create_index(
+    _create_index("tape_effects_by_business_key", "tape_effects", ["business_key"])
+    _create_index("tape_effects_by_run", "tape_effects", ["run_id"])
+    _create_index("tape_effects_by_status", "tape_effects", ["status", "effect_key", "connector"])
+    _create_index(
         "tape_effects_due",
         "tape_effects",
         ["connector", "sweep_at_ms"],
-        unique=False,
         sqlite_where=sa.text("sweep_at_ms IS NOT NULL"),
         postgresql_where=sa.text("sweep_at_ms IS NOT NULL"),
     )
     op.create_table(
         "tape_installation",
-        sa.Column(
-            "id", sa.Integer(), sa.CheckConstraint("id = 1", name="tape_installation_is_one_row"), nullable=False
-        ),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("installation_id", KEY, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("id = 1", name="tape_installation_is_one_row"),
         sa.PrimaryKeyConstraint("id"),
+        if_not_exists=True,
+        **MYSQL,
     )
     op.create_table(
         "tape_journal",
@@ -122,8 +131,10 @@ def upgrade() -> None:
         sa.Column("evidence_json", BODY, nullable=False),
         sa.CheckConstraint("seq >= 1", name="tape_journal_starts_at_one"),
         sa.PrimaryKeyConstraint("key", "seq"),
+        if_not_exists=True,
+        **MYSQL,
     )
-    op.create_index("tape_journal_by_effect", "tape_journal", ["effect_key"], unique=False)
+    _create_index("tape_journal_by_effect", "tape_journal", ["effect_key"])
     op.create_table(
         "tape_obligations",
         sa.Column("obligation_key", KEY, nullable=False),
@@ -176,17 +187,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("obligation_key"),
         sa.UniqueConstraint("effect_key", "external_ref", name="tape_obligations_one_per_record"),
         sa.UniqueConstraint("idempotency_key", name="tape_obligations_one_per_idempotency_key"),
+        if_not_exists=True,
+        **MYSQL,
     )
-    op.create_index("tape_obligations_by_run", "tape_obligations", ["run_id"], unique=False)
-    op.create_index("tape_obligations_by_status", "tape_obligations", ["status", "connector"], unique=False)
-    op.create_index(
+    _create_index("tape_obligations_by_run", "tape_obligations", ["run_id"])
+    _create_index("tape_obligations_by_status", "tape_obligations", ["status", "connector"])
+    _create_index(
         "tape_obligations_due",
         "tape_obligations",
         ["connector", "sweep_at_ms"],
-        unique=False,
         sqlite_where=sa.text("sweep_at_ms IS NOT NULL"),
         postgresql_where=sa.text("sweep_at_ms IS NOT NULL"),
     )
 
     table = sa.table("tape_installation", sa.column("id"), sa.column("installation_id"), sa.column("created_at_ms"))
-    op.execute(table.insert().values(id=1, installation_id=new_key(), created_at_ms=now_ms()))
+    if op.get_bind().execute(sa.select(table.c.id)).first() is None:
+        op.execute(table.insert().values(id=1, installation_id=new_key(), created_at_ms=now_ms()))
+
+
+def _create_index(name: str, table: str, columns: list[str], **options: Any) -> None:
+    # MySQL has no CREATE INDEX IF NOT EXISTS.
+    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, columns, **options)

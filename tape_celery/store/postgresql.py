@@ -1,0 +1,49 @@
+"""PostgreSQL as the store, by psycopg 3: READ COMMITTED, and a bound on every wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+
+from tape_celery.errors import MissingExtra
+
+_PASSING = {"40001", "40P01", "55P03"}
+"""Serialization failure, deadlock detected, lock not available."""
+_OPTIONS = "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+
+
+def engine(url: URL) -> Engine:
+    """An engine; nothing is opened yet. Raises `MissingExtra` where psycopg is absent."""
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            pool_size=5,
+            max_overflow=20,
+            pool_timeout=10,
+            connect_args=_connect_args(url),
+        )
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise MissingExtra("A PostgreSQL store", "postgresql") from None
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether another try of the unit, in a new transaction, may work."""
+    return getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    """What bounds a connection, but for what the URL says itself; its options follow ours, and so stand."""
+    bounds: dict[str, Any] = {
+        "connect_timeout": 5,
+        "application_name": "tape_celery",
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    options = " ".join((_OPTIONS, *url.normalized_query.get("options", ())))
+    return {name: value for name, value in bounds.items() if name not in url.query} | {"options": options}

@@ -1,0 +1,76 @@
+"""An SQLite file as the store: private to its owner, in WAL mode, every commit on disk, writers one after another.
+
+Processes of one machine may share the file; it does not belong on a network file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from tape_celery.errors import SettingsError, StoreUnavailable
+
+
+def engine(url: URL) -> Engine:
+    """An engine whose units begin with ``BEGIN IMMEDIATE``, and with ``BEGIN`` where they only read."""
+    made = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+
+    @event.listens_for(made, "connect")
+    def configure(dbapi_connection: Any, record: Any) -> None:
+        dbapi_connection.isolation_level = None  # pysqlite's own BEGIN comes too late: it loses updates
+        cursor = dbapi_connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(made, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("tape_read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return made
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether another try of the unit may work: somebody else held the file."""
+    return "database is locked" in str(error.orig) or "database is busy" in str(error.orig)
+
+
+def open_privately(url: URL) -> None:
+    """Make sure of a file 0600, made in a directory 0700 where there is none.
+
+    Refuse one that everybody may open. SQLite's side files inherit the mode.
+    """
+    path = Path(str(url.database))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Only a file that is made here is opened here: whoever closes any descriptor of a file drops all the locks of
+        # its process on it, SQLite's too.
+        with _one_makes_files, contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the SQLite store {path} cannot be opened: {error.strerror}; tape_store_url must name a file that this "
+            "user may write"
+        ) from None
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & stat.S_IRWXO:
+        raise SettingsError(
+            f"the SQLite store {path} is open to every user of this machine (mode {mode:04o}); chmod 600 it"
+        )
+
+
+_one_makes_files = threading.Lock()
