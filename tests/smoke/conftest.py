@@ -86,22 +86,28 @@ express_container = container_of(ExpressWorker, environment="soft_environment")
 beat_container = container_of(Beat)
 
 
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """A module's tests run on one broker, then on the other, with a store and workers of their own."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def broker_port() -> tuple[str, int]:
+def broker_port(broker_kind: str) -> tuple[str, int]:
     """Where the broker is published: the same over a restart, and on loopback alone."""
     return "127.0.0.1", free_port()
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
-def celery_broker(request: pytest.FixtureRequest) -> CeleryTestBroker:
-    """The broker, once of each kind."""
-    node = {"redis": RedisTestBroker, "rabbitmq": RabbitMQTestBroker}[request.param]
+@pytest.fixture(scope="module")
+def celery_broker(request: pytest.FixtureRequest, broker_kind: str) -> CeleryTestBroker:
+    """The broker; where it is missing, skip on a laptop and fail in CI."""
+    node = {"redis": RedisTestBroker, "rabbitmq": RabbitMQTestBroker}[broker_kind]
     try:
-        return node(request.getfixturevalue(f"default_{request.param}_broker"))
+        return node(request.getfixturevalue(f"default_{broker_kind}_broker"))
     except MissingServerError as missing:
         if os.environ.get("CI", "").lower() in ("true", "1"):
-            pytest.fail(f"{request.param} {missing}", pytrace=False)
-        pytest.skip(f"{request.param} {missing}")
+            pytest.fail(f"{broker_kind} {missing}", pytrace=False)
+        pytest.skip(f"{broker_kind} {missing}")
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +116,9 @@ def celery_broker_cluster(celery_broker: CeleryTestBroker) -> CeleryBrokerCluste
 
 
 @pytest.fixture(scope="module")
-def shop_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop_directory(broker_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the shop's processes share: the store, the bank's ledger, the gates of its scripts."""
-    return tmp_path_factory.mktemp("shop")
+    return tmp_path_factory.mktemp(f"shop-{broker_kind}-")
 
 
 @pytest.fixture(scope="module")
