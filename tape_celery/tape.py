@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
@@ -24,6 +24,7 @@ from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, Violation
 from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
 from tape_celery.store import audit, inspection, moves
+from tape_celery.store.audit import Batch
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 from tape_celery.sweep import Sweep, SweepReport
@@ -179,6 +180,17 @@ class Tape:
     def audit(self, live: bool = False) -> list[Violation]:
         """Rows that break a safety invariant; with ``live``, also what is overdue. Safe on a running system."""
         return audit.audit(self.database, live=live, grace_seconds=self._grace_seconds())
+
+    def overdue(self) -> list[Violation]:
+        """What has been due for longer than a few sweeps: the part of a live `audit` that costs next to nothing."""
+        return audit.overdue(self.database, grace_seconds=self._grace_seconds())
+
+    def audit_batches(self, after: str = "") -> Iterator[Batch]:
+        """`audit`, some thousands of effects at a time, in the order of their keys, each in a short transaction.
+
+        A large store can so be audited in parts: each batch has the ``watermark`` from which the next run goes on.
+        """
+        return audit.batches(self.database, after=after)
 
     # --- act: one pass of the engine, here and now ---
 

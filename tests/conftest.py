@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
 from tests.servers import LocalServer, MariaDBServer, MissingServerError, PostgresServer, Processes, RedisServer
 
 S = TypeVar("S", bound=LocalServer)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -16,7 +17,7 @@ import click
 from tape_celery.cli import tables
 from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect, TapeError
-from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.records import EffectStatus, ObligationStatus, Violation
 from tape_celery.store import inspection
 from tape_celery.tape import Tape, tape_of
 
@@ -153,16 +154,34 @@ def sweep(tape: Tape, as_json: bool) -> None:
         click.echo(", ".join(f"{number} {name.replace('_', ' ')}" for name, number in report.items()))
 
 
-@command(click.option("--live", is_flag=True, help="Also what is overdue."), as_json)
-def audit(tape: Tape, live: bool, as_json: bool) -> int:
-    """Rows that break an invariant. Exit code: 0 none, 2 some."""
-    found = tape.audit(live=live)
+@command(
+    click.option("--live", is_flag=True, help="Also what has been overdue for longer than a few sweeps."),
+    click.option("--after", default="", metavar="WATERMARK", help="Go on where an earlier audit stopped."),
+    click.option("--seconds", type=click.FloatRange(min=0), help="Stop after the batch that is under way then."),
+    as_json,
+)
+def audit(tape: Tape, live: bool, after: str, seconds: float | None, as_json: bool) -> int:
+    """Rows that break an invariant. Exit code: 0 none, 2 some.
+
+    A large store may be audited in parts: --seconds bounds one, and the watermark that it tells goes to the next.
+    """
+    ends = None if seconds is None else time.monotonic() + seconds
+    found: list[Violation] = []
+    watermark = ""
+    for batch in tape.audit_batches(after):
+        found += batch.violations
+        watermark = batch.watermark
+        if ends is not None and time.monotonic() >= ends:
+            break
+    if live:
+        found += tape.overdue()
     if as_json:
-        tables.print_json([dataclasses.asdict(violation) for violation in found])
+        shown = [dataclasses.asdict(violation) for violation in found]
+        tables.print_json({"violations": shown, "watermark": watermark})
     else:
         for violation in found:
             click.echo(f"{violation.key}: violates: {violation.invariant} ({violation.detail})")
-        click.echo(f"{len(found)} violations")
+        click.echo(f"{len(found)} violations" + (f"; go on with --after {watermark}" if watermark else ""))
     return 2 if found else 0
 
 

@@ -8,11 +8,13 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from tape_celery.edges import EFFECT_EDGES, OBLIGATION_EDGES
 from tape_celery.events import CancelAsked, Lapsed, Observed, OweAsked, Resolved
 from tape_celery.records import EffectStatus, Violation
 from tape_celery.store import audit, inspection
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
+from tests.model.transitions import TRANSITIONS
 from tests.store.conftest import MakeTape, url_of
 from tests.store.steps import (
     BANK,
@@ -125,11 +127,15 @@ EFFECT_CASES: list[tuple[str, EffectStatus, str]] = [
     (CHAIN, S.CONFIRMED, "UPDATE tape_journal SET from_status = 'UNKNOWN' WHERE key = :key AND seq = 3"),
     (CHAIN, S.CONFIRMED, "UPDATE tape_journal SET status = 'PENDING' WHERE key = :key AND seq = 2"),
     (
-        "the journal begins with the recording",
+        "the journal begins with the recording, and only with it",
         S.PENDING,
         "UPDATE tape_journal SET kind = 'claimed' WHERE key = :key AND seq = 1",
     ),
-    ("tokens never fall", S.CONFIRMED, "UPDATE tape_journal SET token = 7 WHERE key = :key AND seq = 2"),
+    (
+        "every claim raises the token, and nothing else does",
+        S.CONFIRMED,
+        "UPDATE tape_journal SET token = 7 WHERE key = :key AND seq = 2",
+    ),
     (
         "time never runs back",
         S.CONFIRMED,
@@ -169,6 +175,69 @@ EFFECT_CASES: list[tuple[str, EffectStatus, str]] = [
 ]
 
 
+NEW_ENTRY = """
+    INSERT INTO tape_journal SELECT :key, 99, 'gone', 0, 'late', 'PENDING', 'PENDING', 0, 'x', '{}' WHERE :key <> ''
+"""
+
+
+EFFECT_CASES += [
+    ("the token counts the claims", S.PENDING, f"UPDATE tape_effects SET token = 3 WHERE {KEY}"),
+    ("no attempt was made without a claim", S.PENDING, f"UPDATE tape_effects SET attempt = 1 WHERE {KEY}"),
+    (
+        "every transition is one that the table allows",
+        S.CONFIRMED,
+        "UPDATE tape_journal SET kind = 'observed' WHERE key = :key AND kind = 'confirmed'",
+    ),
+    (
+        "every transition is one that the table allows",
+        S.CANCELLED,
+        "UPDATE tape_journal SET kind = 'vanished' WHERE key = :key AND kind = 'cancelled'",
+    ),
+    ("what a person does says who", S.CANCELLED, "UPDATE tape_journal SET actor = '' WHERE key = :key"),
+    ("what is CANCELLED is not in doubt", S.CANCELLED, f"UPDATE tape_effects SET may_have_landed = 1 WHERE {KEY}"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_an_audit_in_batches_goes_on_from_its_watermark(
+    sqlite_store: Database, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Every effect is in one batch and in one alone, wherever it is stopped and gone on with."""
+    monkeypatch.setattr(audit, "BATCH", size)
+    effects = [in_state(sqlite_store, status, business_key=f"b-{status}").effect_key for status in S]
+    with behind_the_checks(sqlite_store) as connection:
+        connection.execute("UPDATE tape_effects SET token = token + 1")
+    found: list[str] = []
+    watermark, rounds = "", 0
+    while rounds == 0 or watermark:
+        batch = next(audit.batches(sqlite_store, after=watermark))
+        found += [one.key for one in batch.violations if one.invariant == "the token counts the claims"]
+        watermark, rounds = batch.watermark, rounds + 1
+    assert found == sorted(effects)
+    assert rounds == len(effects) // size + 1
+    assert [one for one in violations(sqlite_store) if one.invariant == "the token counts the claims"]
+
+
+def test_a_batch_holds_what_belongs_to_its_effects(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Obligations and both journals with them, on every database; a store without a fault gives none in any batch."""
+    monkeypatch.setattr(audit, "BATCH", 2)
+    a_history_of_everything(database)
+    assert [batch.violations for batch in audit.batches(database)] == [[]] * len(list(audit.batches(database)))
+
+
+def test_a_journal_of_nothing_is_found(sqlite_store: Database) -> None:
+    effect = recorded(sqlite_store)
+    with behind_the_checks(sqlite_store) as connection:
+        connection.execute(NEW_ENTRY, {"key": effect.effect_key + "0"})
+    assert "every entry is about a row" in {violation.invariant for violation in violations(sqlite_store)}
+
+
+def test_the_model_and_the_audit_know_the_same_edges() -> None:
+    """Written down twice, from the contract and beside the code."""
+    told = {("effect", *edge) for edge in EFFECT_EDGES} | {("obligation", *edge) for edge in OBLIGATION_EDGES}
+    assert told == TRANSITIONS
+
+
 @pytest.mark.parametrize(("invariant", "status", "change"), EFFECT_CASES)
 def test_an_effect_that_was_tampered_with_is_found(
     sqlite_store: Database, invariant: str, status: EffectStatus, change: str
@@ -189,7 +258,10 @@ OBLIGATION_CASES = [
     (ROW, "UPDATE tape_obligations SET status = 'COMPENSATED' WHERE obligation_key = :key"),
     (ROW, "UPDATE tape_obligations SET version = 2 WHERE obligation_key = :key"),
     (ROW, "DELETE FROM tape_journal WHERE key = :key"),
-    ("the journal begins with the recording", "UPDATE tape_journal SET kind = 'late' WHERE key = :key"),
+    (
+        "the journal begins with the recording, and only with it",
+        "UPDATE tape_journal SET kind = 'late' WHERE key = :key",
+    ),
     (
         "the record that stays is never reversed as a duplicate",
         "UPDATE tape_obligations SET external_ref = 'stays' WHERE obligation_key = :key",
