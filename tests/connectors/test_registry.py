@@ -10,9 +10,14 @@ from tape_celery.errors import InvalidIntent
 
 
 @pytest.fixture(autouse=True)
-def _own_registry() -> Iterator[None]:
+def _empty_registry() -> Iterator[None]:
+    """What other tests of this process registered is away meanwhile."""
+    before = {name: connectors.get(name) for name in connectors.names()}
+    connectors.clear()
     yield
     connectors.clear()
+    for name, connector in before.items():
+        connectors.register(connector, name)
 
 
 class Plain:
