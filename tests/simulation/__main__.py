@@ -13,7 +13,7 @@ from tests.simulation.world import START_MS
 def told(played: Played) -> str:
     """The whole story of one seed, for a person."""
     stage = played.stage
-    lines = [f"seed {played.seed}: {stage.settings}"]
+    lines = [f"seed {played.seed}, about {stage.world.theme.name}: {stage.settings}"]
     lines.append(str(stage.world.faults))
     for at_ms, who, what, *details in played.log:
         lines.append(f"{at_ms / 1000:>12.3f}  {who:<10} {what:<28} {' '.join(str(part) for part in details)}")

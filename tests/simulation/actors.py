@@ -10,6 +10,7 @@ from typing import Any
 from tape_celery import tasks
 from tape_celery.errors import IntentUncertain, InvalidIntent, NoSuchEffect, NotAllowed, StoreUnavailable
 from tests.simulation.stage import Hint, Stage
+from tests.simulation.themes import Theme
 from tests.simulation.world import Process
 
 
@@ -29,23 +30,23 @@ class Order:
     done: bool = False
 
 
-def drawn_orders(rng: Random, connectors: list[str], start_ms: int) -> list[Order]:
+def drawn_orders(rng: Random, theme: Theme, connectors: list[str], start_ms: int) -> list[Order]:
     """What producers will want, some of it twice, some of it about the same business."""
     orders = []
-    for number in range(rng.choice((1, 1, 2, 3))):
+    for number in range(rng.choice((1, 2, 3, 4))):
         about = rng.choice(("", "", "invoice-1", "invoice-2"))
         keywords: dict[str, Any] = {
-            "semantics": rng.choice(("non_idempotent",) * 4 + ("idempotent",) * 4 + ("observe_only",)),
+            "semantics": rng.choice(theme.semantics),
             "idempotency_key": f"order-{number if rng.random() < 0.9 else 0}",
             "allow_unsafe": True,
         }
         if about:
             keywords["business_key"] = about
         when = {}
-        if rng.random() < 0.1:
+        if rng.random() < 0.2:
             when["countdown"] = rng.random() * 30
-        if rng.random() < 0.15:
-            when["expires"] = rng.random() * 90
+        if rng.random() < 0.2:
+            when["expires"] = rng.random() * 60
         request = {"about": about or number}
         orders.append(Order(rng.choice(connectors), request, keywords, when, start_ms + int(rng.random() * 30_000)))
     return orders
@@ -104,8 +105,9 @@ class Cast:
     def _sweep(self, process: Process) -> None:
         stage = self.stage
         while not stage.world.healed:
-            stage.world.pause(stage.settings.sweep_seconds * 1000 * (0.5 + 3 * stage.world.rng.random()))
-            if not stage.world.healed:
+            stage.world.pause(stage.settings.sweep_seconds * 1000 * (0.2 + stage.world.rng.random()))
+            due = stage.next_due_ms()  # a sweep that finds nothing only costs the simulation time
+            if due is not None and due <= stage.world.database_ms and not stage.world.healed:
                 sweep_once(stage)
 
     # --- producers ---
@@ -146,8 +148,8 @@ class Cast:
 
     def _decide(self, process: Process) -> None:
         world, rng = self.stage.world, self.stage.world.rng
-        for _ in range(rng.choice((0, 2, 5))):
-            world.pause(rng.random() * 60_000)
+        for _ in range(rng.choice(self.stage.world.theme.person)):
+            world.pause(rng.random() * 20_000)
             if world.healed:
                 return
             self._act()
@@ -156,23 +158,23 @@ class Cast:
         """Cancel, owe or resolve something; only what the upstream's book bears out."""
         stage = self.stage
         tape, rng = stage.tape, stage.world.rng
-        keys = [row["effect_key"] for row in stage.tables.rows("SELECT effect_key FROM tape_effects ORDER BY 1")]
+        rows = stage.tables.rows("SELECT effect_key, status FROM tape_effects ORDER BY 1")
         owed = [row[0] for row in stage.tables.rows("SELECT obligation_key FROM tape_obligations ORDER BY 1")]
-        if not keys:
+        if not rows:
             return
-        key = rng.choice(keys)
+        odd = [row for row in rows if row["status"] not in ("CONFIRMED", "FAILED", "CANCELLED")]
+        key, status = rng.choice(odd if odd and rng.random() < 0.6 else rows)
         try:
-            match rng.choice(("cancel", "cancel", "owe", "resolve", "resolve", "look", "resolve obligation")):
-                case "cancel":
-                    tape.cancel(key, reason="not wanted", actor="person")
-                case "owe":
-                    tape.owe(key, reason="wrong amount", actor="person")
-                case "look":
-                    tape.resolve(key, "observe", reason="look again", actor="person")
-                case "resolve":
-                    stage.resolve(key)
-                case "resolve obligation" if owed:
-                    stage.resolve_obligation(rng.choice(owed))
+            if owed and rng.random() < 0.3:
+                stage.resolve_obligation(rng.choice(owed))
+            elif status == "CONFIRMED":
+                tape.owe(key, reason="wrong amount", actor="person")
+            elif status != "STUCK" and rng.random() < stage.world.theme.cancels:
+                tape.cancel(key, reason="not wanted", actor="person")
+            elif rng.random() < 0.4:
+                tape.resolve(key, "observe", reason="look again", actor="person")
+            else:
+                stage.resolve(key)
         except (NotAllowed, NoSuchEffect, StoreUnavailable) as error:
             stage.world.note("not allowed", type(error).__name__)
 

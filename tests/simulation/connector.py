@@ -9,9 +9,6 @@ from tape_celery.records import Effect, Obligation, Semantics
 from tests.simulation.upstream import Call, Upstream
 from tests.simulation.world import World
 
-WITHHELD_IS_NOT_RESENT = False
-"""Until the product is repaired: what nothing can observe is sent and withheld in turns at the end of its window."""
-
 
 class UpstreamError(Exception):
     """The answer was lost on its way."""
@@ -21,16 +18,14 @@ class ScriptedConnector:
     """One upstream's adapter."""
 
     def __init__(self, name: str, world: World, upstream: Upstream) -> None:
-        rng = world.rng
+        rng, theme = world.rng, world.theme
         self.name = name
-        self.can_observe = rng.random() < 0.75
-        self.can_compensate = rng.random() < 0.75
+        self.can_observe = rng.random() < theme.observes
+        self.can_compensate = rng.random() < theme.compensates
         self.total_seconds = rng.choice((None, None, 4.0, 15.0))
         self.settle_seconds = rng.choice((None, None, 10.0))
-        self.idempotency_window_seconds = rng.choice((86_400.0, 86_400.0, 300.0, 60.0))
-        if not self.can_observe and not WITHHELD_IS_NOT_RESENT:
-            self.idempotency_window_seconds = 86_400.0
-        self.compensation_semantics = rng.choice(("idempotent", "non_idempotent"))
+        self.idempotency_window_seconds = rng.choice(theme.windows)
+        self.compensation_semantics = "idempotent" if rng.random() < theme.inverse_is_idempotent else "non_idempotent"
         if rng.random() < 0.5:
             self.observe_compensation = self._observe_compensation
         self._lists_duplicates = rng.random() < 0.6

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
 from tape_celery import obligation_state, state
+from tape_celery.errors import NotAllowed
 from tape_celery.events import from_evidence
 from tape_celery.intent import Intent
 from tape_celery.records import JournalEntry, ObligationStatus
@@ -22,7 +23,7 @@ _OF_EFFECTS = (
 )  # fmt: skip
 _OF_OBLIGATIONS = (
     "status", "reason", "attempt", "unsent", "looks", "token", "dispatch_token", "claim_nonce", "lease_until_ms",
-    "landed", "settled_at_ms", "first_sent_at_ms", "version",
+    "may_have_landed", "might_before", "landed", "settled_at_ms", "first_sent_at_ms", "version",
 )  # fmt: skip
 """And ``due_at_ms``."""
 
@@ -33,10 +34,9 @@ def replayed_differently(tables: Tables) -> Iterator[str]:
     for row in tables.rows("SELECT * FROM tape_journal ORDER BY key, seq"):
         journals.setdefault(row["key"], []).append(read_entry(row))  # type: ignore[arg-type]
     for row in tables.rows("SELECT * FROM tape_effects"):
-        yield from _differs(row["effect_key"], *_effects(row, journals[row["effect_key"]]), _OF_EFFECTS)
+        yield from _differs(row["effect_key"], row, journals, _effects, _OF_EFFECTS)
     for row in tables.rows("SELECT * FROM tape_obligations"):
-        replayed, stands = _obligations(row, journals[row["obligation_key"]])
-        yield from _differs(row["obligation_key"], replayed, stands, (*_OF_OBLIGATIONS, "due_at_ms"))
+        yield from _differs(row["obligation_key"], row, journals, _obligations, (*_OF_OBLIGATIONS, "due_at_ms"))
 
 
 def _effects(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, Any]:
@@ -60,7 +60,18 @@ def _obligations(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, An
     return born, stands
 
 
-def _differs(key: str, replayed: Any, stands: Any, names: tuple[str, ...]) -> Iterator[str]:
+def _differs(
+    key: str,
+    row: sqlite3.Row,
+    journals: dict[str, list[JournalEntry]],
+    both: Callable[[sqlite3.Row, list[JournalEntry]], tuple[Any, Any]],
+    names: tuple[str, ...],
+) -> Iterator[str]:
+    try:
+        replayed, stands = both(row, journals[key])
+    except NotAllowed as refused:
+        yield f"{key}: its journal cannot be replayed: {refused}"
+        return
     for name in names:
         given, seen = getattr(replayed, name), getattr(stands, name)
         if name == "lease_until_ms":  # renewals are not journaled

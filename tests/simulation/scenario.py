@@ -42,7 +42,7 @@ def play(seed: int, *, faults: Faults | None = None) -> Played:
     world.enter(now)
     stage = Stage(now)
     try:
-        orders = drawn_orders(now.rng, connectors.names(), now.now_ms)
+        orders = drawn_orders(now.rng, now.theme, connectors.names(), now.now_ms)
         cast = Cast(stage, orders)
         cast.enter()
         _go_wrong(stage)
@@ -95,7 +95,7 @@ def _heal(stage: Stage, cast: Cast) -> None:
         healer = Process("healer", 0)
         now.spawn(healer, lambda: _sweep_until_quiet(stage))
         now.run()
-        if _next_due(stage) is None:
+        if stage.next_due_ms() is None:
             return
     raise Failure("there is always something left to do")
 
@@ -103,17 +103,8 @@ def _heal(stage: Stage, cast: Cast) -> None:
 def _sweep_until_quiet(stage: Stage) -> None:
     for _ in range(ROUNDS):
         sweep_once(stage)
-        due = _next_due(stage)
+        due = stage.next_due_ms()
         if due is None:
             return
         stage.world.pause(max(1000, due - stage.world.database_ms + 1))
     raise Failure(f"{ROUNDS} sweeps, and something is still due")
-
-
-def _next_due(stage: Stage) -> int | None:
-    [row] = stage.tables.rows(
-        "SELECT MIN(at) FROM (SELECT MIN(sweep_at_ms) AS at FROM tape_effects"
-        " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_obligations)"
-    )
-    due: int | None = row[0]
-    return due

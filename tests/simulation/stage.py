@@ -14,6 +14,7 @@ from tape_celery.engine import Engine, Outcome, Report
 from tape_celery.settings import Settings
 from tape_celery.store.database import Database
 from tests.simulation.connector import ScriptedConnector
+from tests.simulation.evidence import unheeded
 from tests.simulation.seams import actor
 from tests.simulation.store import Tables, VirtualDatabase
 from tests.simulation.upstream import Upstream
@@ -79,12 +80,23 @@ class Stage:
         self._waiting.append(self.world.here)
         self.world.pause(NEVER)
 
+    def next_due_ms(self) -> int | None:
+        """When a sweep has something to do, on the database's clock."""
+        [row] = self.tables.rows(
+            "SELECT MIN(at) FROM (SELECT MIN(sweep_at_ms) AS at FROM tape_effects"
+            " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_obligations)"
+        )
+        due: int | None = row[0]
+        return due
+
     def told(self, report: Report) -> None:
         """A pass is over: what its worker was answered, and sealed, cannot be lost any more."""
         assert self.world.here is not None
         for call in self.world.here.process.calls:
             if call.answer and report.outcomes.get(call.key, Outcome.NOT_SEALED) is not Outcome.NOT_SEALED:
                 call.told = True
+                for what in unheeded(self.tables, call):
+                    self.world.fail(what)
 
     # --- a person who looks at the upstream's book first ---
 

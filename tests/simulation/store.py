@@ -97,6 +97,8 @@ class _Unit:
         world = self._world
         writes = statement.is_dml or getattr(statement, "_for_update_arg", None) is not None
         if not self._begun:
+            if not world.alone and world.chance(world.faults.statement_slow):
+                world.pause(world.settings.lease_seconds * 1500 * world.rng.random())
             if not (writes or world.alone):
                 world.point("store.reads")
             elif not self._read_only:

@@ -16,10 +16,17 @@ from typing import Any
 from greenlet import greenlet
 
 from tests.simulation.faults import Faults, drawn_settings
+from tests.simulation.themes import drawn_theme
 
 START_MS = 1_800_000_000_000
 NEVER = float("inf")
 MOST_STEPS = 30_000
+HOT_POINTS = (".claimed", ".checked", ".sending", ".answering", ".called", ".sealed", ".committed")
+"""Around a call, where it matters most what dies or stops."""
+LAST_POINTS = (".checked", ".sending")
+"""After the last check, where a worker that stops can do the most harm; so it can at any point of an inverse."""
+HOT = 5
+"""How much more often it does so there."""
 
 
 class SeedOver(BaseException):
@@ -38,6 +45,8 @@ class Process:
         self.wall_offset_ms = wall_offset_ms
         """How far its wall clock is off."""
         self.frozen_until_ms = 0
+        self.doomed = 0
+        """After how many points more it is killed; 0: it is not."""
         self.alive = True
         self.busy_with: tuple[str, ...] = ()
         """The keys of the calls that it may be about to send."""
@@ -65,7 +74,8 @@ class World:
         self.rng = Random(seed)
         self.ids = Random(~seed)
         """For what the product draws itself: keys, nonces, jitter."""
-        self.faults = Faults.drawn(self.rng)
+        self.theme = drawn_theme(self.rng)
+        self.faults = Faults.drawn(self.rng, self.theme)
         self.now_ms = START_MS
         self.shift_ms = 0
         """How far the database's clock is off."""
@@ -74,7 +84,7 @@ class World:
         self.store_away_until_ms = 0
         self.alone = self.rng.random() < 0.25
         """The store is SQLite: a unit of work is alone. Else it is a server in READ COMMITTED."""
-        self.settings = drawn_settings(self.rng)
+        self.settings = drawn_settings(self.rng, self.theme)
         self.healed = False
         self.undisturbed = False
         self.over = False
@@ -111,15 +121,24 @@ class World:
             return
         self.note(name)
         drawn = self.rng.random()
+        if here.process.doomed:
+            here.process.doomed -= 1
+            if not here.process.doomed:
+                self.die()
         if not self.healed:
             faults = self.faults
-            if drawn < faults.kill:
+            danger = HOT if name.endswith(HOT_POINTS) else 1
+            if drawn < faults.kill * danger:
                 self.die()
-            if drawn < faults.kill + faults.freeze:
+            if name.endswith(LAST_POINTS) or name.startswith("compensate."):
+                danger *= 3
+            if drawn < (faults.kill + faults.freeze) * danger:
                 self.freeze(here.process)
                 self.pause()
                 return
-        if drawn > 0.6:
+        if drawn > 0.95:
+            self.pause(self.rng.random() * 40)
+        elif drawn > 0.6:
             self.pause()
 
     def pause(self, ms: float = 0) -> None:
@@ -187,9 +206,11 @@ class World:
 
     def freeze(self, process: Process) -> None:
         """Stop ``process`` for a time."""
-        ms = self.faults.freeze_ms(self.rng)
+        ms = self.faults.freeze_ms(self.rng, self.settings)
         self.note("frozen", process.name, ms)
         process.frozen_until_ms = self.now_ms + ms
+        if self.rng.random() < 0.4:
+            process.doomed = self.rng.choice((1, 2, 3, 4, 5, 8))
 
     def at(self, ms: float, work: Callable[[], None]) -> None:
         """Have ``work`` done at an instant, whatever becomes of the processes."""

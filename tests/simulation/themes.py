@@ -1,0 +1,70 @@
+"""What a seed dwells on: most of what is worth seeing needs several rare things at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+
+@dataclass(frozen=True)
+class Theme:
+    """What is likelier in one seed than in others."""
+
+    name: str
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    """Rates of faults."""
+    semantics: tuple[str, ...] = ("non_idempotent",) * 4 + ("idempotent",) * 4 + ("observe_only",)
+    max_attempts: tuple[int, ...] = (1, 2, 3, 5)
+    observes: float = 0.75
+    """How likely a connector is to be able to look."""
+    compensates: float = 0.75
+    inverse_is_idempotent: float = 0.5
+    windows: tuple[float, ...] = (86_400.0, 300.0, 60.0)
+    """For how many seconds the upstream may say that it remembers a key."""
+    person: tuple[int, ...] = (0, 3, 8)
+    """How often a person may come by."""
+    cancels: float = 0.6
+    """How likely a person is to cancel what is not over."""
+
+
+THEMES = (
+    Theme("anything"),
+    Theme(
+        "duplicates",
+        at_least={"twice": 0.6, "answer_lost": 0.6, "kill": 0.008},
+        observes=1.0,
+        compensates=1.0,
+    ),
+    Theme(
+        "inverses",
+        at_least={"kill": 0.01, "answer_lost": 0.15},
+        max_attempts=(2, 3, 5),
+        compensates=1.0,
+        inverse_is_idempotent=0.3,
+        person=(8, 12),
+        cancels=0.3,
+    ),
+    Theme(
+        "repetitions",
+        at_least={"answer_lost": 0.4, "refused": 0.3, "hint_lost": 0.3, "commit_slow": 0.02},
+        semantics=("idempotent",),
+        max_attempts=(3, 5),
+        observes=0.3,
+        windows=(60.0, 60.0, 40.0),
+        person=(3, 8),
+        cancels=0.7,
+    ),
+    Theme(
+        "the stopped",
+        at_least={"freeze": 0.012, "answer_lost": 0.3},
+        semantics=("non_idempotent", "idempotent"),
+        max_attempts=(2, 3),
+        observes=0.9,
+    ),
+)
+
+
+def drawn_theme(rng: Random) -> Theme:
+    """Any of them, the open one most often."""
+    return rng.choice((THEMES[0], *THEMES))
