@@ -9,7 +9,15 @@ from typing import TypeVar
 import pytest
 
 from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
-from tests.servers import LocalServer, MariaDBServer, MissingServerError, PostgresServer, Processes, RedisServer
+from tests.servers import (
+    LocalServer,
+    MariaDBServer,
+    MissingServerError,
+    PostgresServer,
+    Processes,
+    RabbitMQServer,
+    RedisServer,
+)
 
 S = TypeVar("S", bound=LocalServer)
 
@@ -96,6 +104,28 @@ def redis_url(redis_server: RedisServer) -> str:
     """An empty Redis."""
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQServer]:
+    """The RabbitMQ server of this test process. A test that kills or pauses one takes `own_rabbitmq`."""
+    with _installed(RabbitMQServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbitmq() -> Iterator[RabbitMQServer]:
+    """A RabbitMQ server for this test alone, to be killed, paused or restarted."""
+    with _installed(RabbitMQServer) as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq: RabbitMQServer) -> Iterator[str]:
+    """A virtual host of RabbitMQ without queues, dropped after the test."""
+    url = rabbitmq.fresh_vhost()
+    yield url
+    rabbitmq.drop_vhost(url)
 
 
 @pytest.fixture

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.servers import LocalServer, MissingServerError, Process, RedisServer
+from tests.servers import LocalServer, Process, RabbitMQServer, RedisServer
 from tests.servers.processes import clean_environment
-
-_SERVERS: dict[str, tuple[type[LocalServer], int]] = {"redis": (RedisServer, 6379)}
-"""By the image's repository: the server, and the port that it has in a container."""
 
 
 class Program(Protocol):
@@ -27,6 +24,32 @@ class Program(Protocol):
 
     def discard(self) -> None:
         """End it, and remove its files."""
+
+
+class GuestRabbitMQ(RabbitMQServer):
+    """With the user that its image has."""
+
+    def _environment(self) -> dict[str, str]:
+        config = self.directory / "guest.config"
+        config.write_text(f"""
+[{{rabbit, [
+    {{tcp_listeners, [{{"{self.host}", {self.port}}}]}},
+    {{default_user, <<"guest">>}},
+    {{default_pass, <<"guest">>}},
+    {{disk_free_limit, 1000000}}
+]}}].
+""")
+        return {**super()._environment(), "RABBITMQ_CONFIG_FILE": str(config)}
+
+    def _answers(self) -> bool:
+        try:
+            return self.evaluate("rabbit:is_running().") == "true"
+        except OSError:
+            return False
+
+
+_SERVERS: dict[str, tuple[type[LocalServer], int]] = {"redis": (RedisServer, 6379), "rabbitmq": (GuestRabbitMQ, 5672)}
+"""By the image's repository: the server, and the port that it has in a container."""
 
 
 class Server:
@@ -89,8 +112,6 @@ class Command:
 def server_of(image: str, address: str) -> Server | None:
     """The server that an image is known for; raises `MissingServerError` where it is not installed."""
     repository = image.partition(":")[0]
-    if repository == "rabbitmq":
-        raise MissingServerError("needs RabbitMQ: make servers")
     if repository not in _SERVERS:
         return None
     server, port = _SERVERS[repository]

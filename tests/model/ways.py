@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tape_celery.events import CancelAsked, Event, Lapsed, OweAsked, Unobservable
+from tape_celery.events import Answered, CancelAsked, Event, Lapsed, OweAsked, Unobservable
 from tape_celery.records import Semantics
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 from tests.model.answers import LOST, UNSENT, said, saw
@@ -47,6 +47,12 @@ def forgotten(bench: Bench, key: str) -> None:
     """It is to be called again, but the upstream has forgotten its key."""
     lapsed(bench, key)
     bench.wait(WINDOW_MS)
+
+
+def kept_back(bench: Bench, key: str) -> None:
+    """It is claimed again, and must not be sent."""
+    forgotten(bench, key)
+    calling(bench, key)
 
 
 def stopping(bench: Bench, key: str) -> None:
@@ -92,10 +98,24 @@ def absent(bench: Bench, key: str) -> None:
     _all_looks(bench, key)
 
 
+def looking_when_settled(bench: Bench, key: str) -> None:
+    lost(bench, key)
+    bench.wait(SETTLE_MS)
+    _look(bench, EFFECTS, key)
+
+
 def watching(bench: Bench, key: str) -> None:
     absent(bench, key)
     bench.wait(WATCH_MS[0])
     _look(bench, EFFECTS, key)
+
+
+def absent_after_all(bench: Bench, key: str) -> None:
+    """It FAILED because it was absent, and its lost worker has not said anything yet."""
+    lapsed(bench, key)
+    bench.wait(SETTLE_MS)
+    _look(bench, EFFECTS, key)
+    _all_looks(bench, key)
 
 
 def contradicted(bench: Bench, key: str) -> None:
@@ -208,7 +228,7 @@ def undo_refused(bench: Bench, key: str) -> None:
 
 
 def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
-    """``way``, and then the worker of one open claim of its last row gets ``answer``: 0 is the first, -1 the last.
+    """``way``, and then the worker of one open claim of its last row gets ``answer``: 0 the first, -1 the last.
 
     With ``lapses``, the claim that is at work is lost after that.
     """
@@ -217,9 +237,10 @@ def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
         way(bench, key)
         owed_keys = [owed.obligation_key for owed in bench.world.obligations.values() if owed.effect_key == key]
         kind, last = (OBLIGATIONS, owed_keys[-1]) if owed_keys else (EFFECTS, key)
-        claims = [lease for lease in bench.made if (lease.kind, lease.key, lease.told) == (kind, last, None)]
+        verb = "call" if isinstance(answer, Answered) else "look"
+        claims = _open(bench, kind, last, verb)
         if claims:
-            bench.tell(claims[whose], answer)
+            bench.tell(claims[min(whose, len(claims) - 1)], answer)
         if lapses:
             _lapse(bench, kind, last)
 
@@ -230,24 +251,33 @@ def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
 _LANDED = said("confirmed", external_ref="ref-1")
 _REFUSED = said("failed", reason="refused")
 _AGAIN = said("failed", may_have_landed=True, retry_in_ms=RETRY_MS)
+_DOUBLE = saw("duplicate", external_ref="ref-1", duplicates=("ref-2",))
 _BLIND = Unobservable(token=0)
 _BEGINNINGS: tuple[Way, ...] = (
-    recorded, calling, lost, lapsed, forgotten, stopping_the_first, cancelled_late, looking, watching, contradicted,
-    confirmed, doubled, owed, undoing, undo_lost, undo_forgotten, undo_refused,
+    recorded, calling, lost, lapsed, stopping_the_first, cancelled_late, looking, watching, contradicted,
+    confirmed, doubled, owed, undoing, undo_lost, undo_forgotten, undo_refused, told(stopping_the_first, -1, UNSENT),
+    told(calling, -1, UNSENT), told(calling, -1, _REFUSED), told(stopping_the_first, -1, said("failed", retry_in_ms=0)),
 )  # fmt: skip
 _TAKE_SEVERAL_CALLS: tuple[Way, ...] = (
     taken_over, stopping, cancelling, old_look, told(stopping, -1, UNSENT), told(stopping, -1, _AGAIN),
     told(taken_over, 0, _LANDED, lapses=True), told(looking, -1, _BLIND), told(cancelled_late, 0, _LANDED),
-    told(cancelled_late, 0, _REFUSED), told(cancelling, 0, UNSENT),
+    told(cancelled_late, 0, _REFUSED), told(cancelling, 0, UNSENT), told(old_look, 0, _DOUBLE),
+    told(told(old_look, 0, _DOUBLE), -1, said("confirmed", external_ref="ref-2")), told(kept_back, -1, _LANDED),
+    told(looking_when_settled, -1, saw("absent")), forgotten, told(stopping_the_first, -1, _AGAIN),
+    told(taken_over, -1, _AGAIN),
 )  # fmt: skip
 _TAKE_ONE_CALL: tuple[Way, ...] = (
     absent, looked_in_vain, stuck, told(watching, -1, _BLIND), told(lapsed, 0, _REFUSED), told(lapsed, 0, UNSENT),
     told(stuck, 0, _LANDED), told(stuck, 0, _REFUSED), told(looked_in_vain, -1, saw("stuck")),
+    told(watching, -1, saw("stuck")), told(absent_after_all, 0, _REFUSED),
+    told(watching, -1, saw("confirmed", external_ref="ref-1")),
 )  # fmt: skip
 _TAKE_A_SECOND_INVERSE: tuple[Way, ...] = (
     undo_looking, undo_blind, undo_again, undo_forgotten, told(undo_looking, -1, saw("absent")),
     told(undo_again, 0, said("confirmed"), lapses=True), told(undo_kept_back, 0, said("confirmed")),
     told(undo_kept_back, -1, said("confirmed")), told(undo_blind, 0, said("confirmed")), undo_kept_back_but_done,
+    told(undo_looking, -1, saw("stuck")),
+    told(undo_looking, -1, saw("confirmed")), told(undo_lost, 0, said("failed", retry_in_ms=0)),
 )  # fmt: skip
 _TAKE_ONE_INVERSE: tuple[Way, ...] = (
     told(undo_blind, 0, said("confirmed")), told(undo_blind, 0, _REFUSED), told(undo_lost, 0, UNSENT),

@@ -8,6 +8,7 @@ from tests.servers.local_server import LocalServer, MissingServerError
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import Process, Processes, lives
+from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
 from tests.servers.tcp_proxy import Cut, TcpProxy
 from tests.servers.waiting import until
@@ -20,6 +21,7 @@ __all__ = [
     "PostgresServer",
     "Process",
     "Processes",
+    "RabbitMQServer",
     "RedisServer",
     "TcpProxy",
     "lives",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from tape_celery import engine, obligation_state, state
 from tape_celery.engine import Engine
@@ -16,7 +16,6 @@ from tape_celery.events import OweAsked
 from tape_celery.records import Effect, Semantics
 from tape_celery.state import Transition, calls, ends, late, looks
 from tape_celery.store import claims, moves
-from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
 Patch = pytest.MonkeyPatch
@@ -87,31 +86,6 @@ def what_is_owed_is_forgotten(patch: Patch) -> None:
         return real(connection, effect, event, owed) if isinstance(event, OweAsked) else []
 
     patch.setattr(moves, "_not_owed_yet", owed_yet)
-
-
-@build
-def what_is_owed_has_a_transaction_of_its_own(patch: Patch) -> None:
-    real_move, real_owed = moves.move, moves._not_owed_yet
-    patch.setattr(moves, "_not_owed_yet", lambda *_: [])
-
-    def move(database: Any, kind: Any, batch: Any) -> Any:
-        results = real_move(database, kind, batch)
-        for item in batch:
-            moved = results[item.key]
-            if isinstance(moved, moves.Moved) and isinstance(moved.before, Effect):
-                event = replace(item.event, at_ms=moved.after.updated_at_ms)
-                owed = state.decide(moved.before, event, item.terms).owed if moved.before is not moved.after else ()
-                database.write(lambda c, m=moved, e=event, o=owed: register(c, m, e, o))
-        return results
-
-    def register(connection: Connection, moved: Any, event: Any, owed: Any) -> None:
-        fresh = real_owed(connection, moved.before, event, owed)
-        debts = [moves._obligation(moved.after, debt, event) for debt in fresh]
-        if debts:
-            connection.execute(insert(OBLIGATIONS.table), [OBLIGATIONS.columns(debt) for debt in debts])
-            write_journal(connection, [moves._registered(debt, event) for debt in debts])
-
-    patch.setattr(moves, "move", move)
 
 
 @build

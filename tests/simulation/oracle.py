@@ -188,10 +188,14 @@ def _is_excused(stage: Stage, record: Record, rows: list[sqlite3.Row]) -> bool:
 
     Either the upstream made two records of one call by itself. Or a worker was stopped after its last check for longer
     than the upstream remembers the key, so that a repetition landed: no look is due at an effect that is CONFIRMED.
+    Or another effect has taken the business key and is CONFIRMED: by the contract only a `duplicate` is news then.
     """
+    [row] = [row for row in rows if row["effect_key"] == record.effect_key]
+    successors = [other for other in rows if other is not row and other["status"] == "CONFIRMED"]
+    if row["status"] == "FAILED" and row["absent"] and record.call.stale and successors:
+        return True
     if any(record.ref in call.named and call.told for call in stage.upstream.calls):
         return False
-    [row] = [row for row in rows if row["effect_key"] == record.effect_key]
     if record.call.stale and not BELIEVED_ABSENCES_ARE_WATCHED and row["status"] in ("CANCELLED", "FAILED"):
         return row["absent"] == 0 or (not LOST_LOOKS_USE_NO_WATCH and _lost_looks(stage, row))
     mine = [r for r in stage.upstream.records.values() if r.effect_key == record.effect_key]

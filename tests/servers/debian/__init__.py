@@ -31,7 +31,23 @@ class Software:
 
 MARIADB = Software("mariadb", ("mariadb-server-core",), ("usr/sbin/mariadbd",), "--version")
 
-ALL = (MARIADB,)
+RABBITMQ = Software(
+    "rabbitmq",
+    (
+        "rabbitmq-server",
+        *("erlang-base", "erlang-asn1", "erlang-crypto", "erlang-inets", "erlang-mnesia", "erlang-os-mon"),
+        *("erlang-public-key", "erlang-runtime-tools", "erlang-ssl", "erlang-syntax-tools", "erlang-tools"),
+        "erlang-xmerl",
+    ),
+    (
+        "usr/lib/erlang/erts-*/bin/beam.smp",
+        "usr/lib/erlang/lib/ssl-*",
+        "usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins",
+    ),
+    "-V",
+)
+
+ALL = (MARIADB, RABBITMQ)
 
 
 @dataclass(frozen=True)
@@ -68,4 +84,4 @@ def installation(software: Software) -> Installation:
     for root in (Path("/"), home() / software.name):
         if all(any(root.glob(pattern)) for pattern in software.files):
             return Installation(root)
-    raise MissingServerError(f"needs {' '.join(software.packages)}: make servers")
+    raise MissingServerError(f"needs {software.packages[0]}: make servers")
