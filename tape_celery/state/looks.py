@@ -31,7 +31,7 @@ from tape_celery.state.ends import (
 
 def claimed_for_look(effect: Effect, event: Claimed) -> Transition:
     if effect.status is FAILED and effect.absent:
-        return Transition(kind="look", after=replace(leased(effect, event), watches=effect.watches + 1))
+        return Transition(kind="look", after=leased(effect, event))
     allow(effect, {UNKNOWN}, "a look")
     return Transition(kind="look", after=replace(leased(effect, event), looks=effect.looks + 1))
 
@@ -67,7 +67,8 @@ def _absent(effect: Effect, at: int, terms: Terms) -> Transition:
 
 
 def end_watch(effect: Effect, event: Observed, terms: Terms) -> Transition:
-    freed = released(effect)
+    # Counted at its end: a look whose worker was lost is taken again, and uses up no span.
+    freed = replace(released(effect), watches=effect.watches + 1)
     if event.status == "duplicate" or (event.status == "confirmed" and not event.superseded):
         return contradiction(freed, "watched", event.at_ms)
     return Transition(kind="watched", after=_watched(freed, event.at_ms, terms))

@@ -139,11 +139,7 @@ def _looking(kind: Kind[R]) -> dict[str, Any]:
     columns = kind.table.c
     if kind.table is obligations:
         return {"looks": columns.looks + 1}
-    unknown = columns.status == EffectStatus.UNKNOWN.value
-    return {
-        "looks": columns.looks + case((unknown, 1), else_=0),
-        "watches": columns.watches + case((unknown, 0), else_=1),
-    }
+    return {"looks": columns.looks + case((columns.status == EffectStatus.UNKNOWN.value, 1), else_=0)}
 
 
 def _lease(kind: Kind[R], reach: Reach) -> ColumnElement[int]:

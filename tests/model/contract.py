@@ -111,7 +111,6 @@ class EffectLedger:
                 self.looks += 1
             else:
                 demand(self.watched, "only a believed absence is watched", self)
-                self.watches += 1
             return self.status
         demand(self.status == "PENDING", "only what is PENDING is called", self)
         demand(self.expires is None or at < self.expires, "what has expired is not called", self)
@@ -207,6 +206,7 @@ class EffectLedger:
         look, self.look = self.look, None
         assert look is not None
         if self.status == "FAILED":
+            self.watches += 1
             if said["status"] == "duplicate" or (said["status"] == "confirmed" and not said["superseded"]):
                 self.watched = False
                 return "STUCK"

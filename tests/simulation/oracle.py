@@ -24,8 +24,6 @@ GRACE_MS = 60_000
 BELIEVED_ABSENCES_ARE_WATCHED = False
 """Until the product is repaired: an absence is only watched where the effect FAILED by it, not where it was sent again
 or cancelled after it."""
-LOST_LOOKS_USE_NO_WATCH = False
-"""Until the product is repaired: a look at an absence that is lost with its worker uses up the next one."""
 
 
 def at_any_time(stage: Stage) -> Iterator[str]:
@@ -197,16 +195,10 @@ def _is_excused(stage: Stage, record: Record, rows: list[sqlite3.Row]) -> bool:
     if any(record.ref in call.named and call.told for call in stage.upstream.calls):
         return False
     if record.call.stale and not BELIEVED_ABSENCES_ARE_WATCHED and row["status"] in ("CANCELLED", "FAILED"):
-        return row["absent"] == 0 or (not LOST_LOOKS_USE_NO_WATCH and _lost_looks(stage, row))
+        return bool(row["absent"] == 0)
     mine = [r for r in stage.upstream.records.values() if r.effect_key == record.effect_key]
     forgotten = row["semantics"] == "idempotent" and len(mine) > 1 and any(r.call.stale for r in mine)
     return record.call.twins or (forgotten and row["status"] == "CONFIRMED")
-
-
-def _lost_looks(stage: Stage, row: sqlite3.Row) -> bool:
-    sql = "SELECT COUNT(*) FILTER (WHERE kind = 'look'), COUNT(*) FILTER (WHERE kind = 'watched') FROM tape_journal"
-    [(looks, watched)] = stage.tables.rows(f"{sql} WHERE key = ? AND from_status = 'FAILED'", row["effect_key"])
-    return bool(looks > watched)
 
 
 def _unfounded(stage: Stage, effects: list[sqlite3.Row]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from tape_celery import outcomes
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.engine import Outcome
 from tape_celery.records import Effect, ObligationStatus
-from tape_celery.store import moves
+from tape_celery.store import claims, moves
 from tape_celery.store.rows import EFFECTS
 from tests.state.stage import CONFIRMED, FAILED, LOST, MAY_HAVE, RETRY, UNSENT, S, Stage, obs
 
@@ -299,6 +299,21 @@ def _failed_by_absence(stage: Stage, **keywords: Any) -> str:
     stage.move_time(31)
     assert stage.observe(key, obs("absent")) == Outcome.FAILED
     return key
+
+
+def test_a_look_at_an_absence_that_is_lost_with_its_worker_uses_up_no_span(stage: Stage) -> None:
+    """It is taken again when its lease is over, and the look after a day still comes."""
+    key = stage.record()
+    stage.dispatch(key, LOST)
+    stage.move_time(61)
+    assert stage.observe(key, obs("absent")) == Outcome.FAILED
+    stage.move_time(3600)
+    database, reach = stage.tape.database, stage.tape.engine.reach()
+    assert claims.claim(database, EFFECTS, [key], verb="look", reach=reach, actor="a worker that dies")
+    stage.move_time(61)
+    assert stage.observe(key, obs("absent")) == Outcome.FAILED
+    stage.move_time(86_400)
+    assert stage.observe(key, obs("confirmed", "landed after all")) == Outcome.STUCK
 
 
 def test_an_absence_is_looked_at_again_after_an_hour_and_after_a_day(stage: Stage) -> None:

@@ -104,7 +104,7 @@ def test_an_absence_that_is_watched_is_looked_at_when_its_time_has_come(database
     database.shift_ms = 3_600_001
     assert claim(database, effect.effect_key) == []
     watched = claimed(database, effect.effect_key, verb="look")
-    assert (watched.status, watched.watches, watched.looks) == (S.FAILED, 1, failed.looks)
+    assert (watched.status, watched.watches, watched.looks) == (S.FAILED, 0, failed.looks)
 
 
 def test_what_is_not_due_waits(database: Database) -> None:
