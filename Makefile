@@ -35,6 +35,7 @@ demo: $(VENV)/.plain
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(VENV)/.lint
 	$(BIN)/mypy

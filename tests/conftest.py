@@ -13,6 +13,7 @@ from tests.servers import (
     LocalServer,
     MariaDBServer,
     MissingServerError,
+    Postgres15Server,
     PostgresServer,
     Processes,
     RabbitMQServer,
@@ -68,6 +69,13 @@ def postgres() -> Iterator[PostgresServer]:
 def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for this test alone, to be killed, paused or restarted."""
     with _installed(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> Iterator[Postgres15Server]:
+    """A PostgreSQL server of the version before all that is new in 16, 17 and 18."""
+    with _installed(Postgres15Server) as server:
         yield server
 
 
@@ -140,6 +148,14 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     url = postgres.fresh_database()
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture
+def postgres15_url(postgres15: Postgres15Server) -> Iterator[str]:
+    """An empty database of PostgreSQL 15, dropped after the test."""
+    url = postgres15.fresh_database()
+    yield url
+    postgres15.drop_database(url)
 
 
 @pytest.fixture

@@ -122,9 +122,14 @@ class Shop:
         """What the journal tells of an effect or obligation, in its words."""
         return [entry.kind for entry in self.tape.journal(str(key))]
 
-    def entry(self, key: Any, kind: str) -> JournalEntry:
-        """The last entry of that kind."""
-        return [entry for entry in self.tape.journal(str(key)) if entry.kind == kind][-1]
+    def entry(self, key: Any, kind: str, *, about: str = "") -> JournalEntry:
+        """The last entry of that kind, with that word in its evidence; late ones are written after the end."""
+
+        def written() -> list[JournalEntry]:
+            entries = self.tape.journal(str(key))
+            return [entry for entry in entries if entry.kind == kind and (not about or about in entry.evidence)]
+
+        return until(written, timeout=20, what=f"an entry {kind!r} for {key}")[-1]
 
     def is_sound(self) -> None:
         """No invariant is broken."""

@@ -106,7 +106,7 @@ def test_a_zombie_in_the_middle_of_an_inverse(make_shop: MakeShop, point: str) -
     child.send_signal(signal.SIGCONT)
     ends(shop, obligation, "COMPENSATED")
     assert undone(shop, obligation) == asked(shop, obligation) == 1
-    late = shop.entry(obligation.obligation_key, "late")
+    late = shop.entry(obligation.obligation_key, "late", about="sent")
     assert late.evidence["sent"] is (point == "checked")
     assert late.status == ("COMPENSATED" if point == "checked" else "PENDING")
     shop.is_sound()

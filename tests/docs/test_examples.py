@@ -50,9 +50,7 @@ def bank() -> Iterator[str]:
     server.server_close()
 
 
-def test_the_readme_runs(
-    bank: str, postgres_url: str, redis_url: str, processes: Processes, tmp_path: Path
-) -> None:
+def test_the_readme_runs(bank: str, postgres_url: str, redis_url: str, processes: Processes, tmp_path: Path) -> None:
     """The two blocks of the first screen, with real addresses in place of its own, and the commands below them."""
     shop, use = blocks("README.md")
     for printed, real in {

@@ -6,7 +6,7 @@ by process id at the end, and by `reaper` if the run itself is killed.
 
 from tests.servers.local_server import LocalServer, MissingServerError
 from tests.servers.mariadb import MariaDBServer
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import Postgres15Server, PostgresServer
 from tests.servers.processes import Process, Processes, lives
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
@@ -18,6 +18,7 @@ __all__ = [
     "LocalServer",
     "MariaDBServer",
     "MissingServerError",
+    "Postgres15Server",
     "PostgresServer",
     "Process",
     "Processes",

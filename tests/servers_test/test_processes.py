@@ -113,9 +113,7 @@ def test_the_environment_is_clean(processes: Processes, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_a_celery_worker_and_beat(
-    processes: Processes, redis_url: str, tmp_path: Path, pool: str
-) -> None:
+def test_a_celery_worker_and_beat(processes: Processes, redis_url: str, tmp_path: Path, pool: str) -> None:
     (tmp_path / "small.py").write_text(CELERY_APP)
     how = {"env": {"SMALL_BROKER": redis_url}, "cwd": tmp_path}
     worker = processes.worker("small", queues="celery", pool=pool, concurrency=1, **how)

@@ -95,6 +95,7 @@ def test_what_was_confirmed_survives_kill9_and_restart(own_rabbitmq: RabbitMQSer
     with own_rabbitmq.connect(url) as connection:
         publish(connection, "queue", "first")
         publish(connection, "queue", "second")
+    own_rabbitmq.evaluate("ok = mnesia:sync_log().")  # the queue itself is told to the disk up to seconds later
     own_rabbitmq.kill9()
     with pytest.raises(ConnectionError):
         own_rabbitmq.connect(url)

@@ -104,9 +104,7 @@ def test_reset_resets_open_and_new_connections(proxy: TcpProxy, connect: Connect
         ask(connect(), b"three")  # the reset may even come while it connects
 
 
-def test_blackhole_accepts_and_holds_what_was_sent(
-    proxy: TcpProxy, connect: Connect, echo: EchoServer
-) -> None:
+def test_blackhole_accepts_and_holds_what_was_sent(proxy: TcpProxy, connect: Connect, echo: EchoServer) -> None:
     old = connect()
     assert ask(old, b"one") == b"ONE"
     proxy.mode = "blackhole"
@@ -140,9 +138,7 @@ def test_dropped_connections_can_be_made_again(proxy: TcpProxy, connect: Connect
     assert ask(connect(), b"three") == b"THREE"
 
 
-def test_cut_before_forwards_nothing_of_the_message(
-    proxy: TcpProxy, connect: Connect, echo: EchoServer
-) -> None:
+def test_cut_before_forwards_nothing_of_the_message(proxy: TcpProxy, connect: Connect, echo: EchoServer) -> None:
     cut = proxy.cut_before(b"secret")
     assert ask(connect(), b"a secret") == b""
     cut.wait()
@@ -162,9 +158,7 @@ def test_cut_after_lets_the_upstream_act(proxy: TcpProxy, connect: Connect, echo
 
 
 @pytest.mark.parametrize("after", [True, False])
-def test_a_cut_can_leave_the_client_waiting(
-    proxy: TcpProxy, connect: Connect, echo: EchoServer, after: bool
-) -> None:
+def test_a_cut_can_leave_the_client_waiting(proxy: TcpProxy, connect: Connect, echo: EchoServer, after: bool) -> None:
     cut = (proxy.cut_after if after else proxy.cut_before)(lambda data: data == b"pay", then="hang")
     connection = connect()
     connection.settimeout(0.15)

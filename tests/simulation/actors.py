@@ -33,7 +33,7 @@ class Order:
 def drawn_orders(rng: Random, theme: Theme, connectors: list[str], start_ms: int) -> list[Order]:
     """What producers will want, some of it twice, some of it about the same business."""
     orders = []
-    for number in range(rng.choice((1, 2, 3, 4))):
+    for number in range(rng.choice((2, 3, 4))):
         about = rng.choice(("", "", "invoice-1", "invoice-2"))
         keywords: dict[str, Any] = {
             "semantics": rng.choice(theme.semantics),
@@ -48,7 +48,9 @@ def drawn_orders(rng: Random, theme: Theme, connectors: list[str], start_ms: int
         if rng.random() < 0.2:
             when["expires"] = rng.random() * 60
         request = {"about": about or number}
-        orders.append(Order(rng.choice(connectors), request, keywords, when, start_ms + int(rng.random() * 30_000)))
+        orders.append(
+            Order(rng.choice(connectors), request, keywords, when, start_ms + int(rng.random() * rng.random() * 30_000))
+        )
     return orders
 
 
@@ -149,7 +151,7 @@ class Cast:
     def _decide(self, process: Process) -> None:
         world, rng = self.stage.world, self.stage.world.rng
         for _ in range(rng.choice(self.stage.world.theme.person)):
-            world.pause(rng.random() * 20_000)
+            world.pause(rng.random() * self.stage.world.theme.every_ms)
             if world.healed:
                 return
             self._act()

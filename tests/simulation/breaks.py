@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from tape_celery import engine, obligation_state, state
 from tape_celery.engine import Engine
@@ -16,19 +16,34 @@ from tape_celery.events import OweAsked
 from tape_celery.records import Effect, Semantics
 from tape_celery.state import Transition, calls, ends, late, looks
 from tape_celery.store import claims, moves
+from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
 Patch = pytest.MonkeyPatch
-BREAKS: dict[str, Callable[[Patch], None]] = {}
 
 
-def build(broken: Callable[[Patch], None]) -> Callable[[Patch], None]:
-    """Add one broken build."""
-    BREAKS[broken.__name__] = broken
-    return broken
+@dataclass(frozen=True)
+class Build:
+    """One broken build."""
+
+    install: Callable[[Patch], None]
+    theme: str
+    """What the seeds dwell on that should tell."""
 
 
-@build
+BUILDS: dict[str, Build] = {}
+
+
+def build(theme: str) -> Callable[[Callable[[Patch], None]], None]:
+    """Add one that seeds about ``theme`` should tell."""
+
+    def add(install: Callable[[Patch], None]) -> None:
+        BUILDS[install.__name__] = Build(install, theme)
+
+    return add
+
+
+@build("the stopped")
 def a_lost_worker_counts_as_a_fresh_start(patch: Patch) -> None:
     real = calls.lapsed
 
@@ -39,7 +54,7 @@ def a_lost_worker_counts_as_a_fresh_start(patch: Patch) -> None:
     patch.setattr(calls, "lapsed", lapsed)
 
 
-@build
+@build("the store")
 def a_write_is_not_guarded(patch: Patch) -> None:
     def write(connection: Connection, kind: Any, before: Any, after: Any) -> bool:
         key = kind.table.c[kind.key] == kind.key_of(before)
@@ -48,24 +63,24 @@ def a_write_is_not_guarded(patch: Patch) -> None:
     patch.setattr(moves, "_write", write)
 
 
-@build
+@build("the stopped")
 def a_lease_is_trusted_for_ever(patch: Patch) -> None:
     patch.setattr(engine, "trusted_until", lambda *_: float("inf"))
 
 
-@build
+@build("the stopped")
 def an_absence_needs_no_settling(patch: Patch) -> None:
     real = Engine.terms
     patch.setattr(Engine, "terms", lambda self, record: replace(real(self, record), settle_ms=0))
 
 
-@build
+@build("the stopped")
 def late_evidence_is_dropped(patch: Patch) -> None:
     patch.setattr(late, "late_answer", lambda effect, event, terms: Transition(kind="late", after=effect))
     patch.setattr(late, "late_look", lambda effect, event, terms: Transition(kind="late", after=effect))
 
 
-@build
+@build("the store")
 def an_uncertain_claim_is_taken_for_ones_own(patch: Patch) -> None:
     def claim(database: Any, kind: Any, keys: Any, *, verb: Any, reach: Any, actor: str) -> list[Any]:
         nonce = claims.uuid.uuid4().hex
@@ -78,7 +93,7 @@ def an_uncertain_claim_is_taken_for_ones_own(patch: Patch) -> None:
     patch.setattr(claims, "claim", claim)
 
 
-@build
+@build("duplicates")
 def what_is_owed_is_forgotten(patch: Patch) -> None:
     real = moves._not_owed_yet
 
@@ -88,7 +103,32 @@ def what_is_owed_is_forgotten(patch: Patch) -> None:
     patch.setattr(moves, "_not_owed_yet", owed_yet)
 
 
-@build
+@build("inverses")
+def what_is_owed_has_a_transaction_of_its_own(patch: Patch) -> None:
+    real_move, real_owed = moves.move, moves._not_owed_yet
+    patch.setattr(moves, "_not_owed_yet", lambda *_: [])
+
+    def move(database: Any, kind: Any, batch: Any) -> Any:
+        results = real_move(database, kind, batch)
+        for item in batch:
+            moved = results[item.key]
+            if isinstance(moved, moves.Moved) and isinstance(moved.before, Effect):
+                event = replace(item.event, at_ms=moved.after.updated_at_ms)
+                owed = state.decide(moved.before, event, item.terms).owed if moved.before is not moved.after else ()
+                database.write(lambda c, m=moved, e=event, o=owed: register(c, m, e, o))
+        return results
+
+    def register(connection: Connection, moved: Any, event: Any, owed: Any) -> None:
+        fresh = real_owed(connection, moved.before, event, owed)
+        debts = [moves._obligation(moved.after, debt, event) for debt in fresh]
+        if debts:
+            connection.execute(insert(OBLIGATIONS.table), [OBLIGATIONS.columns(debt) for debt in debts])
+            write_journal(connection, [moves._registered(debt, event) for debt in debts])
+
+    patch.setattr(moves, "move", move)
+
+
+@build("repetitions")
 def nothing_ever_may_have_landed(patch: Patch) -> None:
     real = state.decide
 
@@ -99,12 +139,12 @@ def nothing_ever_may_have_landed(patch: Patch) -> None:
     patch.setattr(state, "decide", decide)
 
 
-@build
+@build("the stopped")
 def an_absence_is_not_watched(patch: Patch) -> None:
     patch.setattr(looks, "_watched", lambda effect, at, terms: replace(effect, due_at_ms=None, sweep_at_ms=None))
 
 
-@build
+@build("repetitions")
 def a_forgotten_key_is_sent_again(patch: Patch) -> None:
     patch.setattr(state, "must_withhold", lambda effect, terms: False)
     for module in (calls, looks):
@@ -112,7 +152,7 @@ def a_forgotten_key_is_sent_again(patch: Patch) -> None:
         patch.setattr(module, "may_resend", lambda effect, *_: effect.semantics is not Semantics.NON_IDEMPOTENT)
 
 
-@build
+@build("inverses")
 def a_lost_inverse_is_sent_again(patch: Patch) -> None:
     real = obligation_state._lapsed
 
@@ -128,12 +168,12 @@ def a_lost_inverse_is_sent_again(patch: Patch) -> None:
     patch.setattr(obligation_state, "_lapsed", lapsed)
 
 
-@build
+@build("anything")
 def a_claim_takes_what_is_under_way(patch: Patch) -> None:
     patch.setattr(claims, "_may_call", lambda kind, now: kind.table.c.status.in_(["PENDING", kind.calling]))
 
 
-@build
+@build("duplicates")
 def the_record_that_stays_is_undone(patch: Patch) -> None:
     real = looks.read_duplicate
 
@@ -145,12 +185,12 @@ def the_record_that_stays_is_undone(patch: Patch) -> None:
     patch.setattr(late, "read_duplicate", swapped)
 
 
-@build
+@build("anything")
 def a_cancelled_effect_is_sent_all_the_same(patch: Patch) -> None:
     patch.setattr(ends, "must_stop", lambda effect, at: False)
 
 
-@build
+@build("anything")
 def the_sweep_forgets_what_is_unknown(patch: Patch) -> None:
     real = Sweep._relay
     patch.setattr(

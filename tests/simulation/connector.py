@@ -98,7 +98,7 @@ class ScriptedConnector:
     def _refusal(self, call: Call, effect: Effect) -> Any:
         """An answer that says that nothing landed, or may say so."""
         world, rng = self._world, self._world.rng
-        again = world.wall_ms + int(rng.random() * 20_000)
+        again = world.wall_ms + int(rng.random() * rng.choice((5_000, 60_000)))
         how = rng.choice(("unsent", "busy", "final", "admits"))
         if how == "admits":
             window_ms = round(self.idempotency_window_seconds * 1000)

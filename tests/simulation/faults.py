@@ -81,8 +81,8 @@ class Faults:
 def drawn_settings(rng: Random, theme: Theme) -> Settings:
     """Settings under which little time is much."""
     return Settings(
-        lease_seconds=rng.choice((3.0, 10.0, 30.0)),
-        settle_seconds=rng.choice((0.0, 5.0, 20.0)),
+        lease_seconds=rng.choice(theme.leases),
+        settle_seconds=rng.choice(theme.settling),
         sweep_seconds=5.0,
         relay_seconds=rng.choice((5.0, 30.0)),
         max_attempts=rng.choice(theme.max_attempts),

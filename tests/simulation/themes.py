@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -22,8 +23,12 @@ class Theme:
     inverse_is_idempotent: float = 0.5
     windows: tuple[float, ...] = (86_400.0, 300.0, 60.0)
     """For how many seconds the upstream may say that it remembers a key."""
+    leases: tuple[float, ...] = (3.0, 10.0, 30.0)
+    settling: tuple[float, ...] = (0.0, 5.0, 20.0)
     person: tuple[int, ...] = (0, 3, 8)
     """How often a person may come by."""
+    every_ms: int = 20_000
+    """How long at most until the person comes by again."""
     cancels: float = 0.6
     """How likely a person is to cancel what is not over."""
 
@@ -32,7 +37,7 @@ THEMES = (
     Theme("anything"),
     Theme(
         "duplicates",
-        at_least={"twice": 0.6, "answer_lost": 0.6, "kill": 0.008},
+        at_least={"twice": 0.6, "answer_lost": 0.6, "kill": 0.012},
         observes=1.0,
         compensates=1.0,
     ),
@@ -42,8 +47,10 @@ THEMES = (
         max_attempts=(2, 3, 5),
         compensates=1.0,
         inverse_is_idempotent=0.3,
-        person=(8, 12),
-        cancels=0.3,
+        leases=(3.0, 10.0),
+        person=(12, 20),
+        every_ms=5_000,
+        cancels=0.2,
     ),
     Theme(
         "repetitions",
@@ -51,20 +58,38 @@ THEMES = (
         semantics=("idempotent",),
         max_attempts=(3, 5),
         observes=0.3,
-        windows=(60.0, 60.0, 40.0),
+        windows=(40.0, 20.0, 20.0),
+        leases=(3.0, 10.0),
         person=(3, 8),
         cancels=0.7,
     ),
     Theme(
         "the stopped",
-        at_least={"freeze": 0.012, "answer_lost": 0.3},
+        at_least={"freeze": 0.012, "answer_lost": 0.3, "delayed": 0.4},
         semantics=("non_idempotent", "idempotent"),
         max_attempts=(2, 3),
+        settling=(5.0, 20.0),
         observes=0.9,
+    ),
+    Theme(
+        "the store",
+        at_least={
+            "commit_not_done": 0.06,
+            "commit_done_unheard": 0.06,
+            "statement_slow": 0.03,
+            "deadlock": 0.02,
+            "hint_twice": 0.5,
+        },
+        leases=(3.0, 10.0),
     ),
 )
 
 
 def drawn_theme(rng: Random) -> Theme:
-    """Any of them, the open one most often."""
-    return rng.choice((THEMES[0], *THEMES))
+    """Any of them."""
+    return rng.choice(THEMES)
+
+
+def seeds_about(name: str) -> Iterator[int]:
+    """The seeds that dwell on the theme of that name."""
+    return (seed for seed in itertools.count() if drawn_theme(Random(seed)).name == name)

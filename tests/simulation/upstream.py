@@ -12,7 +12,7 @@ from tape_celery.records import Effect, Obligation, Semantics
 from tests.simulation.store import Tables
 from tests.simulation.world import World
 
-MEMORY_SLACK_MS = 15_000
+MEMORY_SLACK_MS = 10_000
 """How much longer than it says the upstream remembers a key: what clocks may differ by."""
 
 

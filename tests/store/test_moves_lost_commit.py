@@ -134,9 +134,7 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("arrived", [True, False], ids=["answer lost", "never arrived"])
-def test_it_counts_once(
-    far_store: Database, proxy: TcpProxy, server_store: Database, case: str, arrived: bool
-) -> None:
+def test_it_counts_once(far_store: Database, proxy: TcpProxy, server_store: Database, case: str, arrived: bool) -> None:
     """Whether the COMMIT was executed or not: one journal entry, one state, each obligation once and reported."""
     prepare, event, status, kind, obligations = CASES[case]
     effect = prepare(server_store)

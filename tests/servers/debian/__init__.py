@@ -14,7 +14,7 @@ from tests.servers.processes import ROOT
 
 @dataclass(frozen=True)
 class Software:
-    """What one server takes: `packages`, and of those that they depend on the libraries.
+    """What one server takes: `packages`, and of those that they depend on the libraries, except `unused` ones.
 
     It is there when each of `files` is, patterns below the root of a file system. The first is a program; run
     with `probe`, it ends well if all its libraries can be found.
@@ -24,6 +24,7 @@ class Software:
     packages: tuple[str, ...]
     files: tuple[str, ...]
     probe: str
+    unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -47,7 +48,15 @@ RABBITMQ = Software(
     "-V",
 )
 
-ALL = (MARIADB, RABBITMQ)
+POSTGRESQL_15 = Software(
+    "postgresql-15",
+    ("postgresql-15",),
+    ("usr/lib/postgresql/15/bin/postgres", "usr/share/postgresql/15/postgres.bki"),
+    "--version",
+    unused=("libllvm14", "libz3-4"),  # for compiling queries, which is off
+)
+
+ALL = (MARIADB, RABBITMQ, POSTGRESQL_15)
 
 
 @dataclass(frozen=True)

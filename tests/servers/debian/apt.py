@@ -24,23 +24,24 @@ class Apt:
             (directory / part).mkdir(parents=True)
         self._configure(_SYSTEM_LISTS)
 
-    def unpack(self, packages: Sequence[str], root: Path) -> None:
+    def unpack(self, packages: Sequence[str], root: Path, *, unused: Sequence[str] = ()) -> None:
         """Download `packages` and the libraries that they take and the machine has not; unpack all below `root`."""
         try:
-            downloaded = self._download(packages)
+            downloaded = self._download(packages, unused)
         except AptError:  # it may be that the machine has no lists, or they name versions that the mirror has no longer
             if self._has_own_lists or shutil.which("apt-get") is None:
                 raise
             self._update()
-            downloaded = self._download(packages)
+            downloaded = self._download(packages, unused)
         for archive in downloaded:
             self._run("dpkg-deb", "--extract", archive, root)
 
-    def _download(self, packages: Sequence[str]) -> list[Path]:
+    def _download(self, packages: Sequence[str], unused: Sequence[str]) -> list[Path]:
         directory = self._directory / "downloads" / packages[0]
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
-        self._get("download", *packages, *self._libraries(packages), cwd=directory)
+        libraries = [name for name in self._libraries(packages) if name not in unused]
+        self._get("download", *packages, *libraries, cwd=directory)
         return sorted(directory.glob("*.deb"))
 
     def _libraries(self, packages: Sequence[str]) -> list[str]:
