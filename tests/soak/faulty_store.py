@@ -1,0 +1,162 @@
+"""A store of which some calls fail before they are executed, and some after: executed, and the answer lost.
+
+It stands over `Database.write` and `Database.read`, which every unit of work passes. As a pytest plugin it is an
+opt-in for all tests that use a store in the tests' own process:
+
+    TAPE_FAULTY_STORE=7 python -m pytest -p tests.soak.faulty_store tests/store tests/state tests/engine
+
+There a call of the product is asked again, by whoever called it, for as long as the failure was one of these: that is
+what the errors tell callers to do. So a test sees what it always sees, or the product lost or doubled something.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tape_celery import client, engine, sweep
+from tape_celery.errors import CommitUncertain, StoreUnavailable
+from tape_celery.store import audit, claims, due, inspection, intents, moves
+from tape_celery.store.database import Database
+
+VARIABLE = "TAPE_FAULTY_STORE"
+CHANCE = 0.01
+_MOST_TRIES = 50
+_ENTRANCES: tuple[tuple[Any, str], ...] = (
+    *((engine.Engine, name) for name in ("dispatch", "observe", "compensate")),
+    (sweep.Sweep, "run"),
+    (client, "submit"),
+    (intents, "record"),
+    (claims, "claim"),
+    (claims, "renew"),
+    (moves, "move"),
+    (moves, "act"),
+    (due, "due"),
+    (due, "mark_relayed"),
+    (audit, "overdue"),
+    *((inspection, name) for name in ("get_effect", "get_obligation", "get_many", "list_effects", "read_journal")),
+)
+"""What callers use of the product. Some of these call each other: only the outermost is asked again."""
+
+
+class NotExecuted(StoreUnavailable):
+    """Ours: the store was away."""
+
+
+class AnswerLost(StoreUnavailable):
+    """Ours: a read was done, and its answer lost."""
+
+
+class CommitLost(CommitUncertain):
+    """Ours: a write was committed, and the answer lost."""
+
+
+OURS = (NotExecuted, AnswerLost, CommitLost)
+
+
+class Faults:
+    """Which calls fail, drawn from ``seed``; counts them by kind."""
+
+    def __init__(self, seed: int, *, chance: float = CHANCE) -> None:
+        self.counts: Counter[str] = Counter()
+        self._chance = chance
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def draw(self) -> str:
+        """What befalls the next call."""
+        with self._lock:
+            number = self._random.random()
+            fate = "before" if number < self._chance else "after" if number < 2 * self._chance else "none"
+            self.counts[fate] += 1
+            return fate
+
+
+@contextmanager
+def installed(faults: Faults, *, when: Callable[[], bool] = lambda: True) -> Iterator[Faults]:
+    """Every unit of work of every store of this process, while ``when`` says so, meets ``faults``."""
+    real_write, real_read = Database.write, Database.read
+
+    def write(database: Database, work: Any) -> Any:
+        fate = faults.draw() if when() else "none"
+        if fate == "before":
+            raise NotExecuted("a fault of the test: not executed")
+        result = real_write(database, work)
+        if fate == "after":
+            raise CommitLost("a fault of the test: the answer to COMMIT was lost")
+        return result
+
+    def read(database: Database, work: Any) -> Any:
+        fate = faults.draw() if when() else "none"
+        if fate == "before":
+            raise NotExecuted("a fault of the test: not executed")
+        result = real_read(database, work)
+        if fate == "after":
+            raise AnswerLost("a fault of the test: the answer was lost")
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "write", write)
+        patch.setattr(Database, "read", read)
+        yield faults
+
+
+@contextmanager
+def patient_callers() -> Iterator[Callable[[], bool]]:
+    """Whoever calls the product asks again after a fault of ours; yields whether this thread is inside of a call."""
+    inside = threading.local()
+
+    def patient(function: Any) -> Any:
+        @functools.wraps(function)
+        def asked(*args: Any, **keywords: Any) -> Any:
+            if getattr(inside, "now", False):
+                return function(*args, **keywords)
+            inside.now = True
+            try:
+                return again_after_ours(lambda: function(*args, **keywords))
+            finally:
+                inside.now = False
+
+        return asked
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in _ENTRANCES:
+            assert isinstance(owner, ModuleType | type)
+            patch.setattr(owner, name, patient(getattr(owner, name)))
+        yield lambda: getattr(inside, "now", False)
+
+
+def again_after_ours(act: Callable[[], Any]) -> Any:
+    """Do ``act`` until none of our faults keeps it from its end."""
+    for _ in range(_MOST_TRIES - 1):
+        try:
+            return act()
+        except OURS:
+            continue
+    return act()
+
+
+@pytest.fixture(autouse=True)
+def _faulty_store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The plugin: all calls of the product in this test meet faults drawn from the seed and the test's name."""
+    if VARIABLE not in os.environ:
+        yield
+        return
+    faults = Faults(_seed(f"{os.environ[VARIABLE]}:{request.node.nodeid}"))
+    with patient_callers() as inside, installed(faults, when=inside):
+        yield
+    if met := {fate: times for fate, times in faults.counts.items() if fate != "none"}:
+        request.node.add_report_section("teardown", "faults of the store", f"{met}")
+
+
+def _seed(text: str) -> int:
+    return random.Random(text).getrandbits(64)
