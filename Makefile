@@ -2,6 +2,7 @@
 # The first target that is made creates .venv and installs into it; later ones find that done.
 #
 #   make test     the tests, on real servers         make PYTEST_ARGS="-x -k fencing" test
+#   make soak     ten minutes of load and faults     make SOAK_ARGS="--seconds 60 --seed 7" soak
 #   make demo     the demo, no server needed         make DEMO_ARGS="--wires 40" demo
 #   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
@@ -11,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
+SOAK_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --editable
@@ -19,13 +21,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --editable
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test servers demo lint types imports check clean distclean
+.PHONY: help test soak servers demo lint types imports check clean distclean
 
 help:
 	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 servers: $(VENV)/.test
 	$(BIN)/python -m tests.servers.debian

@@ -6,7 +6,10 @@ opt-in for all tests that use a store in the tests' own process:
     TAPE_FAULTY_STORE=7 python -m pytest -p tests.soak.faulty_store tests/store tests/state tests/engine
 
 There a call of the product is asked again, by whoever called it, for as long as the failure was one of these: that is
-what the errors tell callers to do. So a test sees what it always sees, or the product lost or doubled something.
+what the errors tell callers to do. So a test sees what it always sees, or the product lost or doubled something. Where
+even the asking again would be seen, no fault is made: right after an answer to COMMIT was lost (else a claim is lost
+with its worker), at the mark that a hint is on its way (else it waits for its relay), and where a test counts
+statements.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from tape_celery import client, engine, sweep
+from tape_celery import client, engine
 from tape_celery.errors import CommitUncertain, StoreUnavailable
 from tape_celery.store import audit, claims, due, inspection, intents, moves
 from tape_celery.store.database import Database
@@ -33,7 +36,6 @@ CHANCE = 0.01
 _MOST_TRIES = 50
 _ENTRANCES: tuple[tuple[Any, str], ...] = (
     *((engine.Engine, name) for name in ("dispatch", "observe", "compensate")),
-    (sweep.Sweep, "run"),
     (client, "submit"),
     (intents, "record"),
     (claims, "claim"),
@@ -41,11 +43,14 @@ _ENTRANCES: tuple[tuple[Any, str], ...] = (
     (moves, "move"),
     (moves, "act"),
     (due, "due"),
-    (due, "mark_relayed"),
     (audit, "overdue"),
     *((inspection, name) for name in ("get_effect", "get_obligation", "get_many", "list_effects", "read_journal")),
 )
-"""What callers use of the product. Some of these call each other: only the outermost is asked again."""
+"""What callers use of the product, and the parts of a sweep. Of those that call each other, the outermost is asked
+again."""
+_CONNECTORS_WORK = ("_dispatch", "_compensate", "_look")
+"""Where the engine is in the hands of a connector: what that calls of the product, it calls as any other caller."""
+_COUNTS_STATEMENTS = ("test_clock_and_plans.py",)
 
 
 class NotExecuted(StoreUnavailable):
@@ -82,21 +87,35 @@ class Faults:
 
 
 @contextmanager
-def installed(faults: Faults, *, when: Callable[[], bool] = lambda: True) -> Iterator[Faults]:
-    """Every unit of work of every store of this process, while ``when`` says so, meets ``faults``."""
+def installed(
+    faults: Faults, *, when: Callable[[], bool] = lambda: True, spare_the_next: bool = False
+) -> Iterator[Faults]:
+    """Every unit of work of every store of this process, while ``when`` says so, meets ``faults``.
+
+    With ``spare_the_next``, not the one after a COMMIT whose answer was lost, which reads back or writes again.
+    """
     real_write, real_read = Database.write, Database.read
+    spared = threading.local()
+
+    def draw() -> str:
+        free, spared.now = getattr(spared, "now", False), False
+        return faults.draw() if when() and not free else "none"
 
     def write(database: Database, work: Any) -> Any:
-        fate = faults.draw() if when() else "none"
+        fate = draw()
         if fate == "before":
             raise NotExecuted("a fault of the test: not executed")
-        result = real_write(database, work)
-        if fate == "after":
-            raise CommitLost("a fault of the test: the answer to COMMIT was lost")
+        try:
+            result = real_write(database, work)
+            if fate == "after":
+                raise CommitLost("a fault of the test: the answer to COMMIT was lost")
+        except CommitUncertain:
+            spared.now = spare_the_next
+            raise
         return result
 
     def read(database: Database, work: Any) -> Any:
-        fate = faults.draw() if when() else "none"
+        fate = draw()
         if fate == "before":
             raise NotExecuted("a fault of the test: not executed")
         result = real_read(database, work)
@@ -115,23 +134,38 @@ def patient_callers() -> Iterator[Callable[[], bool]]:
     """Whoever calls the product asks again after a fault of ours; yields whether this thread is inside of a call."""
     inside = threading.local()
 
+    @contextmanager
+    def being(now: bool) -> Iterator[bool]:
+        before, inside.now = getattr(inside, "now", False), now
+        try:
+            yield before
+        finally:
+            inside.now = before
+
     def patient(function: Any) -> Any:
         @functools.wraps(function)
         def asked(*args: Any, **keywords: Any) -> Any:
-            if getattr(inside, "now", False):
-                return function(*args, **keywords)
-            inside.now = True
-            try:
+            with being(True) as before:
+                if before:
+                    return function(*args, **keywords)
                 return again_after_ours(lambda: function(*args, **keywords))
-            finally:
-                inside.now = False
 
         return asked
+
+    def handed_over(function: Any) -> Any:
+        @functools.wraps(function)
+        def called(*args: Any, **keywords: Any) -> Any:
+            with being(False):
+                return function(*args, **keywords)
+
+        return called
 
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in _ENTRANCES:
             assert isinstance(owner, ModuleType | type)
             patch.setattr(owner, name, patient(getattr(owner, name)))
+        for name in _CONNECTORS_WORK:
+            patch.setattr(engine.Engine, name, handed_over(getattr(engine.Engine, name)))
         yield lambda: getattr(inside, "now", False)
 
 
@@ -148,14 +182,25 @@ def again_after_ours(act: Callable[[], Any]) -> Any:
 @pytest.fixture(autouse=True)
 def _faulty_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """The plugin: all calls of the product in this test meet faults drawn from the seed and the test's name."""
-    if VARIABLE not in os.environ:
+    if VARIABLE not in os.environ or request.path.name in _COUNTS_STATEMENTS:
         yield
         return
     faults = Faults(_seed(f"{os.environ[VARIABLE]}:{request.node.nodeid}"))
-    with patient_callers() as inside, installed(faults, when=inside):
+    with patient_callers() as inside, installed(faults, when=inside, spare_the_next=True):
         yield
+    _met.update(faults.counts)
     if met := {fate: times for fate, times in faults.counts.items() if fate != "none"}:
         request.node.add_report_section("teardown", "faults of the store", f"{met}")
+
+
+_met: Counter[str] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many calls of the store met which fate, over all tests of this process."""
+    if _met:
+        told = f"{_met.total()} calls, {_met['before']} failed before they were executed, {_met['after']} after"
+        terminalreporter.write_line(f"the faulty store: {told}")
 
 
 def _seed(text: str) -> int:

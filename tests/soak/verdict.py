@@ -88,8 +88,8 @@ def _of_effect(effect: Effect, owed: list[Obligation], book: Book) -> Iterable[s
     elif effect.status is EffectStatus.CONFIRMED:
         left = {o.external_ref for o in owed if o.status is ObligationStatus.STUCK}
         undone = {o.external_ref for o in owed if o.status is ObligationStatus.COMPENSATED}
-        standing = [ref for ref in refs if not book.reversed[ref] and ref not in left - {effect.external_ref}]
-        expected = [effect.external_ref] if effect.external_ref not in undone else []
+        standing = [ref for ref in refs if not book.reversed[ref] and ref not in left]
+        expected = [effect.external_ref] if effect.external_ref not in undone | left else []
         if standing != expected:
             yield f"of the bookings {refs} there stand {standing}, not {expected}"
     elif effect.status in (EffectStatus.FAILED, EffectStatus.CANCELLED):

@@ -1,0 +1,40 @@
+"""Short runs of the soak and the anchor; the long ones are by command: `make soak`, `python -m tests.soak.anchor`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PostgresServer, RedisServer
+from tests.soak import anchor, play
+from tests.soak.bank import read_lines
+from tests.soak.verdict import Book
+
+
+@pytest.mark.timeout(300)
+def test_all_faults_together_leave_ledger_and_journal_the_same(
+    own_postgres: PostgresServer, own_redis: RedisServer, tmp_path: Path, seed: int
+) -> None:
+    """Five seconds of faults on and five off, twice, under load; then everything heals, and all is settled."""
+    plan = play.Plan(seconds=15.0, seed=seed)
+    report = play.play(plan, tmp_path, store=own_postgres, broker=own_redis, broker_url=own_redis.url)
+    print(report)
+    assert report.holds, report.problems
+    assert report.faults.total() >= 4
+    assert report.verdict.effects.total() >= 50
+    assert report.verdict.bookings >= 30
+    assert len(Book(read_lines(tmp_path / "ledger.jsonl")).booked) >= 30
+
+
+@pytest.mark.timeout(300)
+def test_no_effect_is_lost_or_doubled_while_postgresql_is_killed_again_and_again(
+    own_postgres: PostgresServer, own_redis: RedisServer, tmp_path: Path, rng: random.Random
+) -> None:
+    """300 effects, and kill -9 of PostgreSQL every 3 to 5 s."""
+    plan = anchor.Plan(seed=rng.getrandbits(32), effects=300, every=(3.0, 5.0), rate=20.0)
+    report = anchor.play(plan, tmp_path, store=own_postgres, broker=own_redis, broker_url=own_redis.url)
+    print(report)
+    assert report.holds, report.problems
+    assert report.kills >= 2
