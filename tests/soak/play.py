@@ -20,8 +20,8 @@ from tests.soak.cast import Cast
 from tests.soak.gauges import Gauges
 from tests.soak.load import CALLERS, Load
 from tests.soak.nemesis import Nemesis
-from tests.soak.report import Report, all_effects, all_obligations, longest_unknown_seconds
-from tests.soak.verdict import Asked, Book, judge
+from tests.soak.report import Evidence, Report, all_effects, all_obligations, longest_unknown_seconds
+from tests.soak.verdict import Asked
 
 SETTLE_SECONDS = 120.0
 """The longest wait at the end for all to be settled."""
@@ -64,19 +64,25 @@ def play(plan: Plan, directory: Path, *, store: PostgresServer, broker: LocalSer
 
 def report_on(cast: Cast, asked: Asked, *, title: str, settled: bool) -> Report:
     """Hold the ledger against the rows, as they are now."""
-    lines = read_lines(cast.ledger)
     database = cast.tape.database
+    evidence = Evidence(
+        asked=asked,
+        effects=all_effects(database),
+        obligations=all_obligations(database),
+        lines=read_lines(cast.ledger),
+    )
     columns = journal.c
     entries = select(columns.key, columns.status, columns.at_ms).order_by(columns.key, columns.seq)
     return Report(
         title=title,
         seconds=0.0,
         settled=settled,
-        verdict=judge(asked, all_effects(database), all_obligations(database), Book(lines)),
+        evidence=evidence,
+        verdict=evidence.judged(),
         violations=cast.tape.audit(live=True),
         trends=[],
         longest_unknown_seconds=database.read(lambda it: longest_unknown_seconds(it.execute(entries).all())),
-        misbehaviours=Counter(line["how"] for line in lines if line["event"] == "misbehaved"),
+        misbehaviours=Counter(line["how"] for line in evidence.lines if line["event"] == "misbehaved"),
         ended_by_themselves=cast.ended_by_themselves,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
@@ -12,7 +13,22 @@ from tape_celery.records import Effect, JournalEntry, Obligation, Violation
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R
 from tests.soak.gauges import Trend
-from tests.soak.verdict import MOST_SHOWN, Verdict
+from tests.soak.verdict import MOST_SHOWN, Asked, Book, Verdict, judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a run left behind."""
+
+    asked: Asked
+    effects: list[Effect]
+    obligations: list[Obligation]
+    lines: list[dict[str, Any]]
+    """The ledger's."""
+
+    def judged(self) -> Verdict:
+        """The ledger held against the rows."""
+        return judge(self.asked, self.effects, self.obligations, Book(self.lines))
 
 
 @dataclass(kw_only=True)
@@ -22,6 +38,7 @@ class Report:
     title: str
     seconds: float
     settled: bool
+    evidence: Evidence
     verdict: Verdict
     violations: list[Violation]
     trends: list[Trend]
