@@ -42,6 +42,7 @@ class Nemesis:
         self._random = random.Random(f"{seed}:nemesis")
         self._on_seconds, self._off_seconds = on_seconds, off_seconds
         self._kinds = faults_of(cast)
+        self.counts.update({fault.name: 0 for kind in self._kinds for fault in kind})
 
     def run(self, seconds: float, stop: threading.Event) -> None:
         """Phases, until ``seconds`` are over or ``stop``; returns when the last fault is over."""

@@ -92,7 +92,9 @@ class Report:
 
 
 def _section(title: str, counts: Mapping[str, int]) -> list[str]:
-    return ["", f"{title}: {sum(counts.values())}", *(f"{counts[name]:7d}  {name}" for name in sorted(counts))]
+    never = ", ".join(name for name in sorted(counts) if not counts[name])
+    lines = [f"{counts[name]:7d}  {name}" for name in sorted(counts) if counts[name]]
+    return ["", f"{title}: {sum(counts.values())}", *lines, *([f"  never  {never}"] if never else [])]
 
 
 def _listed(title: str, lines: Iterable[str]) -> list[str]:
