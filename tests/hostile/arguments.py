@@ -69,12 +69,12 @@ any_text = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(
 """Lone surrogates and NUL included."""
 any_number = st.integers() | st.floats() | st.sampled_from([2**53 + 1, 2**63, -(2**63) - 1, math.nan, math.inf])
 huge_numbers = st.sampled_from([400, 5_000]).map(lambda digits: 10**digits)
-_STRANGERS = (
-    [object(), len, int, Colour.RED, Colour, Decimal("1.5"), Decimal("NaN"), 1j, ..., NotImplemented, Exception("x")]
-    + [b"bytes", bytearray(b"b"), {1, 2}, frozenset(), range(3), iter([]), uuid.UUID(int=1), timedelta(days=10**8)]
-    + [date(2026, 11, 23), datetime(2026, 11, 23), datetime(2026, 11, 23, tzinfo=UTC), timedelta(-1), timedelta(1)]
-    + [datetime.max.replace(tzinfo=timezone(-timedelta(hours=23))), datetime.min.replace(tzinfo=UTC)]
-)
+_STRANGERS = [
+    *(object(), len, int, Colour.RED, Colour, Decimal("1.5"), Decimal("NaN"), 1j, ..., NotImplemented, Exception("x")),
+    *(b"bytes", bytearray(b"b"), {1, 2}, frozenset(), range(3), iter([]), uuid.UUID(int=1), timedelta(days=10**8)),
+    *(date(2026, 11, 23), datetime(2026, 11, 23), datetime(2026, 11, 23, tzinfo=UTC), timedelta(-1), timedelta(1)),
+    *(datetime.max.replace(tzinfo=timezone(-timedelta(hours=23))), datetime.min.replace(tzinfo=UTC)),
+]
 strangers = st.sampled_from(range(len(_STRANGERS))).map(_STRANGERS.__getitem__)
 """What JSON knows nothing of."""
 

@@ -1,11 +1,17 @@
-"""A store of each kind, and the real workers of `tests.celery_wiring`."""
+"""A store of each kind, an upstream beside it, and the real workers of `tests.celery_wiring`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.celery_wiring.conftest import make_shop, shop  # noqa: F401 - fixtures
+from tests.connectors.upstream import Upstream
+from tests.hostile.wire import Wire
+from tests.model.profiles import profile
 from tests.state.stage import Stage
+
+Examples = Callable[[int], Any]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -18,6 +24,16 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def on_sqlite(stage: Stage) -> bool:
-    """Whether examples are cheap."""
-    return stage.tape.database.url.get_backend_name() == "sqlite"
+def wire(stage: Stage) -> Iterator[Wire]:
+    """An upstream that writes what it is told."""
+    with Upstream() as upstream:
+        made = Wire(stage, upstream)
+        yield made
+        made.connector.close()
+
+
+@pytest.fixture
+def examples(stage: Stage) -> Examples:
+    """A profile of so many examples; of fewer on a server, which is there for what it refuses to store."""
+    fast = stage.tape.database.url.get_backend_name() == "sqlite"
+    return lambda most: profile(examples=most if fast else most // 5, nightly=5_000)
