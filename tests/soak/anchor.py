@@ -32,7 +32,7 @@ class Plan:
     seed: int
     effects: int = 5000
     every: tuple[float, float] = (5.0, 40.0)
-    rate: float = 30.0
+    rate: float = 20.0
     """Effects a second, while the store is there."""
 
 

@@ -6,8 +6,9 @@
     GET  /lookup      ?key=…: which bookings stand
     POST /reversals   {"external_ref": …}: takes one booking back, once for each Idempotency-Key
 
-``request["script"]`` is what the first call of an effect comes to, ``["look"]`` the first lookup, ``["undo"]`` the
-first reversal; later ones go well. The ledger has one JSON line for each thing that the bank did or was asked.
+A call takes ``request["takes_seconds"]``. ``["script"]`` is what the first call of an effect comes to, ``["look"]`` the
+first lookup, ``["undo"]`` the first reversal; later ones go well. The ledger has one JSON line for each thing that the
+bank did or was asked.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class BankHandler(BaseHTTPRequestHandler):
     def _call(self, body: dict[str, Any]) -> None:
         ledger, key = self.server.ledger, self.headers["X-Tape-Effect-Key"]
         ledger.write({"event": "called", "key": key, "token": self.headers["X-Tape-Attempt"].rpartition(":")[2]})
+        time.sleep(body["takes_seconds"])
         script = body["script"] if ledger.first_time("call", key) else "well"
         if script != "well":
             self._misbehave(script, key)

@@ -150,6 +150,7 @@ def draw(rng: random.Random, *, spoiled: bool, plain: bool = False) -> Request:
         connector=connector,
         body={
             "amount": rng.randint(1, 10_000),
+            "takes_seconds": round(rng.uniform(0, 0.3), 3),
             "script": _spoil(rng, CALL_SCRIPTS, spoiled),
             "look": _spoil(rng, LOOK_SCRIPTS, spoiled),
             "undo": _spoil(rng, UNDO_SCRIPTS, spoiled),

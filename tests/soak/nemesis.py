@@ -21,7 +21,7 @@ from tests.servers import LocalServer, RedisServer
 from tests.soak.cast import Cast, Part, Site
 
 Hold = Callable[[], None]
-MOST_AT_ONCE = 6
+FEWEST_AT_ONCE, MOST_AT_ONCE = 3, 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Nemesis:
 
     def _draw(self) -> list[Fault]:
         chosen: dict[str, Fault] = {}
-        for _ in range(self._random.randint(2, MOST_AT_ONCE)):
+        for _ in range(self._random.randint(FEWEST_AT_ONCE, MOST_AT_ONCE)):
             fault = self._random.choice(self._random.choice(self._kinds))
             chosen.setdefault(fault.target, fault)
         return list(chosen.values())
