@@ -1,7 +1,8 @@
-"""What every test may ask for: real servers, stores on both databases, real processes, a seed."""
+"""What every test may ask for: real servers, stores on every database, real processes, a seed."""
 
 import os
 import random
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from tests.servers import (
     RabbitMQServer,
     RedisServer,
 )
+from tests.stores import emptied, migrated
 
 S = TypeVar("S", bound=LocalServer)
 
@@ -166,11 +168,74 @@ def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
     mariadb.drop_database(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql15", "mariadb"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty database, once of each kind."""
-    urls = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
+    urls = {
+        "sqlite": "sqlite_url",
+        "postgresql": "postgres_url",
+        "postgresql15": "postgres15_url",
+        "mariadb": "mariadb_url",
+    }
     return str(request.getfixturevalue(urls[request.param]))
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql15", "mariadb"])
+def ready_url(request: pytest.FixtureRequest) -> str:
+    """A store with its schema and nothing in it, once of each kind."""
+    return str(request.getfixturevalue(f"ready_{request.param}_url"))
+
+
+@pytest.fixture
+def ready_sqlite_url(sqlite_url: str, migrated_sqlite: Path) -> str:
+    """An empty SQLite store with its schema: a copy of one that was made for the session."""
+    shutil.copy2(migrated_sqlite, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
+@pytest.fixture
+def ready_postgresql_url(postgres: PostgresServer, migrated_postgresql_url: str) -> str:
+    """An empty PostgreSQL store with its schema."""
+    return emptied(postgres, migrated_postgresql_url)
+
+
+@pytest.fixture
+def ready_postgresql15_url(postgres15: Postgres15Server, migrated_postgresql15_url: str) -> str:
+    """An empty PostgreSQL 15 store with its schema."""
+    return emptied(postgres15, migrated_postgresql15_url)
+
+
+@pytest.fixture
+def ready_mariadb_url(mariadb: MariaDBServer, migrated_mariadb_url: str) -> str:
+    """An empty MariaDB store with its schema."""
+    return emptied(mariadb, migrated_mariadb_url)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema, to be copied: nothing has it open, and nothing of it is in another file."""
+    path = tmp_path_factory.mktemp("migrated") / "tape.db"
+    migrated(f"sqlite:///{path}")
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql_url(postgres: PostgresServer) -> str:
+    """The PostgreSQL database that `ready_postgresql_url` empties."""
+    return migrated(postgres.fresh_database())
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql15_url(postgres15: Postgres15Server) -> str:
+    """The PostgreSQL 15 database that `ready_postgresql15_url` empties."""
+    return migrated(postgres15.fresh_database())
+
+
+@pytest.fixture(scope="session")
+def migrated_mariadb_url(mariadb: MariaDBServer) -> str:
+    """The MariaDB database that `ready_mariadb_url` empties."""
+    return migrated(mariadb.fresh_database())
 
 
 @pytest.fixture

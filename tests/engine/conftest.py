@@ -6,9 +6,9 @@ from tests.state.stage import Stage
 
 
 @pytest.fixture
-def stage(store_url: str) -> Iterator[Stage]:
+def stage(ready_url: str) -> Iterator[Stage]:
     """A stage on each database; at its end the audit is empty."""
-    made = Stage(store_url)
+    made = Stage(ready_url)
     yield made
     assert made.tape.audit() == []
     made.close()

@@ -55,11 +55,11 @@ def test_a_claim_is_committed_before_anything_is_sent(stage: Stage) -> None:
     assert stage.get(key).status is S.PENDING
 
 
-def test_a_lease_that_is_over_is_never_sent_on(store_url: str) -> None:
+def test_a_lease_that_is_over_is_never_sent_on(ready_url: str) -> None:
     """A claim that waited for a lock until too little of its lease was left is handed back unsent, and uses no
     attempt.
     """
-    stage = Stage(store_url, lease_seconds=0.6)
+    stage = Stage(ready_url, lease_seconds=0.6)
     key = stage.record()
     outcomes: list[Outcome] = []
     claiming = threading.Thread(target=lambda: outcomes.append(stage.dispatch(key, CONFIRMED)))
@@ -77,9 +77,9 @@ def test_a_lease_that_is_over_is_never_sent_on(store_url: str) -> None:
     stage.close()
 
 
-def test_the_lease_of_a_long_call_is_renewed_while_it_runs(store_url: str) -> None:
+def test_the_lease_of_a_long_call_is_renewed_while_it_runs(ready_url: str) -> None:
     """A call bounded by 20 s under a lease of 0.6 s: the sweeps that go on around it leave it alone."""
-    stage = Stage(store_url, lease_seconds=0.6, settle_seconds=0)
+    stage = Stage(ready_url, lease_seconds=0.6, settle_seconds=0)
     stage.connector.total_seconds = 20.0
     key = stage.record()
 
@@ -97,9 +97,9 @@ def test_the_lease_of_a_long_call_is_renewed_while_it_runs(store_url: str) -> No
     stage.close()
 
 
-def test_renewal_ends_at_the_bound_of_the_call(store_url: str) -> None:
+def test_renewal_ends_at_the_bound_of_the_call(ready_url: str) -> None:
     """A call that outlives its total_seconds loses its lease; its answer is late evidence."""
-    stage = Stage(store_url, lease_seconds=0.3, settle_seconds=0)
+    stage = Stage(ready_url, lease_seconds=0.3, settle_seconds=0)
     stage.connector.total_seconds = 0.5
     key = stage.record()
 

@@ -75,7 +75,7 @@ class MariaDBServer(LocalServer):
             cursor.execute("SET lock_wait_timeout = 20")
             cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (database,))
             for (number,) in cursor.fetchall():
-                _kill(cursor, number)
+                self.end_connection(cursor, number)
             cursor.execute(f"DROP DATABASE IF EXISTS `{database}`")
 
     def connect(self, url: str | None = None) -> pymysql.Connection:
@@ -89,6 +89,15 @@ class MariaDBServer(LocalServer):
             autocommit=True,
             connect_timeout=5,
         )
+
+    @staticmethod
+    def end_connection(cursor: Cursor, number: int) -> None:
+        """End a connection of the server by its number; it may have ended by itself."""
+        try:
+            cursor.execute(f"KILL CONNECTION {number}")
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != pymysql.constants.ER.NO_SUCH_THREAD:
+                raise
 
     @property
     def _is_offset(self) -> bool:
@@ -171,12 +180,3 @@ GRANT ALL ON *.* TO '{_USER}'@'{self.host}' WITH GRANT OPTION;
         except pymysql.err.OperationalError:
             return False
         return True
-
-
-def _kill(cursor: Cursor, number: int) -> None:
-    """End a connection of the server; it may have ended by itself."""
-    try:
-        cursor.execute(f"KILL CONNECTION {number}")
-    except pymysql.err.OperationalError as error:
-        if error.args[0] != pymysql.constants.ER.NO_SUCH_THREAD:
-            raise

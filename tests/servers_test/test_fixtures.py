@@ -5,17 +5,47 @@ import random
 import pytest
 import sqlalchemy
 
+from tape_celery.store import intents
+from tape_celery.store.database import Database
 from tests import conftest
 from tests.servers import LocalServer, MissingServerError, until
 from tests.servers.local_server import wheel_directory
+from tests.store.steps import an_intent
+from tests.stores import TABLES
 
 
 def test_a_store_url_is_an_empty_database(store_url: str, request: pytest.FixtureRequest) -> None:
     engine = sqlalchemy.create_engine(store_url)
     assert sqlalchemy.inspect(engine).get_table_names() == []
-    kind = "mariadb" if getattr(engine.dialect, "is_mariadb", False) else engine.dialect.name  # known once connected
-    assert kind == request.node.callspec.id
+    assert kind_of(engine) == request.node.callspec.id
     engine.dispose()
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_a_ready_url_is_a_store_with_its_schema_and_no_rows(
+    ready_url: str, time: str, request: pytest.FixtureRequest
+) -> None:
+    """Also after a test that has left rows, and a connection with an open transaction."""
+    database = Database(ready_url)
+    database.ready()
+    engine = sqlalchemy.create_engine(ready_url)
+    assert kind_of(engine) == request.node.callspec.params["ready_url"]
+    left_open = engine.connect()
+    for table in TABLES:
+        assert left_open.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar_one() == 0
+    intents.record(database, an_intent(), actor="test", hint_ms=0)
+    left_open.exec_driver_sql("UPDATE tape_effects SET reason = 'held'")
+    database.close()
+    request.addfinalizer(engine.dispose)
+
+
+def kind_of(engine: sqlalchemy.Engine) -> str:
+    """The kind of database, as the fixtures call it."""
+    with engine.connect() as connection:
+        version = connection.dialect.server_version_info or ()
+    if getattr(engine.dialect, "is_mariadb", False):  # known once connected
+        return "mariadb"
+    return "postgresql15" if (engine.dialect.name, version[0]) == ("postgresql", 15) else engine.dialect.name
 
 
 def test_random_numbers_depend_on_seed_and_test_alone(

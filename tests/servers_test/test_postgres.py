@@ -1,6 +1,7 @@
-"""The PostgreSQL of the tests is a real one: of version 18, killed and restarted without losing a commit."""
+"""The PostgreSQL of the tests is a real one: 18 and 15, killed and restarted without losing a commit."""
 
 import os
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -8,73 +9,96 @@ import sqlalchemy
 
 from tests.servers import PostgresServer, lives, until
 
-
-def test_it_is_the_version_that_we_promise_to_test_on(postgres: PostgresServer) -> None:
-    with postgres.connect() as connection:
-        assert connection.info.server_version // 10_000 == 18
+VERSIONS = {18: "postgres", 15: "postgres15"}
 
 
-def test_it_does_not_run_as_root(postgres: PostgresServer) -> None:
-    with postgres.connect() as connection:
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> int:
+    """Each version that we promise to test on."""
+    found: int = request.param
+    return found
+
+
+@pytest.fixture
+def server(version: int, request: pytest.FixtureRequest) -> PostgresServer:
+    """The server of that version."""
+    found: PostgresServer = request.getfixturevalue(VERSIONS[version])
+    return found
+
+
+@pytest.fixture
+def own_server(server: PostgresServer) -> Iterator[PostgresServer]:
+    """Another of that version, for this test alone."""
+    with type(server)() as own:
+        yield own
+
+
+def test_it_is_the_version_that_we_promise_to_test_on(server: PostgresServer, version: int) -> None:
+    with server.connect() as connection:
+        assert connection.info.server_version // 10_000 == version
+
+
+def test_it_does_not_run_as_root(server: PostgresServer) -> None:
+    with server.connect() as connection:
         row = connection.execute("SELECT pg_backend_pid()").fetchone()
         assert row is not None
         assert os.stat(f"/proc/{row[0]}").st_uid != 0
 
 
-def test_fresh_databases_are_empty_and_apart(postgres: PostgresServer) -> None:
-    urls = [postgres.fresh_database(), postgres.fresh_database()]
-    with postgres.connect(urls[0]) as connection:
+def test_fresh_databases_are_empty_and_apart(server: PostgresServer) -> None:
+    urls = [server.fresh_database(), server.fresh_database()]
+    with server.connect(urls[0]) as connection:
         connection.execute("CREATE TABLE only_here (id int)")
-    with postgres.connect(urls[1]) as connection:
+    with server.connect(urls[1]) as connection:
         tables = connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert tables == []
     for url in urls:
-        postgres.drop_database(url)
+        server.drop_database(url)
 
 
-def test_a_fresh_database_can_be_a_copy(postgres: PostgresServer) -> None:
-    original = postgres.fresh_database()
-    with postgres.connect(original) as connection:
+def test_a_fresh_database_can_be_a_copy(server: PostgresServer) -> None:
+    original = server.fresh_database()
+    with server.connect(original) as connection:
         connection.execute("CREATE TABLE copied AS SELECT 7 AS id")
-    copy = postgres.fresh_database(template=original)
-    with postgres.connect(copy) as connection:
+    copy = server.fresh_database(template=original)
+    with server.connect(copy) as connection:
         assert connection.execute("SELECT id FROM copied").fetchall() == [(7,)]
-    postgres.drop_database(copy)
-    postgres.drop_database(original)
+    server.drop_database(copy)
+    server.drop_database(original)
 
 
-def test_dropping_ends_open_connections(postgres: PostgresServer) -> None:
-    url = postgres.fresh_database()
-    with postgres.connect(url) as left_open:
-        postgres.drop_database(url)
+def test_dropping_ends_open_connections(server: PostgresServer) -> None:
+    url = server.fresh_database()
+    with server.connect(url) as left_open:
+        server.drop_database(url)
         with pytest.raises(psycopg.OperationalError):
             left_open.execute("SELECT 1")
 
 
-def test_a_commit_survives_kill9_and_restart(own_postgres: PostgresServer) -> None:
-    engine = sqlalchemy.create_engine(own_postgres.fresh_database())
+def test_a_commit_survives_kill9_and_restart(own_server: PostgresServer) -> None:
+    engine = sqlalchemy.create_engine(own_server.fresh_database())
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE kept AS SELECT 1 AS id")
-    own_postgres.kill9()
+    own_server.kill9()
     with pytest.raises(sqlalchemy.exc.OperationalError), engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")
-    own_postgres.start()
+    own_server.start()
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT id FROM kept").scalar_one() == 1
-    own_postgres.restart()
+    own_server.restart()
     engine.dispose()
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT id FROM kept").scalar_one() == 1
     engine.dispose()
 
 
-def test_a_paused_server_keeps_connections_and_answers_later(own_postgres: PostgresServer) -> None:
-    with own_postgres.connect() as connection:
-        own_postgres.pause()
+def test_a_paused_server_keeps_connections_and_answers_later(own_server: PostgresServer) -> None:
+    with own_server.connect() as connection:
+        own_server.pause()
         connection.pgconn.send_query(b"SELECT 1")
-        assert {child.status() for child in own_postgres.process.children()} == {"stopped"}
+        assert {child.status() for child in own_server.process.children()} == {"stopped"}
         assert connection.pgconn.is_busy()
-        own_postgres.resume()
+        own_server.resume()
 
         def answered() -> bool:
             connection.pgconn.consume_input()
@@ -85,13 +109,11 @@ def test_a_paused_server_keeps_connections_and_answers_later(own_postgres: Postg
             pass
 
 
-def test_close_leaves_nothing() -> None:
-    server = PostgresServer()
-    server.start()
-    process, children = server.process, server.process.children()
+def test_close_leaves_nothing(own_server: PostgresServer) -> None:
+    process, children = own_server.process, own_server.process.children()
     assert children
-    server.close()
-    assert not server.directory.exists()
+    own_server.close()
+    assert not own_server.directory.exists()
     assert not any(map(lives, children))
     assert not process.alive
-    server.close()
+    own_server.close()

@@ -11,9 +11,9 @@ from tests.state.stage import Stage
 
 
 @pytest.fixture
-def stage(store_url: str) -> Iterator[Stage]:
+def stage(ready_url: str) -> Iterator[Stage]:
     """A stage on each database; at its end the audit is empty and every journal replays to its row."""
-    made = Stage(store_url)
+    made = Stage(ready_url)
     yield made
     if not os.environ.get("TAPE_TEST_SKIP_AUDIT"):
         assert made.tape.audit() == []

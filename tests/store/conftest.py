@@ -13,6 +13,7 @@ from tests.servers import MariaDBServer, PostgresServer, TcpProxy
 
 Open = Callable[[str], Database]
 MakeTape = Callable[..., Tape]
+DatabaseServer = PostgresServer | MariaDBServer
 
 
 @pytest.fixture
@@ -30,86 +31,48 @@ def open_database() -> Iterator[Open]:
         database.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest) -> Database:
+@pytest.fixture
+def database(ready_url: str, open_database: Open) -> Database:
     """An empty store with its schema, once of each kind."""
-    stores = {"sqlite": "sqlite_store", "postgresql": "postgres_store", "mariadb": "mariadb_store"}
-    found: Database = request.getfixturevalue(stores[request.param])
-    return found
+    return open_database(ready_url)
 
 
 @pytest.fixture
-def sqlite_store(sqlite_url: str, open_database: Open) -> Database:
+def sqlite_store(ready_sqlite_url: str, open_database: Open) -> Database:
     """An empty SQLite store with its schema."""
-    database = open_database(sqlite_url)
-    database.ready()
-    return database
+    return open_database(ready_sqlite_url)
 
 
 @pytest.fixture
-def postgres_store(postgres: PostgresServer, migrated_postgres_url: str, open_database: Open) -> Database:
-    """An empty PostgreSQL store with its schema: one for the session, emptied before each test."""
-    name = migrated_postgres_url.rpartition("/")[2]
-    with postgres.connect(migrated_postgres_url) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
-            [name],
-        )
-        connection.execute("TRUNCATE tape_effects, tape_obligations, tape_journal")
-    return open_database(migrated_postgres_url)
-
-
-@pytest.fixture(scope="session")
-def migrated_postgres_url(postgres: PostgresServer) -> str:
-    """A PostgreSQL database with the schema."""
-    url = postgres.fresh_database()
-    database = Database(url)
-    database.migrate()
-    database.close()
-    return url
+def postgres_store(ready_postgresql_url: str, open_database: Open) -> Database:
+    """An empty PostgreSQL store with its schema."""
+    return open_database(ready_postgresql_url)
 
 
 @pytest.fixture
-def mariadb_store(mariadb: MariaDBServer, migrated_mariadb_url: str, open_database: Open) -> Database:
-    """An empty MariaDB store with its schema: one for the session, emptied before each test."""
-    name = migrated_mariadb_url.rpartition("/")[2]
-    with mariadb.connect(migrated_mariadb_url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()", [name])
-        for (number,) in cursor.fetchall():
-            cursor.execute(f"KILL {number}")
-        for table in ("tape_journal", "tape_obligations", "tape_effects"):
-            cursor.execute(f"DELETE FROM {table}")
-    return open_database(migrated_mariadb_url)
+def mariadb_store(ready_mariadb_url: str, open_database: Open) -> Database:
+    """An empty MariaDB store with its schema."""
+    return open_database(ready_mariadb_url)
 
 
-@pytest.fixture(scope="session")
-def migrated_mariadb_url(mariadb: MariaDBServer) -> str:
-    """A MariaDB database with the schema."""
-    url = mariadb.fresh_database()
-    database = Database(url)
-    database.migrate()
-    database.close()
-    return url
+SERVERS = {"postgresql": "postgres", "postgresql15": "postgres15", "mariadb": "mariadb"}
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
-def server(request: pytest.FixtureRequest) -> PostgresServer | MariaDBServer:
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> DatabaseServer:
     """A database server, once of each kind."""
-    fixture = "postgres" if request.param == "postgresql" else "mariadb"
-    found: PostgresServer | MariaDBServer = request.getfixturevalue(fixture)
+    found: DatabaseServer = request.getfixturevalue(SERVERS[request.param])
     return found
 
 
 @pytest.fixture
-def server_store(server: PostgresServer | MariaDBServer, request: pytest.FixtureRequest) -> Database:
+def server_store(server: DatabaseServer, open_database: Open, request: pytest.FixtureRequest) -> Database:
     """An empty store on that server."""
-    fixture = "postgres_store" if isinstance(server, PostgresServer) else "mariadb_store"
-    found: Database = request.getfixturevalue(fixture)
-    return found
+    return open_database(request.getfixturevalue(f"ready_{request.node.callspec.params['server']}_url"))
 
 
 @pytest.fixture
-def proxy(server: PostgresServer | MariaDBServer) -> Iterator[TcpProxy]:
+def proxy(server: DatabaseServer) -> Iterator[TcpProxy]:
     """A way to that server that can be cut."""
     with TcpProxy(server.host, server.port) as proxy:
         yield proxy

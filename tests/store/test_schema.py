@@ -38,20 +38,21 @@ def test_on_sqlite_the_migrations_give_the_tables_of_the_code(
     assert _sqlite_parts(sqlite_store) == _sqlite_parts(written)
 
 
+@pytest.mark.parametrize("server", ["postgresql", "postgresql15"], indirect=True)
 def test_on_postgresql_the_migrations_give_the_tables_of_the_code(
-    postgres: PostgresServer, postgres_store: Database, open_database: Open
+    server: PostgresServer, server_store: Database, open_database: Open
 ) -> None:
     """Columns with type, length and nullability; constraints and indexes as PostgreSQL words them."""
-    url = postgres.fresh_database()
+    url = server.fresh_database()
     written = open_database(url)
     try:
         schema.metadata.create_all(engine_of(written))
         for question in (_COLUMNS, _CONSTRAINTS, _INDEXES):
-            assert _asked(postgres_store, question) == _asked(written, question)
-        assert len(_asked(postgres_store, _CONSTRAINTS)) > 15
+            assert _asked(server_store, question) == _asked(written, question)
+        assert len(_asked(server_store, _CONSTRAINTS)) > 15
     finally:
         written.close()
-        postgres.drop_database(url)
+        server.drop_database(url)
 
 
 def test_a_store_has_one_installation_and_its_id_stays(database: Database) -> None:
