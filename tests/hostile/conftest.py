@@ -1,5 +1,6 @@
 """A store of each kind, an upstream beside it, and the real workers of `tests.celery_wiring`."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,15 @@ from tests.model.profiles import profile
 from tests.state.stage import Stage
 
 Examples = Callable[[int], Any]
+
+
+@pytest.fixture(autouse=True)
+def _numbers_can_be_shown() -> Iterator[None]:
+    """However large: else an example that failed could not be told. `tests.hostile.arguments.live` undoes it."""
+    most = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(most)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

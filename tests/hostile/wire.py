@@ -14,11 +14,11 @@ from tests.connectors.upstream import answer as plain_answer
 from tests.hostile import answers
 from tests.state.stage import Stage
 
-TIMEOUT = 1.0
-
 
 class Wire:
     """An upstream that writes what it is told, and the store that learns of it through `HTTPConnector`."""
+
+    timeout = 10.0
 
     def __init__(self, stage: Stage, upstream: Upstream) -> None:
         self.tape = stage.tape
@@ -28,7 +28,7 @@ class Wire:
         self.connector = HTTPConnector(
             "wire",
             f"{url}/wires",
-            timeout_s=TIMEOUT,
+            timeout_s=self.timeout,
             observe_endpoint=f"{url}/lookup",
             compensate_endpoint=f"{url}/reverse",
             max_response_bytes=answers.LARGEST_BODY,
@@ -51,7 +51,7 @@ class Wire:
         self.upstream.requests.clear()
         began = time.monotonic()
         outcome = getattr(self.tape, verb)(key)
-        assert time.monotonic() - began < TIMEOUT + 3
+        assert time.monotonic() - began < self.timeout, "the end of a connection is not waited for"
         assert list(outcome) == [key]
         assert len(self.upstream.requests) == 1, "one call is one request, whatever the answer"
 
