@@ -6,6 +6,7 @@ Prints the seed, then the report; the exit code is 1 if the verdict does not hol
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the ledger and the logs there")
     given = parser.parse_args()
+    logging.getLogger("tape_celery").addHandler(logging.NullHandler())  # callers' warnings, by the hundred
     print(f"seed: {given.seed}", flush=True)
     with working_directory(given.keep) as directory, PostgresServer() as store, broker_of(given.broker) as broker:
         broker_url = broker.fresh_vhost() if isinstance(broker, RabbitMQServer) else broker.url

@@ -7,6 +7,7 @@ none may be doubled, all must be settled. Prints the seed, then the report; the 
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import threading
@@ -89,6 +90,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the ledger and the logs there")
     given = parser.parse_args()
+    logging.getLogger("tape_celery").addHandler(logging.NullHandler())  # callers' warnings, by the hundred
     print(f"seed: {given.seed}", flush=True)
     with working_directory(given.keep) as directory, PostgresServer() as store, RedisServer() as broker:
         plan = Plan(seed=given.seed, effects=given.effects, every=tuple(given.every), rate=given.rate)

@@ -105,6 +105,7 @@ class Load:
                 self.counts["StoreUnavailable"] += 1
                 if request.gives_up and not uncertain:
                     self._refused.add(request.key)
+                    self.counts["gave up"] += 1
                     return
             time.sleep(0.1)
             if time.monotonic() > give_up:

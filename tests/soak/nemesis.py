@@ -42,6 +42,7 @@ class Nemesis:
         self._random = random.Random(f"{seed}:nemesis")
         self._on_seconds, self._off_seconds = on_seconds, off_seconds
         self._kinds = faults_of(cast)
+        self._decks: list[list[Fault]] = [[] for _ in self._kinds]
         self.counts.update({fault.name: 0 for kind in self._kinds for fault in kind})
 
     def run(self, seconds: float, stop: threading.Event) -> None:
@@ -68,9 +69,16 @@ class Nemesis:
     def _draw(self) -> list[Fault]:
         chosen: dict[str, Fault] = {}
         for _ in range(self._random.randint(FEWEST_AT_ONCE, MOST_AT_ONCE)):
-            fault = self._random.choice(self._random.choice(self._kinds))
+            fault = self._deal(self._random.randrange(len(self._kinds)))
             chosen.setdefault(fault.target, fault)
         return list(chosen.values())
+
+    def _deal(self, number: int) -> Fault:
+        """The next fault of that kind: each comes up once before any does twice."""
+        deck = self._decks[number]
+        if not deck:
+            deck += self._random.sample(self._kinds[number], len(self._kinds[number]))
+        return deck.pop()
 
     def _inject(self, fault: Fault, rng: random.Random, ends: float, stop: threading.Event) -> None:
         left = ends - time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ class Report:
             *_section("effects", verdict.effects),
             *_section("obligations", verdict.obligations),
             *_section("processes that ended by themselves", self.ended_by_themselves),
-            *_listed("left to people, as the contract has it", verdict.stuck),
+            *_section("left to people, as the contract has it", Counter(why for _, why in verdict.stuck)),
             *_listed("memory and handles, warm and at the end", map(str, self.trends)),
             *_listed("PROBLEMS", self.problems),
             "the verdict " + ("holds" if self.holds else "DOES NOT HOLD"),
@@ -92,9 +93,10 @@ class Report:
 
 
 def _section(title: str, counts: Mapping[str, int]) -> list[str]:
-    never = ", ".join(name for name in sorted(counts) if not counts[name])
     lines = [f"{counts[name]:7d}  {name}" for name in sorted(counts) if counts[name]]
-    return ["", f"{title}: {sum(counts.values())}", *lines, *([f"  never  {never}"] if never else [])]
+    if never := ", ".join(name for name in sorted(counts) if not counts[name]):
+        lines += textwrap.wrap(never, 110, initial_indent="  never  ", subsequent_indent=" " * 9)
+    return ["", f"{title}: {sum(counts.values())}", *lines]
 
 
 def _listed(title: str, lines: Iterable[str]) -> list[str]:

@@ -32,8 +32,8 @@ class Verdict:
     """What was found. It holds if there are no errors; what waits for a person is listed beside them."""
 
     errors: list[str] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
-    """What is STUCK where the contract lets it be, with its reason."""
+    stuck: list[tuple[str, str]] = field(default_factory=list)
+    """The keys of what is STUCK where the contract lets it be, and why."""
     effects: Counter[str] = field(default_factory=Counter)
     """How many there are of each semantics and end state."""
     obligations: Counter[str] = field(default_factory=Counter)
@@ -127,9 +127,11 @@ def _may_be_stuck(effect: Effect) -> bool:
     return effect.connector.startswith("blind") and effect.reason.startswith("nothing can observe it")
 
 
-def _left_to_people(effect: Effect, owed: list[Obligation]) -> list[str]:
-    left = [f"{effect.effect_key} ({effect.connector}): {effect.reason}"] if effect.status is EffectStatus.STUCK else []
-    for obligation in owed:
-        if obligation.status is ObligationStatus.STUCK:
-            left.append(f"{obligation.obligation_key} (reversal of {obligation.external_ref}): {obligation.reason}")
-    return left
+def _left_to_people(effect: Effect, owed: list[Obligation]) -> list[tuple[str, str]]:
+    connector = effect.connector
+    left = [(effect.effect_key, f"{connector}: {effect.reason}")] if effect.status is EffectStatus.STUCK else []
+    return left + [
+        (obligation.obligation_key, f"reversal through {connector}: {obligation.reason}")
+        for obligation in owed
+        if obligation.status is ObligationStatus.STUCK
+    ]
