@@ -45,6 +45,7 @@ class MariaDBServer(LocalServer):
             raise ValueError(f"{_ZONES} has no {time_zone}, and MariaDB would silently take UTC")
         super().__init__()
         self._data = self.directory / "data"
+        self._temporary = self.directory / "tmp"
 
     @property
     def url(self) -> str:
@@ -105,9 +106,10 @@ class MariaDBServer(LocalServer):
 
     def _initialise(self) -> None:
         """Make the data directory: the system tables, and our user instead of those that may come in without."""
-        self._data.mkdir(mode=0o700)
-        if self.account is not None:
-            os.chown(self._data, self.account.pw_uid, self.account.pw_gid)
+        for directory in (self._data, self._temporary):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if self.account is not None:
+                os.chown(directory, self.account.pw_uid, self.account.pw_gid)
         tables = "\n".join(self._install.file(f"usr/share/mysql/{name}").read_text() for name in _TABLES)
         done = subprocess.run(
             [*self._program(), "--bootstrap"],
@@ -148,6 +150,7 @@ GRANT ALL ON *.* TO '{_USER}'@'{self.host}' WITH GRANT OPTION;
             "user": self.account.pw_name if self.account is not None else None,
             "basedir": self._install.root / "usr",
             "datadir": self._data,
+            "tmpdir": self._temporary,  # when it starts it removes every temporary table there, whosever it is
             "default-time-zone": self._time_zone if self._is_offset else "SYSTEM",
             "character-set-server": "utf8mb4",
             "collation-server": "utf8mb4_general_ci",

@@ -86,6 +86,18 @@ def test_dropping_ends_open_connections_and_their_transactions(mariadb: MariaDBS
     engine.dispose()
 
 
+def test_another_that_starts_leaves_its_temporary_tables_alone(mariadb: MariaDBServer) -> None:
+    """At its start a server removes the temporary tables that it finds: it must not find those of others."""
+    with mariadb.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE kept ENGINE = MyISAM SELECT 1 AS id")
+        with MariaDBServer():
+            pass
+        cursor.execute("FLUSH TABLES")
+        cursor.execute("SELECT id FROM kept")
+        assert cursor.fetchall() == ((1,),)
+        cursor.execute("DROP TEMPORARY TABLE kept")
+
+
 @pytest.mark.parametrize("durable", [False, True])
 @pytest.mark.usefixtures("mariadb")  # which skips without the server
 def test_a_commit_survives_kill9_and_restart(durable: bool) -> None:
