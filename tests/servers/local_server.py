@@ -81,7 +81,7 @@ class LocalServer(ABC):
             group=self.group,
         )
         try:
-            self._process.wait_for(self._answers, 30)
+            self._process.wait_for(lambda: self._answers() and self.process.alive, 60)
         except BaseException:
             self.kill9()
             raise
