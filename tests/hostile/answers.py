@@ -85,12 +85,11 @@ def ref_of(value: Any) -> str:
 
 # --- bodies ---
 
-refs = st.sampled_from(
-    [
-        *("w-1", 7, " w-1 ", "", " ", None, True, False, 1.5, [], ["w-1"], {"id": "w-1"}, 0, -1, 10**400, 10**600),
-        *("a\0b", "a\nb", "\ud800", "w\u202e1", "é" * 512, "é" * 513, "w" * 512, "w" * 513, "\ufffd", "\x1b[31m"),
-    ]
-)
+REFS: list[Any] = [
+    *("w-1", 7, " w-1 ", "", " ", None, True, False, 1.5, [], ["w-1"], {"id": "w-1"}, 0, -1, 10**400, 10**600),
+    *("a\0b", "a\nb", "\ud800", "w\u202e1", "é" * 512, "é" * 513, "w" * 512, "w" * 513, "\ufffd", "\x1b[31m"),
+]
+refs = st.sampled_from(REFS)
 statuses = st.sampled_from(["confirmed", "absent", "duplicate", "failed", "stuck"])
 odd_statuses = st.sampled_from(
     ["", "CONFIRMED", " confirmed", "unknown", None, 1, True, ["confirmed"], {}, "\0", 1e300]
@@ -108,7 +107,7 @@ objects = st.builds(
         {}, optional={"external_ref": refs, "id": refs, "status": statuses | odd_statuses, "duplicates": extras}
     ),
 )
-json_bodies = (objects | values).map(lambda value: Body(json.dumps(value).encode(), value))
+json_bodies = (objects | objects | values).map(lambda value: Body(json.dumps(value).encode(), value))
 no_json = st.sampled_from(
     [
         *(
@@ -131,7 +130,12 @@ no_json = st.sampled_from(
     ]
 )
 large = st.sampled_from([LARGEST_BODY - 2, LARGEST_BODY - 1, 1_000_000]).map(lambda size: Body(b'"%s"' % (b"x" * size)))
-bodies = json_bodies | (no_json | st.binary(max_size=30).filter(lambda data: not _is_json(data))).map(Body) | large
+bodies = (
+    json_bodies
+    | json_bodies
+    | (no_json | st.binary(max_size=30).filter(lambda data: not _is_json(data))).map(Body)
+    | large
+)
 
 
 def _is_json(data: bytes) -> bool:
@@ -164,7 +168,7 @@ headers = st.one_of(
     st.sampled_from([b"close", b"keep-alive", b"upgrade, close", b"\xff"]).map(b"Connection: ".__add__),
 )  # fmt: skip
 LISTED = [200, 201, 202, 204, 409, 429, 425, 408, 504, 501, 505, 500, 502, 503, 400, 401, 404, 422, 301, 303, 304, 307]
-codes = st.sampled_from(LISTED) | st.integers(200, 999)
+codes = st.sampled_from(SUCCESS) | st.sampled_from(LISTED) | st.integers(200, 999)
 answers = st.builds(
     Answer,
     codes,
