@@ -243,7 +243,8 @@ class Engine:
     def _why_one(self, record: Effect | Obligation | None, verbs: set[claims.Verb], now: int) -> Outcome:
         if record is None:
             return Outcome.NO_SUCH_KEY
-        wanted = {"call": ("PENDING",), "look": ("UNKNOWN", "FAILED")}
+        looking = EFFECTS.looking if isinstance(record, Effect) else OBLIGATIONS.looking
+        wanted = {"call": ("PENDING",), "look": looking}
         asked = any(record.status in wanted[verb] for verb in verbs) and record.due_at_ms is not None
         if record.lease_until_ms is not None:
             return Outcome.HELD

@@ -96,7 +96,7 @@ class Effect:
     landed_ref: str = ""
     cancel_requested: bool = False
     absent: bool = False
-    """FAILED because the upstream did not have it: the absence is watched."""
+    """The upstream did not have it, and was believed: if it ends FAILED or CANCELLED, it is watched."""
     due_at_ms: int | None = None
     """When the next dispatch or look may be claimed."""
     sweep_at_ms: int | None = None

@@ -39,7 +39,7 @@ class Settings:
     observe_attempts: int = 10
     """Looks without an answer before an UNKNOWN is STUCK."""
     absence_watch: tuple[float, ...] = (3600.0, 86400.0)
-    """When an effect that FAILED because it was absent is looked at again, counted from then."""
+    """When an effect that ended in vain after a believed absence is looked at again, counted from its end."""
     backoff_base_seconds: float = 1.0
     backoff_cap_seconds: float = 60.0
     publish_timeout_seconds: float = 1.0

@@ -87,7 +87,7 @@ class Sweep:
         again = self._due(EFFECTS, connector) if over or expired else rows
         for_dispatch = [row.key for row in again if row.status == EffectStatus.PENDING and not row.expired]
         report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
-        for_look = [row.key for row in again if row.status in (EffectStatus.UNKNOWN, EffectStatus.FAILED)]
+        for_look = [row.key for row in again if row.status in EFFECTS.looking]
         report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)
 
     def _sweep_obligations(self, connector: str, report: SweepReport) -> None:

@@ -43,7 +43,7 @@ from tape_celery.policy import Terms
 from tape_celery.records import Effect, JournalEntry, Semantics
 from tape_celery.state import acts, calls, late, looks
 from tape_celery.state.calls import must_withhold
-from tape_celery.state.ends import DISPATCHING, FAILED, UNKNOWN, Owed, Transition
+from tape_celery.state.ends import DISPATCHING, UNKNOWN, Owed, Transition
 
 __all__ = ["Owed", "Transition", "decide", "must_withhold", "replay"]
 
@@ -79,7 +79,10 @@ def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
             moved = acts.owe_asked(effect, event)
         case _:
             raise TypeError(f"no transition for {event!r}")
-    stamped = replace(moved.after, version=effect.version + 1, updated_at_ms=event.at_ms)
+    after = moved.after
+    if looks.is_watched(after) and not effect.status.settled:
+        after = looks.watched(after, event.at_ms, terms)
+    stamped = replace(after, version=effect.version + 1, updated_at_ms=event.at_ms)
     owed = () if effect.semantics is Semantics.OBSERVE_ONLY else moved.owed
     return replace(moved, after=stamped, owed=owed)
 
@@ -108,6 +111,6 @@ def _observed(effect: Effect, event: Observed, terms: Terms) -> Transition:
         return late.late_look(effect, event, terms)
     if effect.status is UNKNOWN:
         return looks.end_look(effect, event, terms)
-    if effect.status is FAILED and effect.absent:
+    if looks.is_watched(effect):
         return looks.end_watch(effect, event, terms)
     return late.late_look(effect, event, terms)

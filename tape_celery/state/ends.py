@@ -74,7 +74,7 @@ def confirmed(effect: Effect, kind: str, ref: str, at: int, terms: Terms, owed: 
     stays = ref or effect.external_ref
     if effect.cancel_requested and terms.can_compensate:
         owed = (*owed, Owed(external_ref=stays, kind="cancelled", reason="cancelled while it was under way"))
-    after = replace(effect, status=CONFIRMED, external_ref=stays, reason="", landed=False, landed_ref="")
+    after = replace(effect, status=CONFIRMED, external_ref=stays, reason="", absent=False, landed=False, landed_ref="")
     return Transition(kind=kind, after=ended(after, at), owed=owed)
 
 

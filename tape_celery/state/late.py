@@ -9,6 +9,7 @@ from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, ObligationStatus
 from tape_celery.state.calls import end_call
 from tape_celery.state.ends import (
+    CANCELLED,
     CONFIRMED,
     DISPATCHING,
     FAILED,
@@ -37,7 +38,7 @@ def late_answer(effect: Effect, event: Answered, terms: Terms) -> Transition:
 
 def late_look(effect: Effect, event: Observed, terms: Terms) -> Transition:
     if event.status == "confirmed":
-        if effect.status is FAILED and event.superseded:
+        if effect.status in (FAILED, CANCELLED) and event.superseded:
             return Transition(kind="late", after=effect)
         return _late_confirmed(effect, event, event.external_ref, terms)
     if event.status == "duplicate":

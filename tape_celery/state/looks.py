@@ -8,6 +8,7 @@ from tape_celery.events import Claimed, Observed, Unobservable
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, ObligationStatus
 from tape_celery.state.ends import (
+    CANCELLED,
     CONFIRMED,
     FAILED,
     UNKNOWN,
@@ -30,7 +31,7 @@ from tape_celery.state.ends import (
 
 
 def claimed_for_look(effect: Effect, event: Claimed) -> Transition:
-    if effect.status is FAILED and effect.absent:
+    if is_watched(effect):
         return Transition(kind="look", after=leased(effect, event))
     allow(effect, {UNKNOWN}, "a look")
     return Transition(kind="look", after=replace(leased(effect, event), looks=effect.looks + 1))
@@ -58,12 +59,16 @@ def _absent(effect: Effect, at: int, terms: Terms) -> Transition:
     settled_at = effect.settled_at_ms or 0
     if (effect.claimed_at_ms or 0) < settled_at:
         return look_at(replace(effect, looks=effect.looks - 1), "observed", settled_at)
-    cleared = replace(effect, may_have_landed=False)
+    cleared = replace(effect, may_have_landed=False, absent=True, watches=0)
     again = effect.ended_at_ms is None and effect.attempt < effect.max_attempts
     if again and resend_is_safe(effect, at, terms):
         return to_pending(cleared, "observed", at, at)
-    gone = failed(cleared, "observed", "absent", at)
-    return replace(gone, after=_watched(replace(gone.after, absent=True, watches=0), at, terms))
+    return failed(cleared, "observed", "absent", at)
+
+
+def is_watched(effect: Effect) -> bool:
+    """Whether it ended without a landing, and that rests on an absence: what was sent may still land."""
+    return effect.absent and effect.status in (FAILED, CANCELLED)
 
 
 def end_watch(effect: Effect, event: Observed, terms: Terms) -> Transition:
@@ -71,10 +76,10 @@ def end_watch(effect: Effect, event: Observed, terms: Terms) -> Transition:
     freed = replace(released(effect), watches=effect.watches + 1)
     if event.status == "duplicate" or (event.status == "confirmed" and not event.superseded):
         return contradiction(freed, "watched", event.at_ms)
-    return Transition(kind="watched", after=_watched(freed, event.at_ms, terms))
+    return Transition(kind="watched", after=watched(freed, event.at_ms, terms))
 
 
-def _watched(effect: Effect, at: int, terms: Terms) -> Effect:
+def watched(effect: Effect, at: int, terms: Terms) -> Effect:
     """``effect`` with the next look at its absence; the spans count from the moment when it ended."""
     if effect.watches >= len(terms.watch_ms):
         return replace(effect, due_at_ms=None, sweep_at_ms=None)
@@ -87,7 +92,7 @@ def unobservable(effect: Effect, event: Unobservable, terms: Terms) -> Transitio
     if effect.token != event.token or effect.lease_until_ms is None:
         return Transition(kind="late", after=effect)
     freed = released(effect)
-    if effect.status is FAILED:
+    if effect.status in (FAILED, CANCELLED):
         return Transition(kind="unobservable", after=replace(freed, due_at_ms=None, sweep_at_ms=None))
     stopped, due = must_stop(effect, at), at + event.backoff_ms
     if stopped or not may_resend(effect, due, terms):

@@ -74,7 +74,7 @@ EFFECTS: Kind[Effect] = Kind(
     effects,
     "effect_key",
     EffectStatus.DISPATCHING,
-    (EffectStatus.UNKNOWN, EffectStatus.FAILED),
+    (EffectStatus.UNKNOWN, EffectStatus.FAILED, EffectStatus.CANCELLED),
     _read_effect,
     _effect_columns,
 )

@@ -54,5 +54,5 @@ LOOK_ANSWERS = (
     saw("duplicate", external_ref="ref-2", duplicates=("ref-1", "", "ref-2")),
     saw("duplicate", external_ref="", duplicates=("ref-1",)),
     Unobservable(token=0),
-    Unobservable(token=0),
+    Unobservable(token=0, backoff_ms=BACKOFF_MS),
 )

@@ -13,9 +13,6 @@ from typing import Any
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, JournalEntry, Obligation
 
-FLAG_OUTLIVES_THE_ABSENCE = True
-"""A known fault: an inverse that was found not done, and has no attempts left, still says that it may have been."""
-
 
 class BreachError(AssertionError):
     """The contract says otherwise."""
@@ -61,7 +58,7 @@ class EffectLedger:
     ended: int | None = None
     """When it was first CONFIRMED, FAILED or CANCELLED."""
     watched: bool = False
-    """FAILED because it was absent."""
+    """An absence was believed: where it ends without a landing, it is looked at again."""
     freed: bool = False
     """It was FAILED or CANCELLED once, and has let go of its business key for good."""
     settled: int = 0
@@ -75,6 +72,10 @@ class EffectLedger:
         inside = not self.calls or until < min(self.calls.values()) + self.terms.window_ms
         return self.semantics == "idempotent" and inside
 
+    def may_resend(self, due: int) -> bool:
+        """Whether a call that is due then, and uses its whole lease, is still safe."""
+        return self.resend_is_safe(due + self.terms.lease_ms)
+
     def read(self, entry: JournalEntry) -> None:
         """Take in one entry, and raise `BreachError` if it is not what the contract makes of this row."""
         said, at = entry.evidence, entry.at_ms
@@ -86,7 +87,7 @@ class EffectLedger:
         self.status = expected
         if expected in ("CONFIRMED", "FAILED", "CANCELLED", "STUCK"):
             if left:
-                self.due = self._watch_due(at) if expected == "FAILED" and self.watched else None
+                self.due = self._watch_due(at) if expected in ("FAILED", "CANCELLED") and self.watched else None
             if expected != "STUCK" and self.ended is None:
                 self.ended = at
         self.freed = self.freed or expected in ("FAILED", "CANCELLED")
@@ -104,7 +105,8 @@ class EffectLedger:
         self.token = claim.token
         demand(self.due is not None and self.due <= at, "nothing is claimed before it is due", self)
         if said["verb"] == "look":
-            demand(self.status in ("UNKNOWN", "FAILED"), "a look is for UNKNOWN, or an absence that is watched", self)
+            over = self.status in ("FAILED", "CANCELLED")
+            demand(self.status == "UNKNOWN" or over, "a look is for UNKNOWN, or an absence that is watched", self)
             demand(self.look is None or self.look.until <= at, "a look that is under way is not taken over", self)
             self.look = claim
             if self.status == "UNKNOWN":
@@ -141,7 +143,7 @@ class EffectLedger:
         wait = said["backoff_ms"] if said["retry_in_ms"] is None else said["retry_in_ms"]
         if said["status"] == "failed" and said["may_have_landed"]:
             self.maybe.add(token)
-            return self._back(at, wait) if left and self.resend_is_safe(at) else self._lost(at)
+            return self._back(at, wait) if left and self.may_resend(at + wait) else self._lost(at)
         if said["status"] == "failed":
             if said["retry_in_ms"] is not None and left:
                 return self._back(at, wait)
@@ -166,7 +168,7 @@ class EffectLedger:
         self.settled = max(self.settled, said["lease_until_ms"] + self.terms.settle_ms)
         if self.landed:
             return self._confirm()
-        again = len(self.calls) < self.max_attempts and self.resend_is_safe(at)
+        again = len(self.calls) < self.max_attempts and self.may_resend(at)
         return self._back(at, 0) if again else self._lost(at)
 
     def _late_answer(self, said: Mapping[str, Any], at: int) -> str:
@@ -205,7 +207,7 @@ class EffectLedger:
             return self._late_look(said)
         look, self.look = self.look, None
         assert look is not None
-        if self.status == "FAILED":
+        if self.status in ("FAILED", "CANCELLED"):
             self.watches += 1
             if said["status"] == "duplicate" or (said["status"] == "confirmed" and not said["superseded"]):
                 self.watched = False
@@ -223,10 +225,10 @@ class EffectLedger:
                 return self.status
             case "absent":
                 self.maybe.clear()
+                self.watched, self.watches = True, 0
                 left = self.ended is None and len(self.calls) < self.max_attempts
                 if left and self.resend_is_safe(at):
                     return self._back(at, 0)
-                self.watched, self.watches = True, 0
                 return "FAILED"
             case _ if self.looks >= self.terms.observe_attempts:
                 return "STUCK"
@@ -237,7 +239,7 @@ class EffectLedger:
     def _late_look(self, said: Mapping[str, Any]) -> str:
         if said["status"] not in ("confirmed", "duplicate"):
             return self.status
-        if self.status == "FAILED" and said["superseded"] and said["status"] == "confirmed":
+        if self.status in ("FAILED", "CANCELLED") and said["superseded"] and said["status"] == "confirmed":
             return self.status
         return self._late_confirmed()
 
@@ -245,12 +247,13 @@ class EffectLedger:
         if self.look is None or said["token"] != self.look.token or self.token != self.look.token:
             return self.status
         self.look = None
-        if self.status == "FAILED":
+        if self.status in ("FAILED", "CANCELLED"):
             self.due = None
             return self.status
-        if self._must_stop(at) or not self.resend_is_safe(at) or len(self.calls) >= self.max_attempts:
+        due = at + said["backoff_ms"]
+        if self._must_stop(at) or not self.may_resend(due) or len(self.calls) >= self.max_attempts:
             return "STUCK"
-        return self._back(at, 0)
+        return self._back(at, said["backoff_ms"])
 
     # --- people, the app, time ---
 
@@ -298,7 +301,7 @@ class EffectLedger:
         return "UNKNOWN"
 
     def _confirm(self) -> str:
-        self.landed, self.look = False, None
+        self.landed, self.watched, self.look = False, False, None
         return "CONFIRMED"
 
     def _watch_due(self, at: int) -> int | None:
@@ -442,10 +445,8 @@ class ObligationLedger:
                 self.due = self.settled
                 return self.status
             case "absent":
-                over = self.first_sent is None or self.attempts >= self.max_attempts
-                if not (over and FLAG_OUTLIVES_THE_ABSENCE):
-                    self.maybe.clear()
-                if over:
+                self.maybe.clear()
+                if self.first_sent is None or self.attempts >= self.max_attempts:
                     return "STUCK"
                 return self._back(at)
             case _ if self.looks >= self.terms.observe_attempts:
@@ -458,9 +459,10 @@ class ObligationLedger:
         if self.look is None or said["token"] != self.look.token:
             return self.status
         self.look = None
-        if not self.resend_is_safe(at) or self.attempts >= self.max_attempts:
+        due = at + said["backoff_ms"]
+        if not self.resend_is_safe(due + self.terms.lease_ms) or self.attempts >= self.max_attempts:
             return "STUCK"
-        return self._back(at)
+        return self._back(due)
 
     def _resolved(self, said: Mapping[str, Any], at: int) -> str:
         demand(self.status in ("UNKNOWN", "STUCK"), "a person decides what is UNKNOWN or STUCK", self)

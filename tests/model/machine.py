@@ -140,11 +140,11 @@ class StoreMachine(Bench):
         waiting = self.waiting(EFFECTS, "PENDING")
         return self._claim_some(EFFECTS, "call", waiting[pick % len(waiting)], more, actor, patient, lost)
 
-    @precondition(lambda self: self.waiting(EFFECTS, "UNKNOWN", "FAILED"))
+    @precondition(lambda self: self.waiting(EFFECTS, "UNKNOWN", "FAILED", "CANCELLED"))
     @rule(target=leases, pick=PICK, more=CHUNK, actor=ACTORS, patient=st.booleans(), lost=LOSSES)
     def claim_looks(self, pick: int, more: list[int], actor: str, patient: bool, lost: Loss | None) -> Any:
         """A worker takes effects to look at."""
-        waiting = self.waiting(EFFECTS, "UNKNOWN", "FAILED")
+        waiting = self.waiting(EFFECTS, "UNKNOWN", "FAILED", "CANCELLED")
         return self._claim_some(EFFECTS, "look", waiting[pick % len(waiting)], more, actor, patient, lost)
 
     @precondition(lambda self: self.waiting(OBLIGATIONS, "PENDING"))

@@ -125,7 +125,8 @@ class Prediction:
         if not due or row.connector not in taking.reach.lease_ms:
             return False
         if taking.verb == "look":
-            looked_at = row.status == "UNKNOWN" or (row.status == "FAILED" and isinstance(row, Effect) and row.absent)
+            ended = row.status in ("FAILED", "CANCELLED")
+            looked_at = row.status == "UNKNOWN" or (ended and isinstance(row, Effect) and row.absent)
             return looked_at and (row.lease_until_ms is None or row.lease_until_ms <= self._now)
         if isinstance(row, Effect):
             return row.status == "PENDING" and (row.expires_at_ms is None or self._now < row.expires_at_ms)

@@ -14,7 +14,7 @@ WINDOW_MS = 60_000
 WATCH_MS = (50_000, 120_000)
 DELAY_MS = 3_000
 
-_TERMS = Terms(settle_ms=SETTLE_MS, window_ms=WINDOW_MS, observe_attempts=2, watch_ms=WATCH_MS)
+_TERMS = Terms(settle_ms=SETTLE_MS, window_ms=WINDOW_MS, lease_ms=LEASE_MS, observe_attempts=2, watch_ms=WATCH_MS)
 TERMS = {
     "bank": Terms(**{**_TERMS.__dict__, "can_compensate": True}),
     "shop": Terms(**{**_TERMS.__dict__, "can_compensate": True, "compensation_idempotent": True}),

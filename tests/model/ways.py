@@ -79,6 +79,13 @@ def cancelled_late(bench: Bench, key: str) -> None:
     _all_looks(bench, key)
 
 
+def watching_what_was_cancelled(bench: Bench, key: str) -> None:
+    """It was cancelled, then found absent, and is looked at once more."""
+    cancelled_late(bench, key)
+    bench.wait(WATCH_MS[0])
+    _look(bench, EFFECTS, key)
+
+
 def looking(bench: Bench, key: str) -> list[Lease]:
     lost(bench, key)
     return _look(bench, EFFECTS, key)
@@ -263,6 +270,8 @@ _TAKE_SEVERAL_CALLS: tuple[Way, ...] = (
     told(taken_over, 0, _LANDED, lapses=True), told(looking, -1, _BLIND), told(cancelled_late, 0, _LANDED),
     told(cancelled_late, 0, _REFUSED), told(cancelling, 0, UNSENT), told(old_look, 0, _DOUBLE),
     told(told(old_look, 0, _DOUBLE), -1, said("confirmed", external_ref="ref-2")), told(kept_back, -1, _LANDED),
+    told(watching_what_was_cancelled, -1, _BLIND), told(watching_what_was_cancelled, -1, saw("stuck")),
+    told(watching_what_was_cancelled, -1, saw("confirmed", external_ref="ref-1")),
     told(looking_when_settled, -1, saw("absent")), forgotten, told(stopping_the_first, -1, _AGAIN),
     told(taken_over, -1, _AGAIN),
 )  # fmt: skip

@@ -21,9 +21,6 @@ from tests.simulation.store import _NOW
 from tests.simulation.upstream import Call, Record
 
 GRACE_MS = 60_000
-BELIEVED_ABSENCES_ARE_WATCHED = False
-"""Until the product is repaired: an absence is only watched where the effect FAILED by it, not where it was sent again
-or cancelled after it."""
 
 
 def at_any_time(stage: Stage) -> Iterator[str]:
@@ -196,8 +193,6 @@ def _is_excused(stage: Stage, record: Record, rows: list[sqlite3.Row]) -> bool:
         return True
     if any(record.ref in call.named and call.told for call in stage.upstream.calls):
         return False
-    if record.call.stale and not BELIEVED_ABSENCES_ARE_WATCHED and row["status"] in ("CANCELLED", "FAILED"):
-        return bool(row["absent"] == 0)
     mine = [r for r in stage.upstream.records.values() if r.effect_key == record.effect_key]
     forgotten = row["semantics"] == "idempotent" and len(mine) > 1 and any(r.call.stale for r in mine)
     twins = any(call.twins and record.ref in call.refs for call in stage.upstream.calls)

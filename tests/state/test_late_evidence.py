@@ -337,6 +337,49 @@ def test_a_watched_absence_that_landed_after_all_is_a_contradiction(stage: Stage
     assert stage.get(key).reason.startswith("contradiction")
 
 
+def _cancelled_by_absence(stage: Stage, key: str) -> None:
+    """Cancelled while it was UNKNOWN, and then the upstream did not have it."""
+    stage.dispatch(key, LOST)
+    stage.tape.cancel(key, reason="r", actor="ann")
+    stage.move_time(31)
+    assert stage.observe(key, obs("absent")) == Outcome.CANCELLED
+
+
+def _cancelled_after_absence(stage: Stage, key: str) -> None:
+    """The upstream did not have it, so it was to be sent again, and was cancelled before it was."""
+    stage.dispatch(key, LOST)
+    stage.move_time(31)
+    assert stage.observe(key, obs("absent")) == Outcome.PENDING
+    stage.tape.cancel(key, reason="r", actor="ann")
+
+
+def _refused_after_absence(stage: Stage, key: str) -> None:
+    """The upstream did not have it, and when it was sent again it was refused."""
+    stage.dispatch(key, LOST)
+    stage.move_time(31)
+    assert stage.observe(key, obs("absent")) == Outcome.PENDING
+    stage.dispatch(key, FAILED)
+
+
+@pytest.mark.parametrize("way", [_cancelled_by_absence, _cancelled_after_absence, _refused_after_absence])
+@pytest.mark.parametrize("watch", ["confirmed", "duplicate", "absent", "nothing can look"])
+def test_whatever_ends_in_vain_after_a_believed_absence_is_watched(
+    stage: Stage, way: Callable[[Stage, str], None], watch: str
+) -> None:
+    """A worker that was stopped after its last check may still send, whatever the effect became meanwhile."""
+    key = stage.record("idempotent", max_attempts=3)
+    way(stage, key)
+    ended = stage.get(key).status
+    assert ended in (S.CANCELLED, S.FAILED)
+    assert stage.observe(key, obs("absent")) == Outcome.NOT_DUE
+    stage.move_time(3601)
+    assert stage.tape.sweep().observe_hints == 1
+    stage.connector.can_observe = watch != "nothing can look"
+    outcome = stage.observe(key, obs(watch if stage.connector.can_observe else "absent"))
+    assert outcome == ("stuck" if watch in ("confirmed", "duplicate") else ended.lower())
+    assert (stage.get(key).due_at_ms is not None) == (watch == "absent")
+
+
 @pytest.mark.parametrize("successor", ["under way", "CONFIRMED", "FAILED", "CANCELLED"])
 @pytest.mark.parametrize("status", ["confirmed", "duplicate"])
 def test_while_a_successor_has_the_business_key_only_a_duplicate_is_news(

@@ -507,8 +507,8 @@ def test_after_a_cancel_every_edge_to_pending_is_cancelled(stage: Stage, answer:
 
 
 def test_after_an_expiry_every_edge_to_pending_is_cancelled(stage: Stage) -> None:
-    key = stage.tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=10).id
-    late = stage.meanwhile(lambda: stage.move_time(11), RETRY)
+    key = stage.tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=60).id
+    late = stage.meanwhile(lambda: stage.move_time(61), RETRY)
     assert stage.dispatch(key, late) == Outcome.CANCELLED
 
 
@@ -550,8 +550,8 @@ def test_what_is_confirmed_after_a_cancel_is_not_owed_where_there_is_no_inverse(
 
 
 def test_what_is_confirmed_after_an_expiry_is_not_owed(stage: Stage) -> None:
-    key = stage.tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=10).id
-    stage.dispatch(key, stage.meanwhile(lambda: stage.move_time(11), CONFIRMED))
+    key = stage.tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=60).id
+    stage.dispatch(key, stage.meanwhile(lambda: stage.move_time(61), CONFIRMED))
     assert stage.get(key).status is S.CONFIRMED
     assert stage.tape.obligations(effect_key=key) == []
 
