@@ -68,7 +68,7 @@ class EffectCaller:
 
         ``task_id`` becomes the effect key. ``expires`` is when an effect that was not sent yet must no longer be sent.
         """
-        connector, request, keywords = _unpack(args, {**(kwargs or {}), **options})
+        connector, request, keywords = _unpack(args, kwargs, options)
         tape = self._find_tape()
         when = _when(countdown, eta, expires)
         asked = _intent(tape, connector, request, keywords, when, task_id=task_id, effect_name=effect_name)
@@ -87,8 +87,12 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     return EffectHandle(effect.effect_key, tape)
 
 
-def _unpack(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    keywords = dict(given)
+def _unpack(args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    if not isinstance(args, list | tuple):
+        raise InvalidIntent(f"args must be a list or tuple, not a {type(args).__name__}")
+    if not isinstance(kwargs, Mapping | None):
+        raise InvalidIntent(f"kwargs must be a dict, not a {type(kwargs).__name__}")
+    keywords: dict[Any, Any] = {**(kwargs or {}), **options}
     names = ("connector", "request")
     if len(args) > len(names):
         raise InvalidIntent(f"expected connector and request, and {len(args)} positional arguments came")
@@ -100,9 +104,9 @@ def _unpack(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[Any, Any, di
     if missing:
         raise InvalidIntent(f"{' and '.join(missing)} missing; expected connector, request")
     connector, request = keywords.pop("connector"), keywords.pop("request")
-    unknown = sorted(set(keywords) - _KEYWORDS)
+    unknown = [name for name in keywords if name not in _KEYWORDS]
     if unknown:
-        raise InvalidIntent(f"there is no option {unknown[0]!r}; there are {', '.join(sorted(_KEYWORDS))}")
+        raise InvalidIntent(f"there is no option {intent.shown(unknown[0])}; there are {', '.join(sorted(_KEYWORDS))}")
     return connector, request, keywords
 
 
@@ -125,7 +129,12 @@ def _intent(
     semantics = intent.check_semantics(keywords.get("semantics", Semantics.NON_IDEMPOTENT))
     business_key = keywords.get("business_key")
     business_key = "" if business_key is None else intent.check_business_key(business_key)
-    if not keywords.get("allow_unsafe"):
+    allow_unsafe = keywords.get("allow_unsafe")
+    if not isinstance(allow_unsafe, bool | None):
+        raise InvalidIntent(f"allow_unsafe must be True or False, not {intent.shown(allow_unsafe)}")
+    if not (isinstance(effect_name, str) and effect_name == ""):
+        intent.check_effect_name(effect_name)
+    if not allow_unsafe:
         _refuse_unsafe(tape, connector, semantics, business_key, effect_name)
     effect_key = intent.new_key() if task_id is None else intent.check_effect_key(task_id)
     idempotency_key = keywords.get("idempotency_key")
@@ -186,7 +195,7 @@ def _running() -> Any:
 
 def _root_id() -> str | None:
     request = _running()
-    return None if request is None else str(request.root_id or request.id)
+    return None if request is None else intent.run_of(str(request.root_id or request.id))
 
 
 def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
@@ -194,7 +203,7 @@ def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
     request = _running()
     if request is None:
         return None
-    key = intent.derived_idempotency_key(request.id, connector, business_key, digest)
+    key = intent.derived_idempotency_key(str(request.id), connector, business_key, digest)
     if key in _made(request):
         raise RepeatedRequest(
             f"this task execution already made an effect through {connector!r} with the same request; give each a "
@@ -236,13 +245,13 @@ def _when(countdown: Any, eta: Any, expires: Any) -> dict[str, Any]:
 def _span(name: str, value: Any) -> int:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
-        raise InvalidIntent(f"{name} must be a number of seconds of 0 or more, not {value!r}")
+        raise InvalidIntent(f"{name} must be a number of seconds of 0 or more, not {intent.shown(value)}")
     return round(seconds * 1000)
 
 
 def _instant(name: str, value: Any) -> int:
     if not isinstance(value, datetime):
-        raise InvalidIntent(f"{name} must be a datetime, not {value!r}")
+        raise InvalidIntent(f"{name} must be a datetime, not {intent.shown(value)}")
     if value.utcoffset() is None:
         raise InvalidIntent(f"{name} must carry a time zone, and {value.isoformat()} has none")
     return round(value.timestamp() * 1000)

@@ -181,7 +181,8 @@ class Engine:
                 event = work.perform(record)
                 failpoints.reach(f"{work.name}.called")
             except BaseException as error:  # noqa: BLE001 - whatever a connector raises, its call may have landed
-                fatal = None if isinstance(error, Exception) else error
+                # What else a connector raises, a cancelled coroutine's error for one, is no wish to end this process.
+                fatal = error if isinstance(error, SystemExit | KeyboardInterrupt) else None
                 event = self._raised(work, record, error)
         return record, replace(event, token=record.token, nonce=record.claim_nonce, actor=self._actor()), fatal
 

@@ -7,11 +7,13 @@ that every database and every header carries it unchanged.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +66,14 @@ def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None =
     infinities, NUL characters, lone surrogates, other types, nesting too deep) and `PayloadTooLarge` above
     ``max_bytes``. The message names the place.
     """
+    room = itertools.count() if max_bytes is None else iter(range(max_bytes))  # a value takes a byte at least
     try:
-        _check(value, what)
+        _check(value, what, room)
         text = json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    except StopIteration:
+        raise PayloadTooLarge(
+            f"{what} holds more than {max_bytes} values; tape_max_payload_bytes allows {max_bytes} bytes"
+        ) from None
     except RecursionError:
         raise InvalidIntent(f"{what} is nested too deeply, or holds itself") from None
     except ValueError as error:
@@ -83,33 +90,33 @@ def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None =
 
 def canonical_text(what: str, text: str) -> str:
     """``text`` if every database can store it, else `InvalidIntent`."""
-    _check(text, what)
+    _check(text, what, itertools.count())
     return text
 
 
 def check_external_ref(ref: Any) -> str:
     """``ref`` if it is at most 512 printable characters (``""``: none), else `InvalidIntent`."""
     if not isinstance(ref, str) or len(ref) > REF_LENGTH or not ref.isprintable():
-        raise InvalidIntent(f"external_ref must be at most {REF_LENGTH} printable characters, not {_shown(ref)}")
+        raise InvalidIntent(f"external_ref must be at most {REF_LENGTH} printable characters, not {shown(ref)}")
     return ref
 
 
 def digest_of(text: str) -> str:
     """The SHA-256 of ``text``, 64 hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_idempotency_key(key: Any) -> str:
     """``key`` if it is 1 to 200 visible ASCII characters (it travels in a header), else `InvalidIntent`."""
     if not isinstance(key, str) or not _VISIBLE_ASCII.match(key):
-        raise InvalidIntent(f"idempotency_key must be 1 to {KEY_LENGTH} visible ASCII characters, not {_shown(key)}")
+        raise InvalidIntent(f"idempotency_key must be 1 to {KEY_LENGTH} visible ASCII characters, not {shown(key)}")
     return key
 
 
 def check_effect_key(key: Any) -> str:
     """``key`` if it can name a row: 1 to 64 visible ASCII characters, else `InvalidIntent`."""
     if not isinstance(key, str) or not _VISIBLE_ASCII.match(key) or len(key) > 64:
-        raise InvalidIntent(f"task_id must be 1 to 64 visible ASCII characters, not {_shown(key)}")
+        raise InvalidIntent(f"task_id must be 1 to 64 visible ASCII characters, not {shown(key)}")
     return key
 
 
@@ -136,16 +143,16 @@ def check_effect_name(name: Any) -> str:
 def check_semantics(semantics: Any) -> Semantics:
     """``semantics`` as a `Semantics`, else `InvalidIntent` that lists the three."""
     try:
-        return Semantics(semantics)
+        return Semantics(semantics if isinstance(semantics, str) else "")
     except ValueError:
         listed = ", ".join(repr(str(known)) for known in Semantics)
-        raise InvalidIntent(f"semantics must be one of {listed}, not {_shown(semantics)}") from None
+        raise InvalidIntent(f"semantics must be one of {listed}, not {shown(semantics)}") from None
 
 
 def check_max_attempts(attempts: Any) -> int:
     """``attempts`` if it is a whole number from 1 to 1,000, else `InvalidIntent`."""
     if not isinstance(attempts, int) or isinstance(attempts, bool) or not 1 <= attempts <= 1000:
-        raise InvalidIntent(f"max_attempts must be a whole number from 1 to 1000, not {_shown(attempts)}")
+        raise InvalidIntent(f"max_attempts must be a whole number from 1 to 1000, not {shown(attempts)}")
     return attempts
 
 
@@ -154,13 +161,20 @@ def derived_idempotency_key(task_id: str, connector: str, business_key: str, req
     return "task-" + digest_of("\0".join((task_id, connector, business_key, request_digest)))
 
 
+def run_of(task_id: str) -> str:
+    """The run of what a Celery task makes: its root's id, or that one's digest where it could not be stored."""
+    fits = 1 <= len(task_id) <= KEY_LENGTH and task_id.isprintable()
+    return task_id if fits else "task-" + digest_of(task_id)
+
+
 def _check_printable(what: str, value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= KEY_LENGTH or not value.isprintable():
-        raise InvalidIntent(f"{what} must be 1 to {KEY_LENGTH} printable characters, not {_shown(value)}")
+        raise InvalidIntent(f"{what} must be 1 to {KEY_LENGTH} printable characters, not {shown(value)}")
     return value
 
 
-def _check(value: Any, path: str, depth: int = 0) -> None:
+def _check(value: Any, path: str, room: Iterator[int], depth: int = 0) -> None:
+    next(room)
     if depth > DEPTH:
         raise InvalidIntent(f"{path[:200]} is nested too deeply, or holds itself: {DEPTH} levels are allowed")
     if isinstance(value, str):
@@ -173,28 +187,29 @@ def _check(value: Any, path: str, depth: int = 0) -> None:
     elif isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise InvalidIntent(f"{path} has the key {_shown(name)}: JSON keys are strings")
-            _check(name, f"{path} key")
-            _check(item, f"{path}.{_part(name)}", depth + 1)
+                raise InvalidIntent(f"{path} has a key that is a {type(name).__name__}: JSON keys are strings")
+            _check(name, f"{path} key", room)
+            _check(item, f"{path}.{_part(name)}", room, depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check(item, f"{path}[{index}]", depth + 1)
+            _check(item, f"{path}[{index}]", room, depth + 1)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidIntent(f"{path} is {value}, which JSON cannot carry")
     elif value is not None and not isinstance(value, bool | int):
-        kind = type(value).__name__
-        raise InvalidIntent(f"{path} is a {kind}, which JSON cannot carry: {_shown(value)}; convert it first")
+        raise InvalidIntent(f"{path} is a {type(value).__name__}, which JSON cannot carry; convert it first")
 
 
 def _part(name: str) -> str:
-    return name if name.isidentifier() and len(name) <= 80 else _shown(name)
+    return name if name.isidentifier() and len(name) <= 80 else shown(name)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """``value`` in the words of an error: bounded, on one printable line. For what is no payload: errors are logged."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a repr may raise anything, and this only words an error
-        text = object.__repr__(value)
+        return f"a {type(value).__name__}"
     length = len(value) if isinstance(value, str) else len(text)
-    return text if len(text) <= 80 else f"{text[:77]}... ({length} characters)"
+    bounded = text if len(text) <= 80 else f"{text[:77]}... ({length} characters)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in bounded)

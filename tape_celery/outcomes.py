@@ -6,6 +6,7 @@ A result that is no result, or has fields of the wrong kind, is a lost answer: t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from typing import Any
@@ -20,7 +21,7 @@ MOST_ERROR_BYTES = 4096
 MOST_REASON_CHARACTERS = 300
 MOST_DUPLICATES = 1000
 
-_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/@]*@)?([^\s?#'\"]*)[?#]?[^\s'\"]*", re.IGNORECASE)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}://)(?:[^\s/@]*@)?([^\s?#'\"]*)[?#]?[^\s'\"]*", re.IGNORECASE)
 
 
 def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int) -> Answered:
@@ -30,18 +31,18 @@ def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: 
         problem = f"retry_at_ms is {_short(result.retry_at_ms)}"
     if problem is not None:
         return _lost(problem, backoff_ms)
-    error = _scrubbed(_dict(result.error))
+    error, status = _dict(result.error), _plain(result.status)
     return Answered(
         token=0,
-        status=result.status,
+        status=status,  # type: ignore[arg-type]  # one of the three, by the lines above
         external_ref=_ref(result.external_ref),
-        sent=not (result.status == "unknown" and error.get("sent") is False),
+        sent=not (status == "unknown" and error.get("sent") is False),
         may_have_landed=error.get("may_have_landed") is True,
         retry_in_ms=_delay(result.retry_at_ms, worker_now_ms) if result.retry_at_ms > 0 else None,
         backoff_ms=backoff_ms,
-        reason="" if result.status == "confirmed" else reason_of(error),
+        reason="" if status == "confirmed" else reason_of(error),
         response_json=body(result.response, most_bytes),
-        error_json=body(error, MOST_ERROR_BYTES),
+        error_json=body(_scrubbed(error), MOST_ERROR_BYTES),
     )
 
 
@@ -50,8 +51,8 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
     problem = _problem(result, CompensationResult, ("compensated", "failed"))
     if problem is not None:
         return _lost(problem, backoff_ms)
-    error = _scrubbed(_dict(result.error))
-    if result.status == "compensated":
+    error = _dict(result.error)
+    if _plain(result.status) == "compensated":
         status = "confirmed"
     else:
         status = "unknown" if error.get("ambiguous") is True else "failed"
@@ -65,7 +66,7 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
         backoff_ms=backoff_ms,
         reason=reason_of(error),
         response_json=body(result.response, most_bytes),
-        error_json=body(error, MOST_ERROR_BYTES),
+        error_json=body(_scrubbed(error), MOST_ERROR_BYTES),
     )
 
 
@@ -79,7 +80,7 @@ def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
         return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=error)
     return Observed(
         token=0,
-        status=result.status,
+        status=_plain(result.status),  # type: ignore[arg-type]  # one of the five, by the lines above
         external_ref=_ref(result.external_ref),
         duplicates=_duplicates(result.response),
         backoff_ms=backoff_ms,
@@ -108,7 +109,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     """Type and scrubbed message of ``error``: no locals, no URL's user, password or query."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - an exception's own text may raise anything
+    except BaseException:  # noqa: BLE001 - an exception's own text may raise anything, and this only words an error
         message = "(its message cannot be read)"
     return {"type": f"{type(error).__module__}.{type(error).__qualname__}", "message": scrub(message)}
 
@@ -150,9 +151,14 @@ def body(value: Any, most_bytes: int) -> str:
 def _problem(result: Any, kind: type[Any], statuses: tuple[str, ...]) -> str | None:
     if not isinstance(result, kind):
         return f"the connector returned {_short(result)}, which is no {kind.__name__}"
-    if result.status not in statuses:
+    if not isinstance(result.status, str) or _plain(result.status) not in statuses:
         return f"the connector returned a {kind.__name__} with status {_short(result.status)}"
     return None
+
+
+def _plain(status: str) -> str:
+    """The word itself: a subclass of str may equal everything."""
+    return str.__str__(status)
 
 
 def _lost(problem: str, backoff_ms: int) -> Answered:
@@ -162,7 +168,9 @@ def _lost(problem: str, backoff_ms: int) -> Answered:
 
 def _ref(value: Any) -> str:
     """A reference that can be stored and sent back unchanged, else none: half a reference is somebody else's."""
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**REF_LENGTH:
+        value = str(value)
+    text = str.__str__(value) if isinstance(value, str) else ""
     return text if len(text) <= REF_LENGTH and text.isprintable() else ""
 
 
@@ -181,18 +189,28 @@ def _delay(at_ms: int, worker_now_ms: int) -> int:
     return min(max(0, at_ms - worker_now_ms), 30 * 86_400_000)
 
 
-def _scrubbed(value: Any, depth: int = 8) -> Any:
-    """``value`` with every text in it scrubbed; what is nested deeper is kept as a word."""
-    if isinstance(value, str):
-        return scrub(value)
-    if isinstance(value, dict | list | tuple) and depth == 0:
-        return _short(value)
-    if isinstance(value, dict):
-        named = {scrub(name) if isinstance(name, str) else name: item for name, item in value.items()}
-        return {name: _scrubbed(item, depth - 1) for name, item in named.items()}
-    if isinstance(value, list | tuple):
-        return [_scrubbed(item, depth - 1) for item in value]
-    return value
+def _scrubbed(error: dict[str, Any]) -> dict[str, Any]:
+    """``error`` with every text in it scrubbed, and no more of it than can be kept."""
+    left = 2 * MOST_ERROR_BYTES
+
+    def scrubbed(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if isinstance(value, str):
+            text = scrub(value)
+            left -= len(text)
+            return text
+        if not isinstance(value, dict | list | tuple):
+            return value
+        if depth == 0:
+            return f"a {type(value).__name__}"
+        if isinstance(value, dict):
+            items = itertools.takewhile(lambda _: left > 0, value.items())
+            return {scrub(k) if isinstance(k, str) else k: scrubbed(item, depth - 1) for k, item in items}
+        return [scrubbed(item, depth - 1) for item in itertools.takewhile(lambda _: left > 0, value)]
+
+    kept: dict[str, Any] = scrubbed(error, 8)
+    return kept
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -202,5 +220,5 @@ def _dict(value: Any) -> dict[str, Any]:
 def _short(value: Any) -> str:
     try:
         return scrub(repr(value))[:200]
-    except Exception:  # noqa: BLE001 - a repr may raise anything
+    except BaseException:  # noqa: BLE001 - a repr may raise anything, and this only words an error
         return f"a {type(value).__name__}"

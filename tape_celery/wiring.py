@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from tape_celery import failpoints, tasks
+from tape_celery import failpoints, intake, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
@@ -34,6 +34,12 @@ def attach(tape: Tape) -> None:
     app = tape.app
     tasks.add(tape)
     found = weakref.ref(tape)
+
+    def our_queues() -> frozenset[str]:
+        living = found()
+        return frozenset() if living is None else frozenset(queue.name for queue in queues(living.settings))
+
+    app.steps["consumer"].add(intake.step_for(our_queues))
 
     def on_finalize(sender: Any = None, **_: Any) -> None:
         living = found()

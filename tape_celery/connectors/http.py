@@ -202,6 +202,9 @@ class HTTPConnector:
         if not getattr(response.extensions["network_stream"], "heard", True):
             # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
             return NoAnswer("RemoteProtocolError", "the answer was there before the request")
+        protocol = response.http_version
+        if protocol not in ("HTTP/1.0", "HTTP/1.1"):
+            return NoAnswer("RemoteProtocolError", f"the answer is in {protocol!r}, which was not asked for")
         body, cut = bytearray(), ""
         try:
             for chunk in response.iter_raw():  # as it came: not unpacked

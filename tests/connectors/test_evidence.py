@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tape_celery.connectors.endpoint import header_text
 from tape_celery.connectors.evidence import readable, storable_json, usable_ref
 from tape_celery.connectors.http_answers import Answer, Codes, Meaning, NoAnswer, Waiting, dispatch_result, meaning_of
+from tape_celery.intent import REF_LENGTH
 
 any_text = st.text(st.characters(codec=None))
 """Lone surrogates and NUL included."""
@@ -62,7 +63,7 @@ def test_a_readable_text_prints_and_fits(text: bytes | str, limit: int) -> None:
 @given(json_values | st.text())
 def test_a_usable_reference_is_short_printable_and_whole(value: object) -> None:
     ref = usable_ref(value)
-    assert len(ref) <= 200
+    assert len(ref) <= REF_LENGTH
     assert ref.isprintable()
     assert ref in ("", str(value).strip())
 

@@ -1,0 +1,71 @@
+"""A message that Celery's own consumer would die of, or go deaf: rejected, once, and the worker goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.celery_wiring.conftest import Shop
+from tests.hostile.brokers import QUEUES, Broker, RabbitMQ, Redis
+from tests.hostile.messages import NO_EMBED, Message, calling, message
+from tests.hostile.test_queue_garbage import Sound, broker, holds_nothing_but, shop, worker  # noqa: F401 - fixtures
+from tests.servers import until
+
+_BODIES: list[Any] = [
+    *(b"", [], [1], [[], {}], [[], {}, {}, 1], {}, 5, None, "abc", True),
+    *([[["k"]], {}, 5], [[["k"]], {}, [1]], [[], "kw", {}]),
+    *([[["k"]], {}, {**NO_EMBED, name: ["x"]}] for name in ("callbacks", "errbacks", "chain")),
+    *([[["k"]], {}, {**NO_EMBED, name: 5}] for name in ("callbacks", "errbacks", "chain", "chord")),
+]
+_HEADERS: dict[str, list[Any]] = {
+    "task": [["x"], {"a": 1}],
+    "id": [["x"], {"a": 1}, 5, ...],
+    "timelimit": [5, "x", True, {"a": 1}, ["a", "b"], [1, 2, 3], 10**18],
+    "stamped_headers": [5, True, 10**18],
+    "shadow": [["x"], {"a": 1}],
+}
+
+
+def poison(queue: str) -> Iterator[Message]:
+    """Each of these alone ends every worker of its queue, again and again, or makes it deaf."""
+    task = queue if queue != "tape.sweep" else "tape.effect"
+    yield from (message(task, body) for body in _BODIES)
+    yield from (message(**{"task": task, name: value}) for name, values in _HEADERS.items() for value in values)
+    yield dataclasses.replace(message(task), content_type="")
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq", "filesystem"], indirect=True)
+def test_poison_on_every_queue_ends_no_worker(broker: Broker, shop: Shop) -> None:  # noqa: F811
+    if isinstance(broker, RabbitMQ):
+        broker.declare()
+    before = Sound(shop)
+    for queue in QUEUES:
+        for one in poison(queue):
+            broker.put(queue, one)
+    behind = Sound(shop)
+    running = worker(shop)
+    shop.beat()
+    before.are_done()
+    behind.are_done()
+    until(lambda: broker.left() == 0, timeout=60, what="empty queues")
+    after = Sound(shop)
+    after.are_done()
+    holds_nothing_but(shop, before, behind, after)
+    assert running.alive
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("root_id", ["r" * 300, "a\0b", "\ud800", 5, ["x"]], ids=ascii)
+def test_an_intent_sent_under_any_root_id_is_recorded(broker: Redis, shop: Shop, root_id: Any) -> None:  # noqa: F811
+    """It is all that there is of it: it is not lost, and does not come back once a minute for ever."""
+    sent = calling("tape.effect", "bank", {"script": ["land"]}, business_key="b")
+    broker.put("tape.sweep", dataclasses.replace(sent, headers={**sent.headers, "root_id": root_id}))
+    worker(shop)
+    (effect,) = until(lambda: shop.tape.effects(business_key="b"), what="the recording")
+    shop.ends(effect.effect_key, "CONFIRMED")
+    assert 1 <= len(effect.run_id) <= 200
+    assert effect.run_id.isprintable()
+    assert broker.left() == 0
