@@ -141,7 +141,7 @@ def nothing_ever_may_have_landed(patch: Patch) -> None:
 
 @build("the stopped")
 def an_absence_is_not_watched(patch: Patch) -> None:
-    patch.setattr(looks, "_watched", lambda effect, at, terms: replace(effect, due_at_ms=None, sweep_at_ms=None))
+    patch.setattr(looks, "watched", lambda effect, at, terms: replace(effect, due_at_ms=None, sweep_at_ms=None))
 
 
 @build("repetitions")
