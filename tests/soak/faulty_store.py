@@ -135,18 +135,20 @@ def patient_callers() -> Iterator[Callable[[], bool]]:
     inside = threading.local()
 
     @contextmanager
-    def being(now: bool) -> Iterator[bool]:
-        before, inside.now = getattr(inside, "now", False), now
+    def being(store: Any) -> Iterator[Any]:
+        before, inside.of = getattr(inside, "of", _NOTHING), store
         try:
             yield before
         finally:
-            inside.now = before
+            inside.of = before
 
     def patient(function: Any) -> Any:
         @functools.wraps(function)
         def asked(*args: Any, **keywords: Any) -> Any:
-            with being(True) as before:
-                if before:
+            store = _store_of(args[0])
+            with being(store) as before:
+                # On another store than the call that it is made in, it is another caller's.
+                if before is not _NOTHING and (store is before or None in (store, before)):
                     return function(*args, **keywords)
                 return again_after_ours(lambda: function(*args, **keywords))
 
@@ -155,7 +157,7 @@ def patient_callers() -> Iterator[Callable[[], bool]]:
     def handed_over(function: Any) -> Any:
         @functools.wraps(function)
         def called(*args: Any, **keywords: Any) -> Any:
-            with being(False):
+            with being(_NOTHING):
                 return function(*args, **keywords)
 
         return called
@@ -166,7 +168,15 @@ def patient_callers() -> Iterator[Callable[[], bool]]:
             patch.setattr(owner, name, patient(getattr(owner, name)))
         for name in _CONNECTORS_WORK:
             patch.setattr(engine.Engine, name, handed_over(getattr(engine.Engine, name)))
-        yield lambda: getattr(inside, "now", False)
+        yield lambda: getattr(inside, "of", _NOTHING) is not _NOTHING
+
+
+_NOTHING = object()
+
+
+def _store_of(first: Any) -> Database | None:
+    """The store that a call is about, by its first argument: a store, an engine or a Tape."""
+    return first if isinstance(first, Database) else getattr(first, "_database", None)
 
 
 def again_after_ours(act: Callable[[], Any]) -> Any:
