@@ -3,7 +3,7 @@
 It stands over `Database.write` and `Database.read`, which every unit of work passes. As a pytest plugin it is an
 opt-in for all tests that use a store in the tests' own process:
 
-    TAPE_FAULTY_STORE=7 python -m pytest -p tests.soak.faulty_store tests/store tests/state tests/engine
+    TAPE_FAULTY_STORE=7 python -m pytest -p tests.soak.faulty_store tests/store tests/state tests/engine tests/client
 
 There a call of the product is asked again, by whoever called it, for as long as the failure was one of these: that is
 what the errors tell callers to do. So a test sees what it always sees, or the product lost or doubled something. Where
