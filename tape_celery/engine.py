@@ -61,6 +61,8 @@ class Outcome(StrEnum):
     """An obligation whose effect is not CONFIRMED."""
     UNKNOWN_CONNECTOR = "unknown_connector"
     NO_SUCH_KEY = "no_such_key"
+    STORE_AWAY = "store_away"
+    """Not claimed, or not told why not: the store went away after others of the keys were done."""
     NOT_SEALED = "not_sealed"
     """The store was away for so long that the result could not be written; the lease ends and the upstream is asked."""
 
@@ -139,15 +141,25 @@ class Engine:
     def _run(self, works: Sequence[_Work[Any]], keys: Sequence[str]) -> Report:
         report = Report()
         distinct = list(dict.fromkeys(keys))
-        for start in range(0, len(distinct), self._settings.chunk_size):
-            chunk = distinct[start : start + self._settings.chunk_size]
-            for work in works:
-                left = [key for key in chunk if key not in report.outcomes]
-                if left:
-                    self._claim_and_run(work, left, report)
-            left = [key for key in chunk if key not in report.outcomes]
-            report.outcomes |= self._why_not(works, left) if left else {}
+        try:
+            for start in range(0, len(distinct), self._settings.chunk_size):
+                self._run_chunk(works, distinct[start : start + self._settings.chunk_size], report)
+        except StoreUnavailable as error:
+            if not report.outcomes:
+                raise
+            # What was done has outcomes, and follow-ups that must not wait for a sweep.
+            logger.warning("the store is away, the rest of the keys is left: %s", error)
+            left = [key for key in distinct if key not in report.outcomes]
+            report.outcomes |= dict.fromkeys(left, Outcome.STORE_AWAY)
         return report
+
+    def _run_chunk(self, works: Sequence[_Work[Any]], chunk: Sequence[str], report: Report) -> None:
+        for work in works:
+            left = [key for key in chunk if key not in report.outcomes]
+            if left:
+                self._claim_and_run(work, left, report)
+        left = [key for key in chunk if key not in report.outcomes]
+        report.outcomes |= self._why_not(works, left) if left else {}
 
     def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report) -> None:
         began = monotonic()

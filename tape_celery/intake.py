@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
+from celery.concurrency import solo
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,17 @@ class Intake(bootsteps.Step):  # type: ignore[misc]  # Celery's classes have no 
                 if not _is_for(message, ours):
                     handle(message)
                     return
+                judged = False
                 try:
-                    problem = malformed(message)
+                    problem, judged = malformed(message), True
                     if problem is None:
                         handle(message)
                         return
                 except consumer.connection_errors:
                     raise
-                except Exception as error:  # noqa: BLE001 - whatever a message does to Celery, it does not end the worker
+                except Exception as error:
+                    if judged and isinstance(consumer.pool, solo.TaskPool):
+                        raise  # the task has run in here: this is what Celery makes of a connector's SystemExit
                     problem = f"it cannot be read ({type(error).__name__})"
                 logger.error("a message was rejected: %s", problem)
                 message.reject_log_error(logger, consumer.connection_errors)

@@ -15,7 +15,7 @@ from tape_celery import effect as effect_decorator
 from tape_celery.authored import by_name
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.engine import Outcome
-from tape_celery.errors import CommitUncertain
+from tape_celery.errors import CommitUncertain, StoreUnavailable
 from tape_celery.records import Effect
 from tape_celery.store import moves
 from tests.servers.waiting import until
@@ -138,6 +138,24 @@ def test_one_call_that_raises_does_not_disturb_the_others(stage: Stage) -> None:
     stage.connector.answers = [CONFIRMED, RuntimeError("x"), LOST, CONFIRMED]
     outcomes = stage.tape.dispatch(*keys)
     assert sorted(outcomes.values()) == ["confirmed", "confirmed", "unknown", "unknown"]
+
+
+def test_a_store_that_goes_away_takes_no_outcome_and_no_follow_up_with_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was called keeps its outcome and its look; the rest has a name. Where nothing was done, the pass raises."""
+    key = stage.record()
+    stage.connector.answers.append(LOST)
+
+    def away(*_: Any) -> Any:
+        raise StoreUnavailable("away for one read")
+
+    monkeypatch.setattr("tape_celery.store.inspection.get_many", away)
+    report = stage.tape.engine.dispatch([key, "of-nobody"])
+    assert report.outcomes == {key: Outcome.UNKNOWN, "of-nobody": Outcome.STORE_AWAY}
+    assert [effect.effect_key for effect in report.to_observe] == [key]
+    with pytest.raises(StoreUnavailable):
+        stage.tape.engine.dispatch(["of-nobody"])
 
 
 def test_a_seal_is_tried_again_and_the_call_never_is(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
