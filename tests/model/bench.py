@@ -21,7 +21,7 @@ from tests.model.answers import CALL_ANSWERS, INVERSE_ANSWERS, LOOK_ANSWERS, LOS
 from tests.model.arena import Arena, Loss, ModelDatabase, World
 from tests.model.contract import EffectLedger, ObligationLedger, demand
 from tests.model.prediction import Deed, Outcome, Prediction, Row, Taking, expect_same
-from tests.model.terms import EVERYTHING, LEASE_MS, TERMS
+from tests.model.terms import EVERYTHING, LEASE_MS, TERMS, WORKERS
 
 
 @dataclass(eq=False)
@@ -190,6 +190,21 @@ class Bench(RuleBasedStateMachine):
         safe = not ledger.maybe or ledger.resend_is_safe(lease.record.lease_until_ms)
         demand(safe or lease.withheld, "what may land a second time is not sent", lease, ledger)
         demand(ledger.maybe or not lease.withheld, "a first call is sent", lease, ledger)
+
+    def keep(self, lease: Lease) -> None:
+        row = self.rows(lease.kind)[lease.key]
+        ours = row.claim_nonce == lease.record.claim_nonce and row.lease_until_ms is not None
+        before, span = self.world, WORKERS[lease.actor].lease_ms[row.connector]
+        kept = claims.renew(self.database, lease.kind, lease.record, lease_ms=span)
+        demand(kept == ours, "a lease is kept by who has it, and by nobody else", lease, row)
+
+        def longer(prediction: Prediction) -> None:
+            until = self.rows(lease.kind)[lease.key].lease_until_ms
+            demand(before.now + span <= until <= self.world.now + span, "a lease is kept from now on", until)
+            prediction.rows(lease.kind)[lease.key] = replace(row, lease_until_ms=until, sweep_at_ms=until)
+            self.ledger(lease.kind, lease.key).renewed(until)
+
+        self.happened(before, longer if kept else lambda prediction: None)
 
     def answer(self, lease: Lease, which: int) -> Event:
         if lease.verb == "look":

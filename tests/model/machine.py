@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 from tape_celery.events import CancelAsked, Event, Expired, Lapsed, OweAsked, Resolved
 from tape_celery.intent import Intent, canonical_json, digest_of
 from tape_celery.records import Semantics
-from tape_celery.store import claims, due
+from tape_celery.store import due
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 from tests.model.answers import CALL_ANSWERS, INVERSE_ANSWERS, LOOK_ANSWERS, REFS
 from tests.model.arena import Loss
@@ -174,19 +174,7 @@ class StoreMachine(Bench):
     @rule(lease=leases)
     def renew(self, lease: Lease) -> None:
         """A worker keeps its lease, or tries to keep one that it has lost."""
-        row = self.rows(lease.kind)[lease.key]
-        ours = row.claim_nonce == lease.record.claim_nonce and row.lease_until_ms is not None
-        before, span = self.world, WORKERS[lease.actor].lease_ms[row.connector]
-        kept = claims.renew(self.database, lease.kind, lease.record, lease_ms=span)
-        demand(kept == ours, "a lease is kept by who has it, and by nobody else", lease, row)
-
-        def longer(prediction: Prediction) -> None:
-            until = self.rows(lease.kind)[lease.key].lease_until_ms
-            demand(before.now + span <= until <= self.world.now + span, "a lease is kept from now on", until)
-            prediction.rows(lease.kind)[lease.key] = replace(row, lease_until_ms=until, sweep_at_ms=until)
-            self.ledger(lease.kind, lease.key).renewed(until)
-
-        self.happened(before, longer if kept else lambda prediction: None)
+        self.keep(lease)
 
     # --- ends of claims ---
 

@@ -7,17 +7,19 @@ worker cannot have yet, goes as far as it can.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
-from tape_celery.events import Answered, CancelAsked, Event, Lapsed, OweAsked, Unobservable
+from tape_celery.events import Answered, CancelAsked, Event, Expired, Lapsed, OweAsked, Resolved, Unobservable
 from tape_celery.records import Semantics
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 from tests.model.answers import LOST, UNSENT, said, saw
 from tests.model.bench import Bench, Lease
 from tests.model.prediction import Deed, Taking
-from tests.model.terms import BACKOFF_MS, EVERYTHING, LEASE_MS, RETRY_MS, SETTLE_MS, WATCH_MS, WINDOW_MS
+from tests.model.terms import BACKOFF_MS, EVERYTHING, EXPIRY_MS, LEASE_MS, RETRY_MS, SETTLE_MS, WATCH_MS, WINDOW_MS
 
 Way = Callable[[Bench, str], object]
+Verdict = Literal["confirmed", "failed", "observe"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def recorded(bench: Bench, key: str) -> None:
@@ -43,6 +45,13 @@ def taken_over(bench: Bench, key: str) -> None:
     calling(bench, key)
 
 
+def kept_by_both(bench: Bench, key: str) -> None:
+    """Two workers want to keep their leases, of which the first was taken over."""
+    taken_over(bench, key)
+    for lease in _open(bench, EFFECTS, key, "call"):
+        bench.keep(lease)
+
+
 def forgotten(bench: Bench, key: str) -> None:
     """It is to be called again, but the upstream has forgotten its key."""
     lapsed(bench, key)
@@ -53,6 +62,11 @@ def kept_back(bench: Bench, key: str) -> None:
     """It is claimed again, and must not be sent."""
     forgotten(bench, key)
     calling(bench, key)
+
+
+def cancelled(bench: Bench, key: str) -> None:
+    """Before anybody has called."""
+    _cancel(bench, key)
 
 
 def stopping(bench: Bench, key: str) -> None:
@@ -111,6 +125,27 @@ def looking_when_settled(bench: Bench, key: str) -> None:
     _look(bench, EFFECTS, key)
 
 
+def almost_settled(bench: Bench, key: str) -> None:
+    """A look at it begins a moment before its absence may be believed."""
+    lost(bench, key)
+    bench.wait(SETTLE_MS - 1)
+    _look(bench, EFFECTS, key)
+
+
+def almost_settled_since_its_lease(bench: Bench, key: str) -> None:
+    """Its worker was lost, and a look begins a moment before its absence may be believed."""
+    lapsed(bench, key)
+    bench.wait(SETTLE_MS - 1)
+    _look(bench, EFFECTS, key)
+
+
+def looked_over(bench: Bench, key: str) -> None:
+    """A second look has taken over the first, whose worker goes on."""
+    looking(bench, key)
+    bench.wait(LEASE_MS)
+    _look(bench, EFFECTS, key)
+
+
 def watching(bench: Bench, key: str) -> None:
     absent(bench, key)
     bench.wait(WATCH_MS[0])
@@ -165,6 +200,13 @@ def doubled(bench: Bench, key: str) -> None:
         bench.tell(lease, saw("duplicate", external_ref="ref-1", duplicates=("ref-2", "")))
 
 
+def doubled_and_told_twice(bench: Bench, key: str) -> None:
+    """Two looks have seen the same extra record."""
+    looked_over(bench, key)
+    for lease in _open(bench, EFFECTS, key, "look"):
+        bench.tell(lease, _DOUBLE)
+
+
 def owed(bench: Bench, key: str) -> list[str]:
     confirmed(bench, key)
     bench.do([Deed(EFFECTS, key, OweAsked(actor="person", reason="wrong"))])
@@ -191,6 +233,31 @@ def undo_looking(bench: Bench, key: str) -> str | None:
         bench.wait(SETTLE_MS)
         _look(bench, OBLIGATIONS, owed_key)
     return owed_key
+
+
+def undo_almost_settled(bench: Bench, key: str) -> None:
+    """The answer to the inverse was lost, and a look begins a moment before it is settled whether it was done."""
+    owed_key = undoing(bench, key)
+    if owed_key is not None:
+        for lease in _open(bench, OBLIGATIONS, owed_key, "call"):
+            bench.tell(lease, LOST)
+        bench.wait(SETTLE_MS - 1)
+        _look(bench, OBLIGATIONS, owed_key)
+
+
+def undo_almost_settled_since_its_lease(bench: Bench, key: str) -> None:
+    owed_key = undo_lost(bench, key)
+    if owed_key is not None:
+        bench.wait(SETTLE_MS - 1)
+        _look(bench, OBLIGATIONS, owed_key)
+
+
+def undo_looked_over(bench: Bench, key: str) -> None:
+    """A second look at the inverse has taken over the first, whose worker goes on."""
+    owed_key = undo_looking(bench, key)
+    if owed_key is not None:
+        bench.wait(LEASE_MS)
+        _look(bench, OBLIGATIONS, owed_key)
 
 
 def undo_blind(bench: Bench, key: str) -> str | None:
@@ -242,8 +309,7 @@ def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
 
     def to_the_end(bench: Bench, key: str) -> None:
         way(bench, key)
-        owed_keys = [owed.obligation_key for owed in bench.world.obligations.values() if owed.effect_key == key]
-        kind, last = (OBLIGATIONS, owed_keys[-1]) if owed_keys else (EFFECTS, key)
+        kind, last = _last_row(bench, key)
         verb = "call" if isinstance(answer, Answered) else "look"
         claims = _open(bench, kind, last, verb)
         if claims:
@@ -252,6 +318,30 @@ def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
             _lapse(bench, kind, last)
 
     to_the_end.__name__ = f"{way.__name__}_told_{getattr(answer, 'status', 'nothing')}"
+    return to_the_end
+
+
+def resolved(way: Way, verdict: Verdict) -> Way:
+    """``way``, and then a person's word on its last row."""
+
+    def to_the_end(bench: Bench, key: str) -> None:
+        way(bench, key)
+        kind, last = _last_row(bench, key)
+        bench.do([Deed(kind, last, Resolved(actor="person", reason="asked", verdict=verdict))])
+
+    to_the_end.__name__ = f"{way.__name__}_resolved_{verdict}"
+    return to_the_end
+
+
+def expired(way: Way) -> Way:
+    """``way``, and then the end of its expiry."""
+
+    def to_the_end(bench: Bench, key: str) -> None:
+        way(bench, key)
+        bench.wait(EXPIRY_MS)
+        bench.do([Deed(EFFECTS, key, Expired(actor="sweep"))])
+
+    to_the_end.__name__ = f"{way.__name__}_expired"
     return to_the_end
 
 
@@ -266,7 +356,7 @@ _BEGINNINGS: tuple[Way, ...] = (
     told(calling, -1, UNSENT), told(calling, -1, _REFUSED), told(stopping_the_first, -1, said("failed", retry_in_ms=0)),
 )  # fmt: skip
 _TAKE_SEVERAL_CALLS: tuple[Way, ...] = (
-    taken_over, stopping, cancelling, old_look, told(stopping, -1, UNSENT), told(stopping, -1, _AGAIN),
+    taken_over, kept_by_both, stopping, cancelling, old_look, told(stopping, -1, UNSENT), told(stopping, -1, _AGAIN),
     told(taken_over, 0, _LANDED, lapses=True), told(looking, -1, _BLIND), told(cancelled_late, 0, _LANDED),
     told(cancelled_late, 0, _REFUSED), told(cancelling, 0, UNSENT), told(old_look, 0, _DOUBLE),
     told(told(old_look, 0, _DOUBLE), -1, said("confirmed", external_ref="ref-2")), told(kept_back, -1, _LANDED),
@@ -281,7 +371,25 @@ _TAKE_ONE_CALL: tuple[Way, ...] = (
     told(watching, -1, saw("stuck")), told(absent_after_all, 0, _REFUSED),
     told(watching, -1, saw("confirmed", external_ref="ref-1")),
 )  # fmt: skip
+_PEOPLE_AND_TIME: tuple[Way, ...] = (
+    *(resolved(way, verdict) for way in (lost, lapsed, stuck, undo_lost, undo_refused) for verdict in VERDICTS),
+    cancelled, expired(recorded), expired(lapsed),
+)  # fmt: skip
+_ONE_ANSWER_MORE: tuple[Way, ...] = (
+    told(lapsed, 0, LOST), told(calling, -1, said("failed", retry_in_ms=RETRY_MS)),
+    told(undoing, -1, said("confirmed")), told(undoing, -1, UNSENT), told(undo_looking, -1, saw("failed")),
+    told(undoing, -1, said("failed", retry_in_ms=RETRY_MS)),
+    told(undo_lost, 0, said("confirmed")), told(undo_lost, 0, said("failed", final=True)),
+)  # fmt: skip
+_TAKE_LONG: tuple[Way, ...] = (kept_back, told(kept_back, -1, LOST))
+_NOT_IN_TIME: tuple[Way, ...] = (
+    told(almost_settled, -1, saw("absent")), told(almost_settled_since_its_lease, -1, saw("absent")),
+    told(looked_over, 0, saw("stuck")), told(looked_over, 0, saw("absent")), told(looked_over, 0, _BLIND),
+    doubled_and_told_twice, told(undo_almost_settled, -1, saw("absent")), told(undo_looked_over, 0, saw("stuck")),
+    told(undo_almost_settled_since_its_lease, -1, saw("absent")), told(undo_looked_over, 0, _BLIND),
+)  # fmt: skip
 _TAKE_A_SECOND_INVERSE: tuple[Way, ...] = (
+    told(undo_blind, 0, LOST), told(told(undo_again, -1, said("confirmed")), 0, said("confirmed")),
     undo_looking, undo_blind, undo_again, undo_forgotten, told(undo_looking, -1, saw("absent")),
     told(undo_again, 0, said("confirmed"), lapses=True), told(undo_kept_back, 0, said("confirmed")),
     told(undo_kept_back, -1, said("confirmed")), told(undo_blind, 0, said("confirmed")), undo_kept_back_but_done,
@@ -291,12 +399,18 @@ _TAKE_A_SECOND_INVERSE: tuple[Way, ...] = (
 _TAKE_ONE_INVERSE: tuple[Way, ...] = (
     told(undo_blind, 0, said("confirmed")), told(undo_blind, 0, _REFUSED), told(undo_lost, 0, UNSENT),
 )  # fmt: skip
-WAYS = _BEGINNINGS + _TAKE_SEVERAL_CALLS + _TAKE_ONE_CALL + _TAKE_A_SECOND_INVERSE + _TAKE_ONE_INVERSE
+WAYS = (
+    *(_BEGINNINGS + _TAKE_SEVERAL_CALLS + _TAKE_ONE_CALL + _PEOPLE_AND_TIME + _ONE_ANSWER_MORE + _NOT_IN_TIME),
+    *(_TAKE_LONG + _TAKE_A_SECOND_INVERSE + _TAKE_ONE_INVERSE),
+)
+"""Together they lead through every transition."""
 
 
 def fitting(way: Way, given: dict[str, Any]) -> dict[str, Any]:
     """``given``, changed where an effect of that kind could not go ``way``."""
-    if way in _TAKE_SEVERAL_CALLS:
+    if way in _TAKE_LONG:
+        given = {**given, "expires_in_ms": None}
+    if way in _TAKE_SEVERAL_CALLS + _TAKE_LONG:
         return {**given, "semantics": Semantics.IDEMPOTENT, "max_attempts": max(2, given["max_attempts"])}
     if way in _TAKE_ONE_CALL:
         return {**given, "semantics": Semantics.NON_IDEMPOTENT}
@@ -306,6 +420,12 @@ def fitting(way: Way, given: dict[str, Any]) -> dict[str, Any]:
     if way in _TAKE_ONE_INVERSE:
         return {**given, "semantics": Semantics.NON_IDEMPOTENT, "connector": "bank"}
     return given
+
+
+def _last_row(bench: Bench, key: str) -> tuple[Kind[Any], str]:
+    """The last obligation of the effect, or else the effect."""
+    owed_keys = [owed.obligation_key for owed in bench.world.obligations.values() if owed.effect_key == key]
+    return (OBLIGATIONS, owed_keys[-1]) if owed_keys else (EFFECTS, key)
 
 
 def _undo(bench: Bench, key: str) -> list[Lease]:
