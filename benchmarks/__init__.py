@@ -1,0 +1,1 @@
+"""What things cost, measured by hand on one machine: `python -m benchmarks.NAME`. Nothing here is a test."""
