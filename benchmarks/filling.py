@@ -37,7 +37,7 @@ _SERIES = (
 
 
 def fill(url: str, rows: int) -> Database:
-    """Fill the empty store at ``url`` with ``rows`` effects that are over, and one in a hundred that waits for its time.
+    """Fill the empty store at ``url`` with ``rows`` effects that are over, and one in a hundred that waits.
 
     Of ten that are over, seven were CONFIRMED at once, one FAILED, one lost its answer and was found, one was undone.
     """
