@@ -242,25 +242,28 @@ def _is_claim(kind: ColumnElement[str]) -> ColumnElement[int]:
 def _may_land_before(key: ColumnElement[str], seq: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether an earlier claim of the same effect ended UNKNOWN without a definite answer before this one."""
     before = journal.alias("before")
-    return exists().where(
+    earlier = select(literal(1)).where(
         before.c.key == key,
         before.c.seq < seq,
         before.c.status == "UNKNOWN",
         before.c.kind.in_(["unknown", "lapsed"]),
         not_(_cleared(key, before.c.seq, seq)),
     )
+    return exists(earlier.correlate_except(before))
 
 
 def _cleared(key: ColumnElement[str], after: ColumnElement[int], before: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether late proof that nothing landed put the effect back to PENDING in between."""
     proof = journal.alias("proof")
-    return exists().where(
+    told = select(literal(1)).where(
         proof.c.key == key,
         proof.c.seq > after,
         proof.c.seq < before,
         proof.c.kind == "late",
         proof.c.status == "PENDING",
     )
+    # It speaks of an entry two levels out, which SQLAlchemy would list once more in here: any effect's proof would do.
+    return exists(told.correlate_except(proof))
 
 
 def _has_entry(key: ColumnElement[str], condition: ColumnElement[bool]) -> ColumnElement[bool]:

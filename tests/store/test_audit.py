@@ -312,6 +312,18 @@ def test_a_second_call_of_what_may_have_landed_is_found(sqlite_store: Database) 
     assert "a non-idempotent call that may have landed is never made again" in names
 
 
+def test_it_is_found_beside_another_that_was_proved_unsent(sqlite_store: Database) -> None:
+    """The late proof of one effect says nothing of any other."""
+    unsent = claimed(sqlite_store, recorded(sqlite_store).effect_key)
+    sqlite_store.shift_ms = REACH.lease_ms[BANK] + 1
+    act(sqlite_store, unsent.effect_key, Lapsed(actor="sweep"))
+    assert seal_effect(sqlite_store, unsent, "unknown", sent=False).after.status is S.PENDING
+    sqlite_store.shift_ms += 61_000
+    claimed(sqlite_store, unsent.effect_key)
+    assert violations(sqlite_store) == []
+    test_a_second_call_of_what_may_have_landed_is_found(sqlite_store)
+
+
 def test_a_retry_of_what_definitely_did_not_land_is_no_second_call(database: Database) -> None:
     """The same effect may be claimed again after a definite failure, or proof that nothing was sent."""
     effect = recorded(database)
