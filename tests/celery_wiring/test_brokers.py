@@ -15,8 +15,10 @@ from tests.servers import Process, until
 
 KINDS = ("redis", "rabbitmq", "filesystem")
 FIRST_SECONDS, NEXT_SECONDS = 1.5, 0.5
-SOON = {"visibility_timeout": 1}
-"""After how many seconds Redis gives a message to another worker; RabbitMQ sees for itself that a worker is gone."""
+SOON = {"visibility_timeout": 1, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+"""After how many seconds Redis gives a message to another worker. kombu 5.7 looks for such messages once in interval x
+throttle seconds, by default 10 x 10. RabbitMQ sees for itself that a worker is gone.
+"""
 
 
 @pytest.fixture(params=KINDS)
