@@ -54,7 +54,8 @@ def nested(how: str, inner: Any) -> Body:
 @pytest.mark.parametrize("how", ["direct", "applied"])
 def test_a_task_called_by_a_task_belongs_to_its_execution(stage: Stage, inner: Any, how: str) -> None:
     """Delivered twice, it meets its own effect; another execution makes another."""
-    keys = [execute(stage, nested(how, inner), task_id) for task_id in ("one", "one", "two")]
+    body = nested(how, inner)
+    keys = [execute(stage, body, task_id) for task_id in ("one", "one", "two")]
     assert keys[0] == keys[1] != keys[2]
     assert {effect.run_id for effect in stage.tape.effects()} == {"root-1"}
     assert all(effect.idempotency_key.startswith("task-") for effect in stage.tape.effects())

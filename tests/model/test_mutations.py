@@ -17,7 +17,7 @@ from tests.model.mutations import MUTATIONS
 from tests.model.profiles import STEPS
 from tests.model.test_store import walk_every_way
 
-FEW = settings(
+SOME = settings(
     max_examples=40,
     stateful_step_count=STEPS,
     derandomize=True,
@@ -27,6 +27,8 @@ FEW = settings(
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
 )
+MANY = settings(SOME, max_examples=1_000)
+"""With a guard less the first breach ends the run, after 20 examples or so; never count on that number."""
 
 
 @pytest.fixture
@@ -35,14 +37,14 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
         yield arena
 
 
-def run(arena: Arena) -> None:
-    """A small part of `test_store`, on SQLite."""
+def run(arena: Arena, examples: settings) -> None:
+    """A part of `test_store`, on SQLite."""
     walk_every_way(arena)
-    run_state_machine_as_test(lambda: StoreMachine(arena), settings=FEW)
+    run_state_machine_as_test(lambda: StoreMachine(arena), settings=examples)
 
 
 def test_with_all_guards_it_finds_nothing(arena: Arena) -> None:
-    run(arena)
+    run(arena, SOME)
 
 
 @pytest.mark.parametrize("guard", MUTATIONS)
@@ -50,5 +52,5 @@ def test_without_one_guard_it_fails(arena: Arena, guard: str, monkeypatch: pytes
     """By the contract, the prediction, the audit, or another guard that refuses what should never have come so far."""
     MUTATIONS[guard].install(monkeypatch, arena.database)
     with pytest.raises((AssertionError, SQLAlchemyError, TapeError)) as failure:
-        run(arena)
+        run(arena, MANY)
     print(f"{arena.examples} examples: {failure.typename}: {str(failure.value)[:300]}")
