@@ -7,6 +7,7 @@ by process id at the end, and by `reaper` if the run itself is killed.
 from tests.servers.local_server import LocalServer, MissingServerError
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import Postgres15Server, PostgresServer
+from tests.servers.preloads import SYNCS, FailingCalls, WrongClock
 from tests.servers.processes import Process, Processes, lives
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
@@ -14,7 +15,9 @@ from tests.servers.tcp_proxy import Cut, TcpProxy
 from tests.servers.waiting import until
 
 __all__ = [
+    "SYNCS",
     "Cut",
+    "FailingCalls",
     "LocalServer",
     "MariaDBServer",
     "MissingServerError",
@@ -25,6 +28,7 @@ __all__ = [
     "RabbitMQServer",
     "RedisServer",
     "TcpProxy",
+    "WrongClock",
     "lives",
     "until",
 ]

@@ -1,5 +1,6 @@
-"""Servers that PyPI has not: from Debian packages that are unpacked into a directory and never installed.
+"""Servers that PyPI has not, and libraries that make faults.
 
+They come from Debian packages that are unpacked into a directory and never installed.
 `python -m tests.servers.debian` (`make servers`) brings them, as any user, to `.servers/` or where
 TAPE_TEST_SERVERS says. A server that the machine has installed is used as it is.
 """
@@ -16,14 +17,14 @@ from tests.servers.processes import ROOT
 class Software:
     """What one server takes: `packages`, and of those that they depend on the libraries, except `unused` ones.
 
-    It is there when each of `files` is, patterns below the root of a file system. The first is a program; run
-    with `probe`, it ends well if all its libraries can be found.
+    It is there when each of `files` is, patterns below the root of a file system. With a `probe`, the first is a
+    program: run with it, it ends well if all its libraries can be found.
     """
 
     name: str
     packages: tuple[str, ...]
     files: tuple[str, ...]
-    probe: str
+    probe: str = ""
     unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -56,7 +57,11 @@ POSTGRESQL_15 = Software(
     unused=("libllvm14", "libz3-4"),  # for compiling queries, which is off
 )
 
-ALL = (MARIADB, RABBITMQ, POSTGRESQL_15)
+FAKETIME = Software("faketime", ("libfaketime",), ("usr/lib/*/faketime/libfaketimeMT.so.1",))
+
+FIU = Software("fiu", ("libfiu0",), ("usr/lib/fiu/fiu_run_preload.so", "usr/lib/fiu/fiu_posix_preload.so"))
+
+ALL = (MARIADB, RABBITMQ, POSTGRESQL_15, FAKETIME, FIU)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def _missing(wanted: Sequence[Software]) -> list[Software]:
 
 def _unpack(software: Software, apt: Apt, root: Path) -> None:
     apt.unpack(software.packages, root, unused=software.unused)
-    _try(software, Installation(root))
+    if software.probe:
+        _try(software, Installation(root))
     place = home() / software.name
     shutil.rmtree(place, ignore_errors=True)  # what is there has a file missing, else it would count as the server
     root.rename(place)
