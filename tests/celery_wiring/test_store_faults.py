@@ -3,13 +3,20 @@
 The worker is the one that suffers; the test itself has its own way to the store, and so has a second worker.
 """
 
+import errno
+import os
+import re
+import resource
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.celery_wiring.conftest import MakeShop, Shop
-from tests.servers import PostgresServer, Process, TcpProxy, until
+from tests.celery_wiring.conftest import APP, MakeShop, Shop
+from tests.servers import SYNCS, FailingCalls, PostgresServer, Process, TcpProxy, until
 from tests.store.steps import COMMIT
 
 
@@ -150,5 +157,173 @@ def test_the_commit_of_a_seal_is_cut(make_shop: MakeShop, postgres_url: str, pro
     cut.wait(20)
     assert cut.happened == 1
     assert shop.kinds(handle) == ["recorded", "claimed", "confirmed"]
+    assert calls(shop, handle) == shop.landings(handle) == 1
+    shop.is_sound()
+
+
+# --- PostgreSQL says no ---
+
+
+def test_a_server_that_has_fewer_connections_than_the_worker_has_threads(
+    make_shop: MakeShop, postgres: PostgresServer, postgres_url: str
+) -> None:
+    """Eight threads, two connections: who gets none calls nothing and is swept, who cannot seal goes on trying."""
+    shop = make_shop(store_url=postgres_url, lease_seconds=60)
+    role = f"small_{postgres_url.rpartition('/')[2]}"
+    with postgres.connect(postgres_url) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'small' CONNECTION LIMIT 2")
+        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        url = f"postgresql+psycopg://{role}:small@{postgres_url.rpartition('@')[2]}"
+        worker = shop.worker("tape.dispatch", pool="threads", concurrency=8, tape={"store_url": url})
+        shop.worker("tape.sweep", "tape.observe", ready=False)
+        shop.beat()
+        handles = [shop.delay() for _ in range(40)]
+        for handle in handles:
+            shop.ends(handle, "CONFIRMED", timeout=40)
+        assert "too many connections" in worker.text(), "there were enough"
+        assert worker.alive
+        worker.killpg()
+        until(lambda: not connection.execute("SELECT FROM pg_stat_activity WHERE usename = %s", [role]).fetchall())
+        connection.execute(f"DROP OWNED BY {role}")
+        connection.execute(f"DROP ROLE {role}")
+    assert [calls(shop, handle) for handle in handles] == [1] * 40
+    assert all(shop.kinds(handle) == ["recorded", "claimed", "confirmed"] for handle in handles)
+    shop.is_sound()
+
+
+@pytest.mark.parametrize("spoiled", ["status = 'FAILED'", "kind = 'vanished'"])
+def test_a_journal_entry_that_was_spoiled_by_hand_is_named_and_all_else_goes_on(
+    make_shop: MakeShop, postgres: PostgresServer, postgres_url: str, spoiled: str
+) -> None:
+    """The audit names the entry; its effect is carried on by its row, and so are all the others."""
+    shop = make_shop(store_url=postgres_url)
+    shop.open()
+    handle, other = shop.delay("land", "wait:spoiled"), shop.delay("land", "raise")
+    until(lambda: shop.landings(handle), what="the landing")
+    with postgres.connect(postgres_url) as connection:
+        connection.execute(f"UPDATE tape_journal SET {spoiled} WHERE key = %s AND seq = 2", [handle.id])
+    named = shop.tape.audit()
+    assert any(handle.id in str(violation) for violation in named), named
+    shop.gate("spoiled")
+    for each in (handle, other, shop.delay()):
+        shop.ends(each, "CONFIRMED")
+        assert calls(shop, each) == shop.landings(each) == 1
+    assert all(handle.id in str(violation) for violation in shop.tape.audit())
+
+
+# --- a disk says no ---
+
+
+def path_of(shop: Shop) -> Path:
+    return Path(str(shop.settings["store_url"]).removeprefix("sqlite:///"))
+
+
+class FullDisk:
+    """No file of the worker's children may grow beyond 100 kB, and the log of the store is longer already."""
+
+    environment: dict[str, str]
+
+    def __init__(self, shop: Shop) -> None:
+        self.environment = {}
+        bulk = {"bulk": "x" * 200_000}
+        shop.tape.effect.apply_async(("bank", bulk), {"business_key": "bulk"}, countdown=3600)
+
+    def fails(self, pids: list[int]) -> None:
+        for pid in pids:
+            psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    def heals(self, pids: list[int]) -> None:
+        for pid in pids:
+            psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+class FailingSync(FailingCalls):
+    """Nothing that the worker's children write can be brought to the disk."""
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__(shop.directory / "disk")
+
+    def fails(self, pids: list[int]) -> None:
+        self.start(SYNCS, errno.EIO, pids=pids)
+
+    def heals(self, pids: list[int]) -> None:
+        self.stop(SYNCS, pids=pids)
+
+
+Disk = Callable[[Shop], FullDisk | FailingSync]
+DISKS = pytest.mark.parametrize("make_disk", [FullDisk, FailingSync], ids=["full", "that does not sync"])
+
+
+def on_a_disk(shop: Shop, disk: FullDisk | FailingSync) -> tuple[Process, list[int]]:
+    """A worker on that disk, and its two children, each of which has used the store."""
+    worker = shop.processes.worker(APP, env={**shop.environment(), **disk.environment})
+    for _ in range(4):
+        shop.ends(shop.delay(), "CONFIRMED")
+    return worker, [child.pid for child in worker.children()]
+
+
+@DISKS
+def test_a_result_that_cannot_be_written_waits_and_nothing_else_is_sent(make_shop: MakeShop, make_disk: Disk) -> None:
+    """Never CONFIRMED before it is written; a claim that cannot be written is no claim. Then all goes on."""
+    shop = make_shop(lease_seconds=60)
+    disk = make_disk(shop)
+    worker, children = on_a_disk(shop, disk)
+    handle = shop.delay("land", "wait:no")
+    until(lambda: shop.landings(handle), what="the landing")
+    disk.fails(children)
+    since = worker.mark()
+    shop.gate("no")
+    worker.wait_for("a seal is tried again", since=since)
+    since = worker.mark()
+    refused = shop.delay()
+    worker.wait_for(re.compile(r"tape\.dispatch\[.*succeeded"), since=since)
+    assert shop.tape.get(handle.id).status == "DISPATCHING"
+    assert calls(shop, refused) == 0
+    disk.heals(children)
+    shop.ends(handle, "CONFIRMED")
+    assert shop.kinds(handle) == ["recorded", "claimed", "confirmed"]
+    shop.beat()
+    shop.ends(refused, "CONFIRMED")
+    for each in (handle, refused):
+        assert calls(shop, each) == shop.landings(each) == 1
+    shop.is_sound()
+
+
+@DISKS
+def test_a_result_that_was_never_written_is_found_out(make_shop: MakeShop, make_disk: Disk) -> None:
+    """Its worker dies with it, and the next asks the upstream: one call, one landing."""
+    shop = make_shop()
+    disk = make_disk(shop)
+    worker, children = on_a_disk(shop, disk)
+    handle = shop.delay("land", "wait:no")
+    until(lambda: shop.landings(handle), what="the landing")
+    disk.fails(children)
+    since = worker.mark()
+    shop.gate("no")
+    worker.wait_for("a seal is tried again", since=since)
+    worker.killpg()
+    worker.wait()
+    shop.open()
+    shop.ends(handle, "CONFIRMED")
+    assert shop.entry(handle, "lapsed").status == "UNKNOWN"
+    assert calls(shop, handle) == shop.landings(handle) == 1
+    shop.is_sound()
+
+
+def test_a_file_that_may_only_be_read_is_told_by_name(shop: Shop) -> None:
+    """The worker says which file and why, waits for it, and goes on when it may be written again."""
+    handle = shop.delay()
+    path = path_of(shop)
+    shop.tape.database.close()
+    path.chmod(0o400)
+    bound = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    command = [*bound, sys.executable, "-m", "celery", "-A", APP, "worker", "-l", "INFO", "-c", "1"]
+    worker = shop.processes.start(command, env=shop.environment())
+    shop.beat()
+    worker.wait_for(" ready.", 30)
+    worker.wait_for(f"the SQLite store {path} cannot be opened: Permission denied")
+    worker.wait_for("not swept, the next sweep goes on")
+    path.chmod(0o600)
+    shop.ends(handle, "CONFIRMED")
     assert calls(shop, handle) == shop.landings(handle) == 1
     shop.is_sound()
