@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tape_celery.errors import StoreUnavailable
 from tests.celery_wiring.conftest import APP, MakeShop, Shop
 from tests.servers import SYNCS, FailingCalls, PostgresServer, Process, TcpProxy, until
 from tests.store.steps import COMMIT
@@ -191,7 +192,7 @@ def test_a_server_that_has_fewer_connections_than_the_worker_has_threads(
     shop.is_sound()
 
 
-@pytest.mark.parametrize("spoiled", ["status = 'FAILED'", "kind = 'vanished'"])
+@pytest.mark.parametrize("spoiled", ["evidence_json = 'no JSON'", "status = 'FAILED'", "kind = 'vanished'"])
 def test_a_journal_entry_that_was_spoiled_by_hand_is_named_and_all_else_goes_on(
     make_shop: MakeShop, postgres: PostgresServer, postgres_url: str, spoiled: str
 ) -> None:
@@ -310,6 +311,46 @@ def test_a_result_that_was_never_written_is_found_out(make_shop: MakeShop, make_
     shop.is_sound()
 
 
+PRODUCE = """
+import time, pathlib
+shop.tape.effect.delay('bank', {'script': ['land']}, business_key='before')
+print('ready', flush=True)
+while not pathlib.Path('go').exists():
+    time.sleep(0.01)
+try:
+    handle = shop.tape.effect.delay('bank', {'script': ['land']}, business_key='wanted')
+except Exception as error:
+    print('raised', type(error).__name__, getattr(error, 'idempotency_key', ''), flush=True)
+else:
+    print('accepted', handle.id, flush=True)
+"""
+
+
+def test_a_producer_whose_disk_does_not_sync_is_not_told_that_nothing_was_recorded(shop: Shop) -> None:
+    """A COMMIT that could not be synced may be found in SQLite's log later on. Whoever is told that nothing was
+    recorded finds nothing then; else the error names the key that is safe to submit again."""
+    shop.tape.database.close()
+    disk = FailingSync(shop)
+    producer = shop.processes.python(
+        "-c", f"import {APP} as shop\n{PRODUCE}", env=shop.environment() | disk.environment
+    )
+    producer.wait_for("ready")
+    disk.fails([producer.pid])
+    (shop.processes.directory / "go").touch()
+    producer.wait_for(lambda: "raised" in producer.text() or "accepted" in producer.text())
+    assert producer.wait() == 0
+    found = shop.tape.effects(business_key="wanted")
+    told = producer.text().split("ready")[1].split()
+    if told[:2] == ["raised", "StoreUnavailable"]:
+        assert found == [], "nothing was recorded, it said"
+    else:
+        assert told[:2] == ["raised", "IntentUncertain"], told
+        request = {"script": ["land"]}
+        again = shop.tape.effect.delay("bank", request, business_key="wanted", idempotency_key=told[2])
+        assert {effect.effect_key for effect in found} <= {again.id}
+    shop.is_sound()
+
+
 def test_a_file_that_may_only_be_read_is_told_by_name(shop: Shop) -> None:
     """The worker says which file and why, waits for it, and goes on when it may be written again."""
     handle = shop.delay()
@@ -327,3 +368,79 @@ def test_a_file_that_may_only_be_read_is_told_by_name(shop: Shop) -> None:
     shop.ends(handle, "CONFIRMED")
     assert calls(shop, handle) == shop.landings(handle) == 1
     shop.is_sound()
+
+
+# --- the file is not where it was ---
+
+
+def put_aside(shop: Shop, whole: bool) -> Callable[[], object]:
+    """Move the store's file, or its directory, to another name; what puts it back."""
+    path = path_of(shop) if not whole else path_of(shop).parent
+    aside = path.rename(path.with_name(f"{path.name}.aside"))
+    return lambda: aside.rename(path)
+
+
+@pytest.fixture
+def own_directory(make_shop: MakeShop, tmp_path: Path) -> Shop:
+    """A shop whose store has a directory for itself."""
+    return make_shop(store_url=f"sqlite:///{tmp_path / 'store' / 'tape.db'}", lease_seconds=60)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the file", "the directory"])
+def test_nothing_is_accepted_while_the_file_is_not_at_its_path(own_directory: Shop, whole: bool) -> None:
+    """The open file can be written wherever it is, and nobody would find what is in it: the error names the path, and
+    nothing new is made there. When it is put back all goes on."""
+    shop = own_directory
+    worker = shop.open()
+    before, under_way = shop.delay(), shop.delay("land", "wait:moved")
+    shop.ends(before, "CONFIRMED")
+    until(lambda: shop.landings(under_way), what="the landing")
+    put_back = put_aside(shop, whole)
+    since = worker.mark()
+    shop.gate("moved")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"store/tape\.db"):
+            shop.delay(business_key="nobody finds it")
+    worker.wait_for("a seal is tried again", since=since)
+    assert not path_of(shop).exists()
+    put_back()
+    shop.ends(under_way, "CONFIRMED")
+    assert shop.tape.effects(business_key="nobody finds it") == []
+    after = shop.delay()
+    shop.ends(after, "CONFIRMED")
+    for handle in (before, under_way, after):
+        assert shop.kinds(handle) == ["recorded", "claimed", "confirmed"]
+        assert calls(shop, handle) == shop.landings(handle) == 1
+    assert worker.alive
+    shop.is_sound()
+
+
+@pytest.mark.parametrize("by", ["nothing", "an empty file", "an older copy"])
+def test_what_is_accepted_after_the_file_was_replaced_is_in_the_file_at_its_path(own_directory: Shop, by: str) -> None:
+    """Deleted, emptied by a new file, or overwritten by a restore under a running producer: it is refused with an error
+    that names the path, or it is found by whoever opens the path."""
+    shop = own_directory
+    path = path_of(shop)
+    copy = path.with_name("copy.db")
+    if by == "an older copy":
+        copied = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
+        assert shop.processes.python("-c", copied, path, copy).wait() == 0
+    elif by == "an empty file":
+        copy.touch()
+    shop.ends(shop.delay(), "PENDING")
+    if by == "nothing":
+        path.unlink()
+    else:
+        copy.chmod(0o600)
+        copy.replace(path)
+    for _ in range(2):
+        try:
+            accepted = shop.delay().id
+        except StoreUnavailable as refused:
+            told = str(refused)
+        else:
+            looked = shop.run(f"print('found:', shop.tape.get({accepted!r}) is not None, shop.tape.settings.store_url)")
+            looked.wait()
+            told = looked.text()
+            assert "found: True" in told
+        assert str(path) in told
