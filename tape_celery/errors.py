@@ -94,6 +94,10 @@ class CommitUncertain(StoreUnavailable):
     """The answer to COMMIT was lost: what was written may or may not be there."""
 
 
+class CommitNotDurable(CommitUncertain):
+    """The disk did not confirm a COMMIT (SQLite): what reading back shows may go with the power, or stay."""
+
+
 class IntentUncertain(TapeError):
     """The answer to COMMIT was lost and reading back failed too: the intent may exist.
 

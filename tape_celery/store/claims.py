@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, and_, case, exists, func, literal, or_, select, update
 from sqlalchemy.sql.expression import ColumnElement
 
-from tape_celery.errors import CommitUncertain
+from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
 from tape_celery.events import Claimed, to_evidence
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.schema import effects, obligations
@@ -48,6 +48,9 @@ def claim(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb,
     nonce = uuid.uuid4().hex
     try:
         return database.write(lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor))
+    except CommitNotDurable as error:
+        # A claim that goes with the power would let the same call be made again.
+        raise StoreUnavailable(f"nothing may be sent under a claim that may not last: {error}") from error
     except CommitUncertain:
         # The nonce decides: what carries it was committed, and by us.
         return database.read(lambda connection: _claimed_with(connection, kind, keys, nonce))

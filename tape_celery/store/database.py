@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery import migrations
-from tape_celery.errors import CommitUncertain, StoreUnavailable
+from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
 from tape_celery.schema import now_ms
 from tape_celery.store import mysql, postgresql, sqlite, urls
 
@@ -44,6 +44,7 @@ class Database:
         self.shift_ms = 0
         """Added to the database's clock: lets a test move time. Always 0 in production."""
         self._engine = self._backend.engine(self.url)
+        self._file = sqlite.StoreFile(self.url, self._engine) if self._backend is sqlite else None
         self._ready_pid = 0
         _DATABASES.add(self)
 
@@ -81,7 +82,7 @@ class Database:
         """
         if self._ready_pid == os.getpid():
             return
-        if self._backend is sqlite:
+        if self._file is not None:
             self.prepare_file()
             if self._run(migrations.is_empty, read_only=True):
                 self.migrate()
@@ -91,8 +92,8 @@ class Database:
 
     def prepare_file(self) -> None:
         """Make sure of an SQLite file that only its owner can open; nothing to do for a server."""
-        if self._backend is sqlite:
-            sqlite.open_privately(self.url)
+        if self._file is not None:
+            self._file.prepare()
 
     def close(self) -> None:
         """Close the connections of this process; it may be used again."""
@@ -114,6 +115,8 @@ class Database:
                         connection = connection.execution_options(tape_read_only=True)
                     result = work(connection)
                     _commit(connection, read_only)
+                    if self._file is not None and not read_only:
+                        self._file.committed()
                     return result
             except IntegrityError:
                 raise
@@ -126,7 +129,7 @@ class Database:
         raise AssertionError("the last try returns or raises")
 
     def _told(self, error: DBAPIError) -> str:
-        if error.statement is None:
+        if error.statement is None and not (self._file is not None and self._file.opened):
             told = _first_line(error)
             return f"{self!r} cannot be reached: {told}; see that it runs, and that tape_store_url names it"
         return f"{self!r} refused: {_first_line(error)}"
@@ -138,8 +141,11 @@ def _commit(connection: Connection, read_only: bool) -> None:
     except BaseException as error:
         # Whatever the database made of it, this connection must not go back to the pool: SQLite may still be inside.
         connection.invalidate()
-        # SQLite commits in this process: a COMMIT that raised did not happen.
-        if read_only or not isinstance(error, DBAPIError) or connection.dialect.name == "sqlite":
+        if read_only or not isinstance(error, DBAPIError):
+            raise
+        if connection.dialect.name == "sqlite":
+            if sqlite.may_have_committed(error):
+                raise CommitNotDurable(f"the disk did not confirm a COMMIT: {_first_line(error)}") from error
             raise
         raise CommitUncertain(f"the answer to COMMIT was lost: {_first_line(error)}") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tape_celery.errors import CommitUncertain, IntentUncertain, KeyConflict, StoreUnavailable
+from tape_celery.errors import CommitNotDurable, CommitUncertain, IntentUncertain, KeyConflict, StoreUnavailable
 from tape_celery.intent import Intent
 from tape_celery.records import Effect
 from tape_celery.schema import effects
@@ -40,6 +40,8 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
                 return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
             except IntegrityError:
                 pass
+            except CommitNotDurable as error:
+                raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
             except CommitUncertain as error:
                 uncertain = error
             existing = database.read(lambda connection: _standing_for(connection, intent))

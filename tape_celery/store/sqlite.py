@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from tape_celery.errors import SettingsError, StoreUnavailable
+from tape_celery.errors import CommitUncertain, SettingsError, StoreUnavailable
 
 
 def engine(url: URL) -> Engine:
@@ -42,6 +42,70 @@ def engine(url: URL) -> Engine:
 def passes(error: DBAPIError) -> bool:
     """Whether another try of the unit may work: somebody else held the file."""
     return "database is locked" in str(error.orig) or "database is busy" in str(error.orig)
+
+
+def may_have_committed(error: DBAPIError) -> bool:
+    """Whether a COMMIT that raised this may have happened all the same; it commits in this process, so mostly not.
+
+    Where the disk fails to sync, the whole transaction stands in the log already, and who opens the file next takes it
+    for committed (SQLite's walFrames writes the commit mark before it syncs).
+    """
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return name.startswith("SQLITE_IOERR") and name != "SQLITE_IOERR_WRITE"
+
+
+class StoreFile:
+    """The file that this process has taken for the store.
+
+    An open SQLite connection goes on writing into a file that was moved, deleted or replaced, where nobody finds it:
+    no connection is used that does not lead to the file at the path, and none makes a new one there.
+    """
+
+    def __init__(self, url: URL, engine: Engine) -> None:
+        self._url = url
+        self._path = Path(str(url.database))
+        self._known: tuple[int, int] | None = None
+        event.listen(engine, "do_connect", lambda *_: self._check())
+        event.listen(engine, "connect", lambda *_: self._check())
+        event.listen(engine, "checkout", lambda *_: self._check())
+
+    @property
+    def opened(self) -> bool:
+        """Whether this process has had it open."""
+        return self._known is not None
+
+    def prepare(self) -> None:
+        """Make sure of a private file before it is opened first; afterwards, that it is still there."""
+        if self.opened:
+            self._check()
+        else:
+            open_privately(self._url)
+
+    def committed(self) -> None:
+        """See that what was just committed went to the file at the path; raises `CommitUncertain`."""
+        try:
+            self._check()
+        except StoreUnavailable as error:
+            raise CommitUncertain(f"committed to a file that was moved away meanwhile: {error}") from error
+
+    def _check(self) -> None:
+        try:
+            status = os.stat(self._path)
+        except OSError as error:
+            if self._known is None:
+                return
+            raise StoreUnavailable(
+                f"the SQLite store {self._path} is gone ({error.strerror}), and this process had it open; put it back, "
+                "what was accepted is in it"
+            ) from None
+        found = (status.st_dev, status.st_ino)
+        if self._known is None:
+            self._known = found
+        elif found != self._known:
+            raise StoreUnavailable(
+                f"at {self._path} stands another file than the SQLite store that this process opened; put that back, "
+                "or stop every process that uses it and start them again"
+            )
 
 
 def open_privately(url: URL) -> None:
