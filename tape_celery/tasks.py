@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from celery.exceptions import Reject
 from tape_celery.engine import Outcome, Report
 from tape_celery.errors import InvalidIntent, StoreUnavailable, TapeError
 from tape_celery.intent import KEY_LENGTH
+from tape_celery.lease import monotonic
 from tape_celery.outcomes import scrub
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ OPTIONS: dict[str, Any] = {
 def add(tape: Tape) -> None:
     """Add our five tasks to ``tape``'s app."""
     app = tape.app
+    pace = _Pace()
 
     @app.task(name="tape.dispatch", shared=False, **OPTIONS)
     def dispatch(keys: Any, hops: Any = 0) -> None:
@@ -54,7 +58,12 @@ def add(tape: Tape) -> None:
 
     @app.task(name="tape.sweep", shared=False, **OPTIONS)
     def sweep() -> None:
-        """One pass of every sweep."""
+        """One pass of every sweep; nothing, where this process has made one less than half an interval ago.
+
+        So the sweeps that have piled up while there was no worker cost next to nothing.
+        """
+        if not pace.is_due(tape.settings.sweep_seconds / 2):
+            return
         try:
             report = tape.sweep()
         except StoreUnavailable as error:
@@ -79,6 +88,21 @@ def add(tape: Tape) -> None:
                 raise self.retry(countdown=again, argsrepr="(…)", kwargsrepr="{…}") from error
             except Reject as unpublished:
                 raise Reject(unpublished.reason, requeue=True) from error
+
+
+class _Pace:
+    """When this process did something last, on a clock that no wall clock moves."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether that is at least so long ago, or never was; then it is now."""
+        now, pid = monotonic(), os.getpid()
+        if now - self._last.get(pid, -math.inf) < seconds:
+            return False
+        self._last = {pid: now}
+        return True
 
 
 def _record(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

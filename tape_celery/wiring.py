@@ -95,7 +95,8 @@ def merge(tape: Tape) -> None:
         {
             "task": "tape.sweep",
             "schedule": settings.sweep_seconds,
-            "options": {"queue": settings.sweep_queue, "expires": settings.sweep_seconds, "ignore_result": True},
+            # No `expires`: a worker compares it with its own clock. RabbitMQ counts `expiration` by itself.
+            "options": {"queue": settings.sweep_queue, "expiration": settings.sweep_seconds, "ignore_result": True},
         },
     )
     app.conf.beat_schedule = schedule

@@ -168,6 +168,7 @@ def _of_journals(within: Within) -> Iterator[Named]:
         "what a person does says who",
         select(j.key, j.seq).where(ours, j.kind.in_(["resolved", "owed", "cancelled"]), j.actor == ""),
     )
+    yield "the evidence of an entry can be read", select(j.key, j.seq).where(ours, j.evidence_json.not_like("{%}"))
     e = effects.c
     yield (
         "every entry is about a row",

@@ -46,6 +46,8 @@ class Shop:
         self.processes = processes
         self.ledger = Ledger(directory / "ledger")
         self.settings = {**HASTY, "store_url": store_url, **settings}
+        self.surroundings: dict[str, str] = {}
+        """Further variables in the environment of the processes that are started from now on."""
         self.conf = {"broker_url": broker_url, "worker_prefetch_multiplier": 1, **(conf or {})}
         self.app = Celery("shop", set_as_current=False)
         self.app.conf.update(self.conf)
@@ -58,6 +60,7 @@ class Shop:
         """What a process of this shop needs; `settings` are its own, over the shop's."""
         tape = {"connectors": [BANK], **self.settings, **settings}
         environment = {"BANK": str(self.directory), "SHOP": json.dumps({"tape": tape, "conf": self.conf})}
+        environment |= self.surroundings
         if failpoints:
             environment |= {"TAPE_FAILPOINTS": failpoints, "TAPE_FAILPOINTS_DIR": str(self.directory)}
         return environment

@@ -6,11 +6,16 @@ by step; every later call just lands. A call that gets through its script is con
 
 import ctypes
 import os
+import resource
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
+import time_machine
 
 from tape_celery.connectors import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.records import Effect, Obligation, Semantics
@@ -108,8 +113,24 @@ def perform(script: Sequence[str], land: Any) -> None:
                 os._exit(9)
             case "kill9":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "segfault":
+                ctypes.string_at(0)
+            case "memory":
+                _allow(resource.RLIMIT_AS, psutil.Process().memory_info().vms + 100_000_000)
+                bytearray(1_000_000_000)
+            case "handles":
+                _allow(resource.RLIMIT_NOFILE, psutil.Process().num_fds())
+            case "thread":
+                threading.Timer(0.3, land).start()
+            case "clock":
+                time_machine.travel(time.time() + float(argument)).start()
             case _:
                 raise AssertionError(f"no such step: {step}")
+
+
+def _allow(what: int, most: int) -> None:
+    """Let this process have no more than that from now on."""
+    resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
 
 
 def _wait_for_gate(name: str) -> None:

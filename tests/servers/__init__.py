@@ -7,7 +7,7 @@ by process id at the end, and by `reaper` if the run itself is killed.
 from tests.servers.local_server import LocalServer, MissingServerError
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import Postgres15Server, PostgresServer
-from tests.servers.preloads import SYNCS, FailingCalls, WrongClock
+from tests.servers.preloads import SYNCS, FailingCalls, WrongClock, wall_clock
 from tests.servers.processes import Process, Processes, lives
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
@@ -31,4 +31,5 @@ __all__ = [
     "WrongClock",
     "lives",
     "until",
+    "wall_clock",
 ]

@@ -5,6 +5,7 @@ Both are libraries that the dynamic linker loads first; they act on that process
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,28 +15,37 @@ from tests.servers.waiting import until
 SYNCS = "posix/io/sync/*"
 """fsync, fdatasync and their like, as `FailingCalls` names them."""
 
+WRONG_WALL_CLOCK = Path(__file__).parent / "wrong_wall_clock"
+
+
+def wall_clock(seconds: float) -> dict[str, str]:
+    """The environment of a Python process whose wall clock is so many seconds ahead; behind, where it is negative."""
+    return {"PYTHONPATH": str(WRONG_WALL_CLOCK), "WALL_CLOCK_SECONDS": f"{seconds:f}"}
+
 
 class WrongClock:
-    """A wall clock of its own, `seconds` ahead of the machine's, that a test may move while the process runs.
+    """A wall clock of its own, that a test may move while the process runs.
 
     The monotonic clocks stay right. It is for servers: under libfaketime 0.9.10 Python's `time.sleep` fails.
     """
 
-    def __init__(self, file: Path, seconds: float = 0) -> None:
-        self._file = file
+    def __init__(self, directory: Path) -> None:
+        """`directory` is one that the server's account may read."""
+        self._file = directory / "clock"
         library = debian.installation(debian.FAKETIME).file(debian.FAKETIME.files[0])
         self.environment = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "LD_PRELOAD": str(shutil.copy(library, directory)),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        self.jump(seconds)
+        self.jump(0)
 
     def jump(self, seconds: float) -> None:
         """Be so many seconds ahead from now on; behind, where it is negative."""
         beside = self._file.with_suffix(".next")
         beside.write_text(f"{seconds:+f}\n")
+        beside.chmod(0o644)
         beside.rename(self._file)
 
 
