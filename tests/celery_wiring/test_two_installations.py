@@ -21,6 +21,25 @@ def two_shops(tmp_path: Path, processes: Processes, broker: str, *prefixes: str)
     return made
 
 
+def test_without_prefixes_hints_go_astray_and_no_effect_does(
+    tmp_path: Path, processes: Processes, redis_url: str
+) -> None:
+    """Half of the hints come to workers that have no such key: they do nothing, and sweeps hint again until one comes
+    to the right one. Each effect ends in its own store, and lands at its own upstream once."""
+    shops = two_shops(tmp_path, processes, redis_url, "tape.", "tape.")
+    workers = [shop.open() for shop in shops]
+    handles = {shop.directory.name: [shop.delay(script) for script in ("land", "raise") * 5] for shop in shops}
+    for shop in shops:
+        for number, handle in enumerate(handles[shop.directory.name]):
+            shop.ends(handle, "FAILED" if number % 2 else "CONFIRMED", timeout=30)
+            assert len(shop.ledger.entries("called", handle.id)) == 1
+            assert shop.landings(handle) == (number % 2 == 0)
+        assert {effect.effect_key for effect in shop.tape.effects()} == {h.id for h in handles[shop.directory.name]}
+        assert len(shop.ledger.entries("called")) == 10
+        shop.is_sound()
+    assert all(worker.alive and "Traceback" not in worker.text() for worker in workers)
+
+
 def test_with_prefixes_they_are_apart(tmp_path: Path, processes: Processes, redis_url: str) -> None:
     """Also for an intent that comes by message, which whoever takes it records in his own store."""
     red, blue = two_shops(tmp_path, processes, redis_url, "red.", "blue.")
