@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 MOST_KEYS = 1000
 MOST_HOPS = 3
-"""How many workers that do not know its connector pass a hint on."""
+"""How many workers that do not know its connector, or its key, pass a hint on."""
+_STRANGE = (Outcome.UNKNOWN_CONNECTOR, Outcome.NO_SUCH_KEY)
 OPTIONS: dict[str, Any] = {
     "acks_late": True,
     "reject_on_worker_lost": True,
@@ -143,7 +144,12 @@ def _pass_on(tape: Tape, verb: str, report: Report, hops: Any) -> None:
 
     A broker that serves workers in turn would else give the hints of every sweep to the same wrong one, for ever.
     """
-    strange = [key for key, outcome in report.outcomes.items() if outcome is Outcome.UNKNOWN_CONNECTOR]
+    strange = [key for key, outcome in report.outcomes.items() if outcome in _STRANGE]
+    if lost := sum(outcome is Outcome.NO_SUCH_KEY for outcome in report.outcomes.values()):
+        logger.warning(
+            "%d keys of a hint are not in this store; installations that share a broker need a tape_queue_prefix each",
+            lost,
+        )
     if strange and isinstance(hops, int) and 0 <= hops < MOST_HOPS:
         tape.hint(verb, "", strange, hops + 1)
 

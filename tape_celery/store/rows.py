@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, RowMapping, Table, insert
 
+from tape_celery.errors import SchemaMismatch
 from tape_celery.records import (
     Effect,
     EffectStatus,
@@ -20,6 +21,7 @@ from tape_celery.records import (
 from tape_celery.schema import effects, journal, obligations
 
 R = TypeVar("R", Effect, Obligation)
+S = TypeVar("S", EffectStatus, ObligationStatus)
 
 NOT_CUT = 8 * 1024
 """The largest evidence, in bytes, that one journal entry keeps."""
@@ -45,10 +47,17 @@ class Kind(Generic[R]):
         return key
 
 
+def _status(known: type[S], status: str, key: str) -> S:
+    try:
+        return known(status)
+    except ValueError:
+        raise SchemaMismatch(f"{key} has the status {status!r}, of a newer tape_celery; upgrade this one") from None
+
+
 def _read_effect(row: RowMapping) -> Effect:
     values = {name: row[name] for name in _EFFECT_COLUMNS}
     values["semantics"] = Semantics(values["semantics"])
-    values["status"] = EffectStatus(values["status"])
+    values["status"] = _status(EffectStatus, values["status"], row["effect_key"])
     return Effect(**values, holds_business_key=row["held_business_key"] is not None)
 
 
@@ -59,7 +68,7 @@ def _effect_columns(effect: Effect) -> dict[str, Any]:
 
 def _read_obligation(row: RowMapping) -> Obligation:
     values = {name: row[name] for name in _OBLIGATION_COLUMNS}
-    values["status"] = ObligationStatus(values["status"])
+    values["status"] = _status(ObligationStatus, values["status"], row["obligation_key"])
     return Obligation(**values)
 
 

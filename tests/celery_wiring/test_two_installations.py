@@ -95,6 +95,8 @@ def test_a_status_that_this_code_does_not_know_is_left_alone(
             shop.ends(other, end)
             assert len(shop.ledger.entries("called", other.id)) == 1
         until(lambda: worker.text().count("Task tape.sweep") >= 3, what="three sweeps")
+        with pytest.raises(SchemaMismatch, match="'HELD', of a newer tape_celery"):
+            shop.tape.get(held.id)
         assert connection.execute(row, [held.id]).fetchone() == before
     assert shop.ledger.entries("called", held.id) == []
     assert worker.alive
