@@ -30,6 +30,7 @@ CELERY_STATES = {
     EffectStatus.FAILED: states.FAILURE,
     EffectStatus.STUCK: states.FAILURE,
     EffectStatus.CANCELLED: states.REVOKED,
+    EffectStatus.HELD: states.PENDING,
 }
 """Each state in Celery's words, so that `ready`, `successful` and `GroupResult` work."""
 

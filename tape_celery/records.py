@@ -22,6 +22,8 @@ class EffectStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
     STUCK = "STUCK"
     CANCELLED = "CANCELLED"
+    HELD = "HELD"
+    """Parked before anything was sent: it looks like another effect, and a person says whether it is meant."""
 
     @property
     def settled(self) -> bool:
@@ -112,6 +114,20 @@ class Effect:
     updated_at_ms: int = 0
     version: int = 1
     """The number of the row's last journal entry."""
+    priority: int = 0
+    """0 to 9; what is more urgent is hinted and swept first."""
+    ordering_key: str = ""
+    """Effects with the same one are dispatched one at a time, in the order in which they were recorded."""
+    order_number: int = 0
+    """The place among the effects of its ordering key, from 1."""
+    reissue_of: str = ""
+    """The effect that this one was issued again for."""
+    reissued_as: str = ""
+    """The effect that was issued again for this one."""
+    similar_digest: str = ""
+    """What near-duplicates of its connector are found by: the digest of the fields that were chosen for that."""
+    shared: bool = False
+    """It was handed to another run too, by deduplication: neither run's compensation may reverse it by itself."""
 
     @property
     def request(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
@@ -107,6 +108,16 @@ def _flag(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
 
 
+def _added_count(name: str, kind: type[Integer] = Integer) -> Column[int]:
+    """A number that rows of an older schema have as 0."""
+    return Column(name, kind, nullable=False, server_default="0")
+
+
+def _added_key(name: str, kind: String) -> Column[str]:
+    """A key that rows of an older schema have as ``""``."""
+    return Column(name, kind, nullable=False, server_default="")
+
+
 def _one_of(column: str, words: type[EffectStatus | ObligationStatus | Semantics], name: str) -> CheckConstraint:
     listed = ", ".join(f"'{word}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=name)
@@ -166,6 +177,13 @@ effects = Table(
     _ms("created_at_ms", nullable=False),
     _ms("updated_at_ms", nullable=False),
     _count("version"),
+    _added_count("priority"),
+    _added_key("ordering_key", _BYTEWISE),
+    _added_count("order_number", BigInteger),
+    _added_key("reissue_of", _KEY),
+    _added_key("reissued_as", _KEY),
+    _added_key("similar_digest", String(64)),
+    Column("shared", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("idempotency_key", name="tape_effects_one_per_idempotency_key"),
     UniqueConstraint("connector", "held_business_key", name="tape_effects_one_live_per_business_key"),
     _one_of("status", EffectStatus, "tape_effects_status_is_known"),
@@ -175,7 +193,7 @@ effects = Table(
         name="tape_effects_dispatching_is_leased",
     ),
     CheckConstraint(
-        "status IN ('CONFIRMED', 'FAILED', 'CANCELLED', 'STUCK') OR sweep_at_ms IS NOT NULL",
+        "status IN ('CONFIRMED', 'FAILED', 'CANCELLED', 'STUCK', 'HELD') OR sweep_at_ms IS NOT NULL",
         name="tape_effects_unsettled_is_swept",
     ),
     CheckConstraint(
@@ -196,6 +214,9 @@ Index(
 Index("tape_effects_by_status", effects.c.status, effects.c.effect_key, effects.c.connector)
 Index("tape_effects_by_run", effects.c.run_id)
 Index("tape_effects_by_business_key", effects.c.business_key)
+Index("tape_effects_by_order", effects.c.ordering_key, effects.c.order_number)
+Index("tape_effects_by_similarity", effects.c.connector, effects.c.similar_digest, effects.c.created_at_ms)
+Index("tape_effects_by_end", effects.c.ended_at_ms)
 
 obligations = Table(
     "tape_obligations",
@@ -274,3 +295,86 @@ journal = Table(
     **MYSQL,
 )
 Index("tape_journal_by_effect", journal.c.effect_key)
+
+callbacks = Table(
+    "tape_callbacks",
+    metadata,
+    Column("callback_key", _KEY, primary_key=True),
+    Column("effect_key", _KEY, ForeignKey("tape_effects.effect_key", name="tape_callbacks_effect"), nullable=False),
+    Column("event", _WORD, nullable=False),
+    _text("signature_json"),
+    Column("status", _WORD, nullable=False),
+    _ms("sweep_at_ms"),
+    _ms("created_at_ms", nullable=False),
+    _ms("updated_at_ms", nullable=False),
+    CheckConstraint("status IN ('WAITING', 'DUE', 'SENT', 'DROPPED')", name="tape_callbacks_status_is_known"),
+    CheckConstraint("status <> 'DUE' OR sweep_at_ms IS NOT NULL", name="tape_callbacks_due_is_swept"),
+    **MYSQL,
+)
+"""What is to be sent when an effect gets to where ``event`` says; it is DUE in the transaction that brings it there."""
+Index("tape_callbacks_by_effect", callbacks.c.effect_key)
+Index(
+    "tape_callbacks_due",
+    callbacks.c.sweep_at_ms,
+    sqlite_where=callbacks.c.sweep_at_ms.is_not(None),
+    postgresql_where=callbacks.c.sweep_at_ms.is_not(None),
+)
+
+orderings = Table(
+    "tape_orderings",
+    metadata,
+    Column("ordering_key", _BYTEWISE, primary_key=True),
+    _ms("last_number", nullable=False),
+    **MYSQL,
+)
+"""The last number of each ordering key. Its row is locked until the intent that took a number is committed, so that
+numbers become visible in their order."""
+
+runs = Table(
+    "tape_runs",
+    metadata,
+    Column("run_id", _BYTEWISE, primary_key=True),
+    Column("status", _WORD, nullable=False),
+    _text("reason"),
+    Column("actor", _BYTEWISE, nullable=False),
+    _ms("sweep_at_ms"),
+    _ms("created_at_ms", nullable=False),
+    _ms("updated_at_ms", nullable=False),
+    _count("version"),
+    CheckConstraint(
+        "status IN ('OPEN', 'CANCELLING', 'COMPENSATING', 'CANCELLED', 'COMPENSATED', 'STUCK')",
+        name="tape_runs_status_is_known",
+    ),
+    CheckConstraint(
+        "status NOT IN ('CANCELLING', 'COMPENSATING') OR sweep_at_ms IS NOT NULL", name="tape_runs_walked_is_swept"
+    ),
+    **MYSQL,
+)
+"""The runs of which more is known than their effects: a run that is not here is open."""
+Index(
+    "tape_runs_due",
+    runs.c.sweep_at_ms,
+    sqlite_where=runs.c.sweep_at_ms.is_not(None),
+    postgresql_where=runs.c.sweep_at_ms.is_not(None),
+)
+
+tombstones = Table(
+    "tape_tombstones",
+    metadata,
+    Column("effect_key", _KEY, primary_key=True),
+    Column("connector", _BYTEWISE, nullable=False),
+    Column("idempotency_key", _BYTEWISE, nullable=False),
+    Column("business_key", _BYTEWISE, nullable=False),
+    Column("held_business_key", _BYTEWISE),
+    Column("run_id", _BYTEWISE, nullable=False),
+    Column("request_digest", String(64), nullable=False),
+    Column("status", _WORD, nullable=False),
+    Column("external_ref", _REF, nullable=False),
+    _ms("created_at_ms", nullable=False),
+    _ms("ended_at_ms", nullable=False),
+    _ms("pruned_at_ms", nullable=False),
+    UniqueConstraint("idempotency_key", name="tape_tombstones_one_per_idempotency_key"),
+    UniqueConstraint("connector", "held_business_key", name="tape_tombstones_one_per_business_key"),
+    **MYSQL,
+)
+"""What is left of an effect that was pruned: its keys, which stay taken, and what became of it."""

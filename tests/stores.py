@@ -8,7 +8,10 @@ from __future__ import annotations
 from tape_celery.store.database import Database
 from tests.servers import MariaDBServer, PostgresServer
 
-TABLES = ("tape_journal", "tape_obligations", "tape_effects")
+TABLES = (
+    "tape_callbacks", "tape_journal", "tape_obligations", "tape_effects", "tape_orderings", "tape_runs",
+    "tape_tombstones",
+)  # fmt: skip
 
 
 def migrated(url: str) -> str:

@@ -51,7 +51,7 @@ def test_words_are_strings() -> None:
     assert EffectStatus.UNKNOWN == "UNKNOWN"
     assert Semantics.NON_IDEMPOTENT == "non_idempotent"
     assert [str(status) for status in EffectStatus] == [
-        "PENDING", "DISPATCHING", "CONFIRMED", "FAILED", "UNKNOWN", "STUCK", "CANCELLED",
+        "PENDING", "DISPATCHING", "CONFIRMED", "FAILED", "UNKNOWN", "STUCK", "CANCELLED", "HELD",
     ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ COLOURS = {
     EffectStatus.UNKNOWN: "yellow",
     EffectStatus.STUCK: "bold red",
     EffectStatus.CANCELLED: "dim",
+    EffectStatus.HELD: "yellow",
 }
 EVENTS_SHOWN = 10
 LINE_SECONDS = 3.0

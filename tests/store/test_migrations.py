@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError
 
 from tape_celery import migrations
 from tape_celery.errors import SchemaMismatch
+from tape_celery.store import inspection
 from tape_celery.store.database import Database
 from tests.servers import PostgresServer
 from tests.store.conftest import MakeTape, Open
@@ -24,12 +26,13 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None
 
 
 def upgrade() -> None:
     op.add_column("tape_effects", sa.Column("colour", sa.String(8), nullable=True))
 """
+HEAD = migrations.head()
 
 Newer = Callable[[], None]
 
@@ -39,7 +42,7 @@ def newer_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newe
     """Turns this code into the next release, which has one migration more."""
     shipped = Path(migrations.__file__).parent
     copied = Path(shutil.copytree(shipped, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__")))
-    (copied / "versions" / "0002_colour.py").write_text(NEXT)
+    (copied / "versions" / "9999_colour.py").write_text(NEXT.replace("{head}", HEAD))
 
     def config() -> Config:
         made = Config()
@@ -144,7 +147,7 @@ def test_an_older_schema_is_refused_and_then_upgraded(
     old.migrate()
     newer_code()
     tape = make_tape(store_url)
-    with pytest.raises(SchemaMismatch, match=r"0001, older than this code's 0002.*tape migrate"):
+    with pytest.raises(SchemaMismatch, match=rf"{HEAD}, older than this code's 9999.*tape migrate"):
         tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
     assert raw_count(old) == 0
     tape.migrate()
@@ -165,9 +168,9 @@ def test_a_newer_schema_is_refused(
     newer.migrate()
     monkeypatch.undo()
     tape = make_tape(store_url)
-    with pytest.raises(SchemaMismatch, match=r"0002, newer than this code's 0001.*upgrade tape-celery"):
+    with pytest.raises(SchemaMismatch, match=rf"9999, newer than this code's {HEAD}.*upgrade tape-celery"):
         tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
-    with pytest.raises(SchemaMismatch, match=r"0002, newer than this code's 0001"):
+    with pytest.raises(SchemaMismatch, match=rf"9999, newer than this code's {HEAD}"):
         tape.migrate()
     assert raw_count(newer) == 0
 
@@ -181,3 +184,42 @@ def test_a_schema_that_was_lost_in_mid_life_is_not_created_again(
     execute(database, f"DELETE FROM {migrations.VERSION_TABLE}")
     with pytest.raises(SchemaMismatch, match="tape migrate"):
         open_database(postgres_url).ready()
+
+
+def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(
+    store_url: str, open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows, its obligations and its journal stay; what they did not have before, they have as nothing."""
+    database = open_database(store_url)
+    database.prepare_file()
+    with monkeypatch.context() as patched:
+        upgrade = migrations.command.upgrade
+        patched.setattr(migrations.command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        database.migrate()
+    old = sorted(column["name"] for column in inspect(engine_of(database)).get_columns("tape_effects"))
+    values = dict.fromkeys(old, "0") | {
+        "effect_key": "'e-1'", "status": "'CONFIRMED'", "semantics": "'idempotent'", "held_business_key": "'b-1'",
+        "connector": "'bank'", "max_attempts": "5", "request_json": "'{}'",
+        **dict.fromkeys(("may_have_landed", "might_before", "landed", "cancel_requested", "absent"), "FALSE"),
+        **dict.fromkeys(("effect_name", "reason", "response_json", "error_json", "external_ref", "claim_nonce"), "''"),
+        **dict.fromkeys(("idempotency_key", "business_key", "run_id", "request_digest", "landed_ref"), "'x'"),
+    }  # fmt: skip
+    with engine_of(database).begin() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO tape_effects ({', '.join(old)}) VALUES ({', '.join(values[name] for name in old)})"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO tape_journal (key, seq, effect_key, at_ms, kind, from_status, status, token, actor, "
+            "evidence_json) VALUES ('e-1', 1, 'e-1', 0, 'recorded', '', 'PENDING', 0, '', '{}')".replace(
+                "(key,", "(`key`," if connection.dialect.name == "mysql" else "(key,"
+            )
+        )
+    database.migrate()
+    database.ready()
+    [effect] = inspection.list_effects(database)
+    assert (effect.effect_key, effect.status, effect.business_key) == ("e-1", "CONFIRMED", "x")
+    assert (effect.priority, effect.ordering_key, effect.reissued_as, effect.shared) == (0, "", "", False)
+    assert count(database, "tape_journal") == 1
+    execute(database, "UPDATE tape_effects SET status = 'HELD' WHERE effect_key = 'e-1'")
+    with pytest.raises(IntegrityError):
+        execute(database, "UPDATE tape_effects SET status = 'DREAMING' WHERE effect_key = 'e-1'")
