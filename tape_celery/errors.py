@@ -17,6 +17,7 @@ TapeError
 │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
 ├── UnknownConnector          no connector of that name is registered in this process
 ├── NotAllowed                the row's state does not allow this act; it shows the row
+│   └── AlreadyReissued           it has a successor already, which is named
 ├── NoSuchEffect              no row has that key
 └── OutcomeError              what ``handle.get()`` raises when there is no response to return
     ├── EffectFailed
@@ -138,6 +139,17 @@ class NotAllowed(TapeError):
         self.key = key
         self.status = status
         self.act = act
+
+
+class AlreadyReissued(NotAllowed):
+    """An effect is issued again once at most, and this one was; ``successor`` is the key of the effect that it became.
+
+    Whoever loses a race to reissue gets this too.
+    """
+
+    def __init__(self, key: str, status: str, successor: str) -> None:
+        super().__init__(key, status, "reissue", f"it was reissued as {successor}")
+        self.successor = successor
 
 
 class OutcomeError(TapeError):

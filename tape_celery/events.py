@@ -128,11 +128,21 @@ class OweAsked(Event):
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReissueAsked(Event):
+    """A person or the app wants an effect that ended in vain to be issued again, as a fresh one."""
+
+    reason: str
+    successor: str
+    """The key of the fresh effect."""
+
+
 _BODIES = ("response_json", "error_json")
 _EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Claimed, Answered, Withheld, Observed, Unobservable, Lapsed, CancelAsked, Expired, Resolved, OweAsked,
+        ReissueAsked,
     )
 }  # fmt: skip
 

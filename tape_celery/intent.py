@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_celery.errors import InvalidIntent, PayloadTooLarge
-from tape_celery.records import Semantics
+from tape_celery.records import Effect, Semantics
 
 KEY_LENGTH = 200
 REF_LENGTH = 512
@@ -47,6 +47,27 @@ class Intent:
     """Not before this many milliseconds after it is recorded."""
     expires_at_ms: int | None = None
     expires_in_ms: int | None = None
+    reissue_of: str = ""
+
+
+def successor_of(effect: Effect, effect_key: str) -> Intent:
+    """The intent to issue ``effect`` again as ``effect_key``: all that it was, under fresh keys, at once and for good.
+
+    Its expiry is not taken along: it was set for the first one.
+    """
+    return Intent(
+        effect_key=effect_key,
+        connector=effect.connector,
+        effect_name=effect.effect_name,
+        request_json=effect.request_json,
+        request_digest=effect.request_digest,
+        idempotency_key=effect_key,
+        business_key=effect.business_key,
+        run_id=effect.run_id,
+        semantics=effect.semantics,
+        max_attempts=effect.max_attempts,
+        reissue_of=effect.effect_key,
+    )
 
 
 def new_key() -> str:

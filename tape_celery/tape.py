@@ -17,13 +17,13 @@ from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
 from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape, SettingsError
-from tape_celery.events import CancelAsked, OweAsked, Resolved
+from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.policy import Terms
 from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, Violation
 from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
-from tape_celery.store import audit, inspection, moves
+from tape_celery.store import audit, inspection, moves, reissues
 from tape_celery.store.audit import Batch
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
@@ -247,6 +247,19 @@ class Tape:
         """
         event = CancelAsked(actor=_said("actor", actor), reason=_said("reason", reason))
         return moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key))).after
+
+    def reissue(self, effect_key: str, *, reason: str, actor: str) -> EffectHandle:
+        """Issue an effect that ended FAILED or CANCELLED again: a fresh effect with fresh keys and the same request.
+
+        It takes the business key again, and has no expiry. Raises `AlreadyReissued`, which names the one successor
+        that an effect may have, `NotAllowed` in any other state (an UNKNOWN or STUCK effect may have landed: resolve
+        it first), `KeyConflict` where another live effect has the business key by now, `NoSuchEffect`.
+        """
+        event = ReissueAsked(actor=_said("actor", actor), reason=_said("reason", reason), successor=intent.new_key())
+        effect = self._existing(effect_key)
+        reissues.reissue(self.database, effect, event, self._terms(effect))
+        self.hint("dispatch", effect.connector, [event.successor])
+        return self.handle(event.successor)
 
     def owe(self, effect_key: str, *, reason: str, actor: str) -> Obligation:
         """One CONFIRMED effect is to be compensated; returns the obligation.

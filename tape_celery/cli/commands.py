@@ -144,6 +144,21 @@ def resolve(tape: Tape, key: str, verdict: str, reason: str, actor: str, externa
         click.echo(f"{key} is {after.status}")
 
 
+@command(
+    click.argument("key"),
+    click.option("--reason", required=True, help="Why, for those who read the journal."),
+    click.option("--actor", default=lambda: getpass.getuser(), show_default="the user"),
+    as_json,
+)
+def reissue(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
+    """Issue a FAILED or CANCELLED effect again, as a fresh one; once at most."""
+    successor = tape.reissue(key, reason=reason, actor=actor).id
+    if as_json:
+        tables.print_json({"effect_key": successor, "reissue_of": key})
+    else:
+        click.echo(f"{key} was reissued as {successor}")
+
+
 @command(as_json)
 def sweep(tape: Tape, as_json: bool) -> None:
     """One pass of every sweep, here and now."""

@@ -34,6 +34,7 @@ from tape_celery.events import (
     Lapsed,
     Observed,
     OweAsked,
+    ReissueAsked,
     Resolved,
     Unobservable,
     Withheld,
@@ -51,8 +52,8 @@ __all__ = ["Owed", "Transition", "decide", "must_withhold", "replay"]
 def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
     """What ``event`` makes of ``effect``.
 
-    Raises `NotAllowed` for an act (a claim, a cancel, a resolve, an owe, an expiry, a lapse) that the row's state
-    does not allow. Results of calls and looks are always taken: in time, or as late evidence.
+    Raises `NotAllowed` for an act (a claim, a cancel, a resolve, an owe, a reissue, an expiry, a lapse) that the row's
+    state does not allow. Results of calls and looks are always taken: in time, or as late evidence.
     """
     match event:
         case Claimed(verb="call"):
@@ -77,6 +78,8 @@ def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
             moved = acts.resolved(effect, event, terms)
         case OweAsked():
             moved = acts.owe_asked(effect, event)
+        case ReissueAsked():
+            moved = acts.reissue_asked(effect, event)
         case _:
             raise TypeError(f"no transition for {event!r}")
     after = moved.after

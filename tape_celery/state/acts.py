@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tape_celery.errors import NotAllowed
-from tape_celery.events import CancelAsked, Expired, OweAsked, Resolved
+from tape_celery.errors import AlreadyReissued, NotAllowed
+from tape_celery.events import CancelAsked, Expired, OweAsked, ReissueAsked, Resolved
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, Semantics
+from tape_celery.records import Effect, EffectStatus, Semantics
 from tape_celery.state.ends import (
     CANCELLED,
     CONFIRMED,
     DISPATCHING,
+    FAILED,
     PENDING,
     STUCK,
     UNKNOWN,
@@ -71,3 +72,19 @@ def owe_asked(effect: Effect, event: OweAsked) -> Transition:
         raise NotAllowed(effect.effect_key, effect.status, "to owe its compensation", "it changed nothing upstream")
     owed = Owed(external_ref=effect.external_ref, kind="owed", reason=event.reason)
     return Transition(kind="owed", after=effect, owed=(owed,))
+
+
+_NOT_REISSUED = {
+    EffectStatus.CONFIRMED: "it landed",
+    EffectStatus.PENDING: "it is still to be sent",
+    EffectStatus.DISPATCHING: "it is under way",
+    EffectStatus.UNKNOWN: "it may have landed; wait for the look, or resolve it first",
+    EffectStatus.STUCK: "it may have landed; resolve it first",
+}
+
+
+def reissue_asked(effect: Effect, event: ReissueAsked) -> Transition:
+    if effect.reissued_as:
+        raise AlreadyReissued(effect.effect_key, effect.status, effect.reissued_as)
+    allow(effect, {FAILED, CANCELLED}, "reissue", _NOT_REISSUED.get(effect.status, ""))
+    return Transition(kind="reissued", after=replace(effect, reissued_as=event.successor))

@@ -117,9 +117,9 @@ def bodies(event: Answered | Observed) -> dict[str, Any]:
     return {"error_json": told} if told else {}
 
 
-def allow(effect: Effect, statuses: set[EffectStatus], act: str) -> None:
+def allow(effect: Effect, statuses: set[EffectStatus], act: str, why: str = "") -> None:
     if effect.status not in statuses:
-        raise NotAllowed(effect.effect_key, effect.status, act)
+        raise NotAllowed(effect.effect_key, effect.status, act, why)
 
 
 def resend_is_safe(effect: Effect, at_ms: int, terms: Terms) -> bool:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from tape_celery.edges import EFFECT_EDGES, OBLIGATION_EDGES
 from tape_celery.records import Violation
-from tape_celery.schema import effects, journal, obligations
+from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store.database import Database
 
 SKEW_MS = 10_000
@@ -103,6 +103,7 @@ def _safety(within: Within = _everything) -> Iterator[Named]:
     yield from _of_rows(within)
     yield from _of_journals(within)
     yield from _of_effects(within)
+    yield from _of_reissues(within)
     yield from _of_obligations(within)
 
 
@@ -166,7 +167,7 @@ def _of_journals(within: Within) -> Iterator[Named]:
     yield "time never runs back", pairs.where(j.at_ms < earlier.c.at_ms - SKEW_MS)
     yield (
         "what a person does says who",
-        select(j.key, j.seq).where(ours, j.kind.in_(["resolved", "owed", "cancelled"]), j.actor == ""),
+        select(j.key, j.seq).where(ours, j.kind.in_(["resolved", "owed", "cancelled", "reissued"]), j.actor == ""),
     )
     yield "the evidence of an entry can be read", select(j.key, j.seq).where(ours, j.evidence_json.not_like("{%}"))
     e = effects.c
@@ -204,6 +205,39 @@ def _of_effects(within: Within) -> Iterator[Named]:
         found.where(e.status == "CONFIRMED", not_(_has_entry(e.effect_key, j.status == "CONFIRMED"))),
     )
     yield "what is CANCELLED is not in doubt", found.where(e.status == "CANCELLED", e.may_have_landed)
+
+
+def _of_reissues(within: Within) -> Iterator[Named]:
+    """What holds of effects that were issued again. One of the two rows may have been pruned."""
+    first, second = effects.alias("first"), effects.alias("second")
+    yield (
+        "an effect has one successor at most",
+        select(second.c.effect_key, second.c.reissue_of)
+        .select_from(second.join(first, first.c.effect_key == second.c.reissue_of))
+        .where(within(second.c.effect_key), first.c.reissued_as != second.c.effect_key),
+    )
+    yield (
+        "a successor says what it succeeds, and is the same request",
+        select(first.c.effect_key, first.c.reissued_as)
+        .select_from(first.join(second, second.c.effect_key == first.c.reissued_as))
+        .where(
+            within(first.c.effect_key),
+            or_(
+                second.c.reissue_of != first.c.effect_key,
+                second.c.connector != first.c.connector,
+                second.c.request_digest != first.c.request_digest,
+            ),
+        ),
+    )
+    yield (
+        "what was reissued exists, or was pruned",
+        select(first.c.effect_key, first.c.reissued_as).where(
+            within(first.c.effect_key),
+            first.c.reissued_as != "",
+            not_(exists().where(second.c.effect_key == first.c.reissued_as)),
+            not_(exists().where(tombstones.c.effect_key == first.c.reissued_as)),
+        ),
+    )
 
 
 def _of_obligations(within: Within) -> Iterator[Named]:

@@ -37,7 +37,7 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     for _ in range(TRIES):
         try:
             try:
-                return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
+                return database.write(lambda connection: insert_intent(connection, database, intent, actor, hint_ms))
             except IntegrityError:
                 pass
             except CommitNotDurable as error:
@@ -58,7 +58,11 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     raise StoreUnavailable(f"the keys of this intent were taken and freed {TRIES} times while it was recorded")
 
 
-def _insert(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
+def insert_intent(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
+    """Write ``intent`` as one row and its journal entry, in the caller's transaction.
+
+    Raises SQLAlchemy's `IntegrityError` where a key of it is taken.
+    """
     now: int = connection.execute(select(database.now)).scalar_one()
     effect = _effect(intent, now, hint_ms)
     connection.execute(insert(effects), [EFFECTS.columns(effect)])
@@ -70,6 +74,8 @@ def _insert(connection: Connection, database: Database, intent: Intent, actor: s
         "due_at_ms": effect.due_at_ms,
         "expires_at_ms": effect.expires_at_ms,
     }
+    if effect.reissue_of:
+        evidence["reissue_of"] = effect.reissue_of
     write_journal(connection, [entry(effect, "recorded", from_status="", actor=actor, evidence=evidence)])
     return Recorded(effect, created=True)
 
@@ -95,6 +101,7 @@ def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
         expires_at_ms=expires,
         created_at_ms=now,
         updated_at_ms=now,
+        reissue_of=intent.reissue_of,
     )
 
 

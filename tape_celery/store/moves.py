@@ -17,12 +17,13 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from tape_celery import obligation_state, state
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
-from tape_celery.events import Event, Lapsed, Observed, OweAsked, to_evidence
-from tape_celery.intent import new_key
+from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, to_evidence
+from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, Obligation, ObligationStatus
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
 from tape_celery.schema import effects, journal, obligations
 from tape_celery.store.database import Database
+from tape_celery.store.intents import insert_intent
 from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
 
 ROUNDS = 50
@@ -100,7 +101,7 @@ def _move(
                 outcome = NoSuchEffect(key)
             else:
                 try:
-                    outcome = _apply(connection, kind, before, event, item.terms, entries)
+                    outcome = _apply(connection, database, kind, before, event, item.terms, entries)
                 except NotAllowed as refused:
                     outcome = refused
             if outcome is not None:
@@ -149,7 +150,13 @@ def _read(connection: Connection, database: Database, kind: Kind[R], keys: Seque
 
 
 def _apply(
-    connection: Connection, kind: Kind[R], before: R, event: Event, terms: Terms, entries: list[dict[str, Any]]
+    connection: Connection,
+    database: Database,
+    kind: Kind[R],
+    before: R,
+    event: Event,
+    terms: Terms,
+    entries: list[dict[str, Any]],
 ) -> Moved[R] | None:
     """Decide and write one move; ``None`` when the row is no longer as it was read."""
     after: Effect | Obligation
@@ -171,6 +178,9 @@ def _apply(
         return _made(connection, before, known[kind.key_of(before)])
     if not _write(connection, kind, before, after):
         return None
+    if isinstance(event, ReissueAsked) and isinstance(before, Effect):
+        # Behind the guard of the row above: whoever does not make that write makes no successor.
+        insert_intent(connection, database, successor_of(before, event.successor), event.actor, 0)
     evidence = to_evidence(event, terms)
     if debts:
         evidence["owed"] = [debt.external_ref for debt in debts]
@@ -201,6 +211,26 @@ def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:
 
 
 def _is_superseded(connection: Connection, effect: Effect) -> bool:
+    """Whether what is seen of this effect may be another's: its successor's, or whose its business key is now."""
+    return _has_live_successor(connection, effect) or _has_lost_its_key(connection, effect)
+
+
+def _has_live_successor(connection: Connection, effect: Effect) -> bool:
+    """Whether one of those that it was issued again as did not end in vain."""
+    ended = (EffectStatus.FAILED, EffectStatus.CANCELLED)
+    successor = effect.reissued_as
+    while successor:
+        statement = select(effects.c.status, effects.c.reissued_as).where(effects.c.effect_key == successor)
+        row = connection.execute(statement).first()
+        if row is None:
+            return False
+        if row.status not in ended:
+            return True
+        successor = row.reissued_as
+    return False
+
+
+def _has_lost_its_key(connection: Connection, effect: Effect) -> bool:
     """Whether another live effect has taken the business key that this one let go."""
     if not effect.business_key or effect.holds_business_key:
         return False

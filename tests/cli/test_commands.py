@@ -140,6 +140,18 @@ def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Ca
     assert "is CONFIRMED: resolve as failed is not allowed" in again.output
 
 
+def test_reissue_names_the_successor_once_and_again(tape: Tape, run: Callable[..., Result]) -> None:
+    """The second time as the reason for its refusal."""
+    key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
+    assert run("reissue", key, "--reason", "r").exit_code == commands.REFUSED
+    tape.cancel(key, reason="not yet", actor="ann")
+    told = json.loads(run("reissue", key, "--reason", "now it is", "--actor", "bob", "--json").output)
+    assert told["reissue_of"] == key
+    assert tape.journal(told["effect_key"])[0].actor == "bob"
+    again = run("reissue", key, "--reason", "now it is")
+    assert (again.exit_code, told["effect_key"] in again.output) == (commands.REFUSED, True)
+
+
 def test_what_does_not_exist_is_named(run: Callable[..., Result]) -> None:
     refused = run("show", "nothing")
     assert (refused.exit_code, "'nothing'" in refused.output) == (commands.REFUSED, True)

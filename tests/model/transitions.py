@@ -70,3 +70,6 @@ OBLIGATION_TRANSITIONS = _edges(
     },
 )
 TRANSITIONS = EFFECT_TRANSITIONS | OBLIGATION_TRANSITIONS
+
+NOT_PLAYED = _edges("effect", {"reissued": "FAILED>FAILED, CANCELLED>CANCELLED"})
+"""What the model does not do; `tests/state` and `tests/store` do."""

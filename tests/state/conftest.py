@@ -48,6 +48,6 @@ def assert_replays(stage: Stage, effect: Effect) -> None:
         "status", "reason", "attempt", "unsent", "looks", "watches", "token", "dispatch_token", "claim_nonce",
         "lease_until_ms", "may_have_landed", "might_before", "landed", "landed_ref", "cancel_requested", "absent",
         "external_ref",
-        "due_at_ms", "settled_at_ms", "first_sent_at_ms", "ended_at_ms", "holds_business_key", "version",
+        "due_at_ms", "settled_at_ms", "first_sent_at_ms", "ended_at_ms", "holds_business_key", "version", "reissued_as",
     ):  # fmt: skip
         assert getattr(replayed, name) == getattr(effect, name), name
