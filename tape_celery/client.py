@@ -22,7 +22,9 @@ from tape_celery.store import intents
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
-_KEYWORDS = frozenset({"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe"})
+_KEYWORDS = frozenset(
+    {"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe", "priority"}
+)
 
 
 def process_actor() -> str:
@@ -43,10 +45,11 @@ class EffectCaller:
         """Commit the intent to send ``request`` through ``connector``, then hint a worker, and return its handle.
 
         Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``,
-        ``semantics``, ``max_attempts``, ``allow_unsafe``. When it returns, the intent is in the store; the broker may
-        be down, which costs at most ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded
-        (`InvalidIntent` and its kinds, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
-        `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
+        ``semantics``, ``max_attempts``, ``allow_unsafe``, ``priority`` (0 to 9, default 0: what is more urgent is
+        hinted first; a call that is under way is never interrupted). When it returns, the intent is in the store; the
+        broker may be down, which costs at most ``tape_publish_timeout_seconds``, once. When it raises, nothing was
+        recorded (`InvalidIntent` and its kinds, `StoreUnavailable`, `SchemaMismatch`), with one exception that says
+        so: `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
         judged where ``tape_connectors`` has its connector; one that this process does not know is taken.
         """
         return self.apply_async((connector, request), keywords)
@@ -83,7 +86,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     failpoints.reach("record.committed")
     effect = recorded.effect
     if recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms:
-        tape.hint("dispatch", effect.connector, [effect.effect_key])
+        tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority)
     return EffectHandle(effect.effect_key, tape)
 
 
@@ -142,6 +145,7 @@ def _intent(
         idempotency_key = _derived_key(connector, business_key, digest) or effect_key
     run_id = keywords.get("run_id")
     max_attempts = keywords.get("max_attempts")
+    priority = keywords.get("priority")
     return Intent(
         effect_key=effect_key,
         connector=connector,
@@ -153,6 +157,7 @@ def _intent(
         run_id=_root_id() or effect_key if run_id is None else intent.check_run_id(run_id),
         semantics=semantics,
         max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
+        priority=0 if priority is None else intent.check_priority(priority),
         **when,
     )
 

@@ -47,6 +47,8 @@ class Intent:
     """Not before this many milliseconds after it is recorded."""
     expires_at_ms: int | None = None
     expires_in_ms: int | None = None
+    priority: int = 0
+    """0 to 9; what is more urgent is hinted first."""
     reissue_of: str = ""
 
 
@@ -66,6 +68,7 @@ def successor_of(effect: Effect, effect_key: str) -> Intent:
         run_id=effect.run_id,
         semantics=effect.semantics,
         max_attempts=effect.max_attempts,
+        priority=effect.priority,
         reissue_of=effect.effect_key,
     )
 
@@ -175,6 +178,13 @@ def check_max_attempts(attempts: Any) -> int:
     if not isinstance(attempts, int) or isinstance(attempts, bool) or not 1 <= attempts <= 1000:
         raise InvalidIntent(f"max_attempts must be a whole number from 1 to 1000, not {shown(attempts)}")
     return attempts
+
+
+def check_priority(priority: Any) -> int:
+    """``priority`` if it is a whole number from 0 to 9 (the most urgent), else `InvalidIntent`."""
+    if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= 9:
+        raise InvalidIntent(f"priority must be a whole number from 0 to 9, the most urgent, not {shown(priority)}")
+    return priority
 
 
 def derived_idempotency_key(task_id: str, connector: str, business_key: str, request_digest: str) -> str:

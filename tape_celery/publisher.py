@@ -40,6 +40,7 @@ class _Hint:
     queue: str
     keys: list[str]
     hops: int
+    priority: int
     began: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
@@ -63,12 +64,12 @@ class Publisher:
         self._probe: _Hint | None = None
         """The hint that shows whether a broker that is down has come back."""
 
-    def publish(self, task: str, queue_name: str, keys: Sequence[str], hops: int = 0) -> bool:
+    def publish(self, task: str, queue_name: str, keys: Sequence[str], hops: int = 0, priority: int = 0) -> bool:
         """Publish one hint.
 
         False when the broker did not take it in time (the sweep then relays it). Never raises for the broker.
         """
-        hint = _Hint(task, queue_name, list(keys), hops)
+        hint = _Hint(task, queue_name, list(keys), hops, priority)
         with self._lock:
             if self._pid != os.getpid():
                 self._reset()
@@ -138,7 +139,8 @@ class Publisher:
         return connection
 
     def _send(self, connection: Any, hint: _Hint) -> None:
-        destination = Queue(hint.queue, Exchange(hint.queue), routing_key=hint.queue)
+        arguments = self._queue_arguments(hint.queue)
+        destination = Queue(hint.queue, Exchange(hint.queue), routing_key=hint.queue, queue_arguments=arguments)
         with self._app.amqp.Producer(connection, auto_declare=False) as producer:
             self._app.send_task(
                 hint.task,
@@ -152,7 +154,15 @@ class Publisher:
                 retry=False,
                 argsrepr="(…)",
                 kwargsrepr="{}",
+                **_told_priority(connection, hint.priority),
             )
+
+    def _queue_arguments(self, name: str) -> dict[str, int] | None:
+        """What the app says of the queue's priorities: RabbitMQ refuses a declaration that differs from a worker's."""
+        known = self._app.amqp.queues.get(name)
+        of_queue = None if known is None else known.max_priority or (known.queue_arguments or {}).get("x-max-priority")
+        most = of_queue or self._app.conf.task_queue_max_priority
+        return {"x-max-priority": most} if most else None
 
     def _note_down(self, hint: _Hint, why: str) -> None:
         if not self._down:
@@ -164,6 +174,19 @@ class Publisher:
         if self._down:
             logger.warning("the broker takes hints again")
         self._down = False
+
+
+def _told_priority(connection: Any, priority: int) -> dict[str, int]:
+    """How this broker is told that a message is urgent.
+
+    Redis gives out what has the lowest number first, and what has none is 0, before all else. To let one hint pass, all
+    others would have to give way to every task of the app: so only where the app says that it uses priorities there.
+    """
+    if connection.transport.driver_type != "redis":
+        return {"priority": priority} if priority else {}
+    options = connection.transport_options
+    used = "priority_steps" in options or options.get("queue_order_strategy") == "priority"
+    return {"priority": 9 - priority} if used else {}
 
 
 def _discard(connection: Any) -> None:

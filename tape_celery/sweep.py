@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tape_celery import failpoints
+from tape_celery import failpoints, hints
 from tape_celery.engine import Engine
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
@@ -44,8 +44,8 @@ class SweepReport:
         return any(getattr(self, field.name) for field in fields(self))
 
 
-Publish = Callable[[str, str, Sequence[str]], None]
-"""``publish(verb, connector, keys)``: verb is ``dispatch``, ``observe`` or ``compensate``."""
+Publish = Callable[[str, str, Sequence[str], int], None]
+"""``publish(verb, connector, keys, priority)``: verb is ``dispatch``, ``observe`` or ``compensate``."""
 
 
 class Sweep:
@@ -85,9 +85,9 @@ class Sweep:
         report.expired += self._end(EFFECTS, expired, Expired(actor=self._actor), report)
         # What lapsed or expired is UNKNOWN or PENDING now, and due at once.
         again = self._due(EFFECTS, connector) if over or expired else rows
-        for_dispatch = [row.key for row in again if row.status == EffectStatus.PENDING and not row.expired]
+        for_dispatch = [row for row in again if row.status == EffectStatus.PENDING and not row.expired]
         report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
-        for_look = [row.key for row in again if row.status in EFFECTS.looking]
+        for_look = [row for row in again if row.status in EFFECTS.looking]
         report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)
 
     def _sweep_obligations(self, connector: str, report: SweepReport) -> None:
@@ -95,7 +95,7 @@ class Sweep:
         over = [row.key for row in rows if row.status == OBLIGATIONS.calling]
         report.lapsed += self._end(OBLIGATIONS, over, Lapsed(actor=self._actor), report)
         again = self._due(OBLIGATIONS, connector) if over else rows
-        waiting = [row.key for row in again if row.status != OBLIGATIONS.calling]
+        waiting = [row for row in again if row.status != OBLIGATIONS.calling]
         report.compensate_hints += self._relay(OBLIGATIONS, "compensate", connector, waiting)
 
     def _due(self, kind: Kind[Any], connector: str) -> list[due.Due]:
@@ -111,11 +111,11 @@ class Sweep:
         report.lost_races += len(results) - ended
         return ended
 
-    def _relay(self, kind: Kind[Any], verb: str, connector: str, keys: Sequence[str]) -> int:
+    def _relay(self, kind: Kind[Any], verb: str, connector: str, rows: Sequence[due.Due]) -> int:
         relay_ms = round(self._settings.relay_seconds * 1000)
-        taken = due.mark_relayed(self._database, kind, keys, relay_ms=relay_ms)
+        taken = set(due.mark_relayed(self._database, kind, [row.key for row in rows], relay_ms=relay_ms))
         failpoints.reach("sweep.marked")
-        size = self._settings.chunk_size
-        for start in range(0, len(taken), size):
-            self._publish(verb, connector, taken[start : start + size])
+        wanted = [hints.Wanted(row.key, connector, row.priority) for row in rows if row.key in taken]
+        for hint in hints.grouped(wanted, self._settings.chunk_size):
+            self._publish(verb, connector, hint.keys, hint.priority)
         return len(taken)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
 
-from tape_celery import authored, intent, wiring
+from tape_celery import authored, hints, intent, wiring
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
@@ -111,10 +111,11 @@ class Tape:
 
     # --- hints ---
 
-    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0) -> bool:
+    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0, *, priority: int = 0) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
-        False when the broker did not take it in time. ``hops`` says how many workers passed it on.
+        False when the broker did not take it in time. ``hops`` says how many workers passed it on,
+        ``priority`` (0 to 9) how urgent it is.
         """
         with self._lock:
             if self._publisher is None:
@@ -122,13 +123,14 @@ class Tape:
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        return self._publisher.publish(f"tape.{verb}", queue, keys, hops)
+        return self._publisher.publish(f"tape.{verb}", queue, keys, hops, priority)
 
     def follow_up(self, report: Report) -> None:
         """Publish the hints for what one pass made due at once."""
         for verb, effects in (("dispatch", report.to_dispatch), ("observe", report.to_observe)):
-            for connector in {effect.connector for effect in effects}:
-                self.hint(verb, connector, [e.effect_key for e in effects if e.connector == connector])
+            wanted = [hints.Wanted(effect.effect_key, effect.connector, effect.priority) for effect in effects]
+            for hint in hints.grouped(wanted, self.settings.chunk_size):
+                self.hint(verb, hint.connector, hint.keys, priority=hint.priority)
         if report.to_compensate:
             self.hint("compensate", "", report.to_compensate)
 
@@ -209,8 +211,8 @@ class Tape:
     def sweep(self) -> SweepReport:
         """One pass of every sweep: publishes hints again, ends leases that are over, stops what has expired."""
 
-        def publish(verb: str, connector: str, keys: Sequence[str]) -> None:
-            self.hint(verb, connector, keys)
+        def publish(verb: str, connector: str, keys: Sequence[str], priority: int) -> None:
+            self.hint(verb, connector, keys, priority=priority)
 
         return Sweep(self.database, self.settings, self.engine, publish=publish, actor=f"sweep@{process_actor()}").run()
 

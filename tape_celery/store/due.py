@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, literal, select, update
 
 from tape_celery.store.claims import Reach
 from tape_celery.store.database import Database
 from tape_celery.store.rows import Kind
+
+WINDOW = 10
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,33 @@ class Due:
     status: str
     expired: bool
     """Its expiry has passed."""
+    priority: int
 
 
 def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, limit: int) -> list[Due]:
-    """Up to ``limit`` rows of ``connector`` that a sweep has to act on, those that wait longest first."""
+    """Up to ``limit`` rows of ``connector`` that a sweep has to act on: the urgent first, then those that wait longest.
+
+    Of a longer backlog than `WINDOW` times as many, those that wait longest are looked at: so neither is a pass longer
+    for what waits, nor waits anything for ever.
+    """
     columns, now = kind.table.c, database.now
     expires = getattr(columns, "expires_at_ms", None)
-    statement = (
-        select(columns[kind.key].label("key"), columns.connector, columns.status)
+    window = (
+        select(columns[kind.key].label("key"), columns.connector, columns.status, columns.sweep_at_ms)
         .add_columns(
             (expires <= now).label("expired") if expires is not None else (columns.version < 0).label("expired")
         )
         .where(columns.connector == connector)
         .where(columns.sweep_at_ms.is_not(None), columns.sweep_at_ms <= now)
         .where(columns.effect_name.in_(["", *sorted(reach.effect_names)]))
+        .add_columns(columns.priority if "priority" in columns else literal(0).label("priority"))
         .order_by(columns.sweep_at_ms)
-        .limit(limit)
+        .limit(WINDOW * limit)
+        .subquery("due")
     )
+    statement = select(window).order_by(window.c.priority.desc(), window.c.sweep_at_ms).limit(limit)
     rows = database.read(lambda connection: connection.execute(statement).all())
-    return [Due(row.key, row.connector, row.status, bool(row.expired)) for row in rows]
+    return [Due(row.key, row.connector, row.status, bool(row.expired), row.priority) for row in rows]
 
 
 def mark_relayed(database: Database, kind: Kind[Any], keys: Sequence[str], *, relay_ms: int) -> list[str]:

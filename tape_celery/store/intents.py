@@ -101,6 +101,7 @@ def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
         expires_at_ms=expires,
         created_at_ms=now,
         updated_at_ms=now,
+        priority=intent.priority,
         reissue_of=intent.reissue_of,
     )
 

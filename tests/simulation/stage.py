@@ -149,7 +149,7 @@ class SimulatedTape(Tape):
     def engine(self) -> Engine:
         return self.stage.engine
 
-    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0) -> bool:
+    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0, *, priority: int = 0) -> bool:
         return self.stage.publish(Hint(verb, tuple(keys), hops))
 
     def follow_up(self, report: Report) -> None:
