@@ -9,21 +9,22 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery._state import _task_stack
+from sqlalchemy import Connection
 
-from tape_celery import authored, failpoints, intent
+from tape_celery import authored, failpoints, intent, transactions
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
 from tape_celery.records import Semantics
-from tape_celery.store import intents
+from tape_celery.store import app_transaction, intents
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
 _KEYWORDS = frozenset(
-    {"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe", "priority"}
+    {"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe", "priority", "session"}
 )
 
 
@@ -51,6 +52,11 @@ class EffectCaller:
         recorded (`InvalidIntent` and its kinds, `StoreUnavailable`, `SchemaMismatch`), with one exception that says
         so: `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
         judged where ``tape_connectors`` has its connector; one that this process does not know is taken.
+
+        ``session``, a SQLAlchemy `Session` or `Connection` on the store's database, makes the intent a part of the
+        app's transaction: it is real when that commits, it goes with its roll-back (or that of its savepoint), and
+        only then is a worker hinted. Raises `WrongSession` where that cannot be; what was refused leaves the
+        transaction usable. Until the commit the handle has an ``id``, and raises `NoSuchEffect` for everything else.
         """
         return self.apply_async((connector, request), keywords)
 
@@ -72,10 +78,13 @@ class EffectCaller:
         ``task_id`` becomes the effect key. ``expires`` is when an effect that was not sent yet must no longer be sent.
         """
         connector, request, keywords = _unpack(args, kwargs, options)
+        session = keywords.pop("session", None)
         tape = self._find_tape()
         when = _when(countdown, eta, expires)
         asked = _intent(tape, connector, request, keywords, when, task_id=task_id, effect_name=effect_name)
-        return submit(tape, asked)
+        if session is None:
+            return submit(tape, asked)
+        return submit_within(tape, asked, transactions.connection_of(session))
 
 
 def submit(tape: Tape, asked: Intent) -> EffectHandle:
@@ -84,10 +93,24 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     recorded = intents.record(tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
     _remember(asked)
     failpoints.reach("record.committed")
-    effect = recorded.effect
-    if recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms:
+    if _due_now(recorded):
+        effect = recorded.effect
         tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority)
-    return EffectHandle(effect.effect_key, tape)
+    return EffectHandle(recorded.effect.effect_key, tape)
+
+
+def submit_within(tape: Tape, asked: Intent, connection: Connection) -> EffectHandle:
+    """Record ``asked`` in the transaction of ``connection``; its hint follows the commit."""
+    hint_ms = round(tape.settings.sweep_seconds * 1000)
+    follower = transactions.follower_of(connection)
+    recorded = app_transaction.record(connection, tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
+    follower.add(tape, recorded.effect if _due_now(recorded) else None, forget=_remember(asked))
+    return EffectHandle(recorded.effect.effect_key, tape)
+
+
+def _due_now(recorded: intents.Recorded) -> bool:
+    effect = recorded.effect
+    return recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms
 
 
 def _unpack(args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -217,11 +240,14 @@ def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
     return key
 
 
-def _remember(recorded: Intent) -> None:
-    """Of an intent that has no key but a derived one: that this task execution made it."""
-    request = _running()
-    if request is not None and not recorded.business_key:
-        _made(request).add(recorded.idempotency_key)
+def _remember(recorded: Intent) -> Callable[[], None]:
+    """Of an intent that has no key but a derived one: that this task execution made it. Returns how to forget it."""
+    request, key = _running(), recorded.idempotency_key
+    if request is None or recorded.business_key:
+        return lambda: None
+    made = _made(request)
+    made.add(key)
+    return lambda: made.discard(key)
 
 
 def _made(request: Any) -> set[str]:

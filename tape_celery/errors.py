@@ -11,7 +11,8 @@ TapeError
 │   ├── PayloadTooLarge
 │   ├── UnsafeEffect              nothing could ever resolve an UNKNOWN of it
 │   ├── RepeatedRequest           the same request twice in one task execution, without keys
-│   └── KeyConflict               the key belongs to another request
+│   ├── KeyConflict               the key belongs to another request
+│   └── WrongSession              ``session=`` is no transaction on this store
 ├── IntentUncertain           the answer to COMMIT was lost: the intent may exist
 ├── StoreUnavailable          the store cannot be reached or did not answer in time
 │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
@@ -85,6 +86,10 @@ class KeyConflict(InvalidIntent):
         super().__init__(message)
         self.effect_key = effect_key
         """The effect that has the key."""
+
+
+class WrongSession(InvalidIntent):
+    """``session=`` is no transaction that the intent could be part of: another database, or no transaction."""
 
 
 class StoreUnavailable(TapeError):

@@ -64,10 +64,13 @@ class Publisher:
         self._probe: _Hint | None = None
         """The hint that shows whether a broker that is down has come back."""
 
-    def publish(self, task: str, queue_name: str, keys: Sequence[str], hops: int = 0, priority: int = 0) -> bool:
+    def publish(
+        self, task: str, queue_name: str, keys: Sequence[str], hops: int = 0, priority: int = 0, *, wait: bool = True
+    ) -> bool:
         """Publish one hint.
 
-        False when the broker did not take it in time (the sweep then relays it). Never raises for the broker.
+        False when the broker did not take it in time (the sweep then relays it), or was not waited for. Never raises
+        for the broker.
         """
         hint = _Hint(task, queue_name, list(keys), hops, priority)
         with self._lock:
@@ -75,7 +78,7 @@ class Publisher:
                 self._reset()
             if self._down and not self._may_probe(hint):
                 return False
-            waits = not self._down
+            waits = wait and not self._down
             try:
                 self._ensure_thread()
             except RuntimeError as error:  # this process may start no more threads

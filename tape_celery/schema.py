@@ -56,14 +56,14 @@ class _Bytes(TypeDecorator[str]):
 
 
 def _compared_by_bytes(characters: int) -> String:
-    return String(characters).with_variant(_Bytes(characters * 4), "mysql")
+    return String(characters).with_variant(_Bytes(characters * 4), "mysql", "mariadb")
 
 
 _BYTEWISE = _compared_by_bytes(200)
 _KEY = _compared_by_bytes(64)
 _REF = _compared_by_bytes(512)
 _WORD = String(24)
-_BODY = Text().with_variant(mysql.LONGTEXT(), "mysql")
+_BODY = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 """What each table says of itself there, whatever the database's defaults are."""
 
@@ -87,7 +87,7 @@ def _postgresql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"
 
 
-@compiles(now_ms, "mysql")
+@compiles(now_ms, "mysql", "mariadb")
 def _mysql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
     return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)"
 

@@ -111,11 +111,20 @@ class Tape:
 
     # --- hints ---
 
-    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0, *, priority: int = 0) -> bool:
+    def hint(
+        self,
+        verb: str,
+        connector: str,
+        keys: Sequence[str],
+        hops: int = 0,
+        *,
+        priority: int = 0,
+        wait: bool = True,
+    ) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
-        False when the broker did not take it in time. ``hops`` says how many workers passed it on,
-        ``priority`` (0 to 9) how urgent it is.
+        False when the broker did not take it in time, or was not waited for. ``hops`` says how many workers passed it
+        on, ``priority`` (0 to 9) how urgent it is.
         """
         with self._lock:
             if self._publisher is None:
@@ -123,7 +132,7 @@ class Tape:
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        return self._publisher.publish(f"tape.{verb}", queue, keys, hops, priority)
+        return self._publisher.publish(f"tape.{verb}", queue, keys, hops, priority, wait=wait)
 
     def follow_up(self, report: Report) -> None:
         """Publish the hints for what one pass made due at once."""

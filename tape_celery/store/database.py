@@ -12,16 +12,17 @@ import random
 import time
 import weakref
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery import migrations
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
-from tape_celery.schema import now_ms
+from tape_celery.schema import installation, now_ms
 from tape_celery.store import mysql, postgresql, sqlite, urls
 
 T = TypeVar("T")
@@ -89,6 +90,12 @@ class Database:
         self._check_server()
         self._run(migrations.check, read_only=True)
         self._ready_pid = os.getpid()
+
+    @cached_property
+    def installation_id(self) -> str:
+        """The id that this store was given when it was created; a copy of the store has the same."""
+        statement = select(installation.c.installation_id)
+        return self.read(lambda connection: str(connection.execute(statement).scalar_one()))
 
     def prepare_file(self) -> None:
         """Make sure of an SQLite file that only its owner can open; nothing to do for a server."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import CommitNotDurable, CommitUncertain, IntentUncertain, KeyConflict, StoreUnavailable
@@ -58,6 +58,25 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     raise StoreUnavailable(f"the keys of this intent were taken and freed {TRIES} times while it was recorded")
 
 
+def record_within(connection: Connection, database: Database, intent: Intent, *, actor: str, hint_ms: int) -> Recorded:
+    """Record ``intent`` in a transaction that is somebody else's, or find the effect that already stands for it.
+
+    What a try wrote in vain goes with its own savepoint. Raises `KeyConflict`, and `StoreUnavailable` where the key
+    was taken by somebody whom this transaction's snapshot cannot see.
+    """
+    for _ in range(TRIES):
+        try:
+            with connection.begin_nested():
+                return insert_intent(connection, database, intent, actor, hint_ms)
+        except IntegrityError:
+            existing = _standing_for(connection, intent, latest=True)
+        if existing is not None:
+            return Recorded(existing, created=False)
+    raise StoreUnavailable(
+        "a key of this intent was taken by a transaction that this one cannot see; roll back, and run it again"
+    )
+
+
 def insert_intent(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
     """Write ``intent`` as one row and its journal entry, in the caller's transaction.
 
@@ -106,10 +125,20 @@ def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
     )
 
 
-def _standing_for(connection: Connection, intent: Intent) -> Effect | None:
-    """The effect that has the intent's key, if its request is the same; raises `KeyConflict` if it is not."""
+def _standing_for(connection: Connection, intent: Intent, *, latest: bool = False) -> Effect | None:
+    """The effect that has the intent's key, if its request is the same; raises `KeyConflict` if it is not.
+
+    ``latest``: what was committed last, where this transaction would read an older snapshot, and MySQL lets it see.
+    """
+
+    def row_where(condition: ColumnElement[bool]) -> RowMapping | None:
+        statement = select(effects).where(condition)
+        if latest and connection.dialect.name in ("mysql", "mariadb"):
+            statement = statement.with_for_update(read=True)
+        return connection.execute(statement).mappings().first()
+
     by_idempotency_key = effects.c.idempotency_key == intent.idempotency_key
-    row = connection.execute(select(effects).where(by_idempotency_key)).mappings().first()
+    row = row_where(by_idempotency_key)
     if row is not None:
         found = EFFECTS.read(row)
         _refuse_conflict(found, intent, f"idempotency_key {intent.idempotency_key!r}")
@@ -120,15 +149,16 @@ def _standing_for(connection: Connection, intent: Intent) -> Effect | None:
                 effect_key=found.effect_key,
             )
         return found
-    taken = connection.execute(select(effects.c.status).where(effects.c.effect_key == intent.effect_key)).first()
+    taken = row_where(effects.c.effect_key == intent.effect_key)
     if taken is not None:
         raise KeyConflict(
-            f"effect key {intent.effect_key!r} belongs to another effect ({taken.status})", effect_key=intent.effect_key
+            f"effect key {intent.effect_key!r} belongs to another effect ({taken['status']})",
+            effect_key=intent.effect_key,
         )
     if not intent.business_key:
         return None
     held = (effects.c.connector == intent.connector) & (effects.c.held_business_key == intent.business_key)
-    row = connection.execute(select(effects).where(held)).mappings().first()
+    row = row_where(held)
     if row is None:
         return None
     found = EFFECTS.read(row)

@@ -1,0 +1,144 @@
+"""An intent in a transaction of the app's own: which connection it goes by, and the hint that follows the commit.
+
+The only truth about a transaction is its connection's: a `Session` may be joined to a transaction that is not its own,
+and then says "committed" of what is rolled back later. So it is the COMMIT on the connection that is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from tape_celery import failpoints
+from tape_celery.errors import WrongSession
+from tape_celery.intent import shown
+
+if TYPE_CHECKING:
+    from tape_celery.records import Effect
+    from tape_celery.tape import Tape
+
+logger = logging.getLogger(__name__)
+
+
+def connection_of(session: Any) -> Connection:
+    """The connection, in a transaction, that ``session`` stands for; raises `WrongSession`."""
+    if isinstance(session, AsyncSession | AsyncConnection | async_scoped_session):
+        raise WrongSession(f"session= is a {type(session).__name__}, which goes with await ….adelay(…), not delay(…)")
+    try:
+        if isinstance(session, scoped_session):
+            session = session()
+        connection = session.connection() if isinstance(session, Session) else session
+        if not isinstance(connection, Connection):
+            raise WrongSession(f"session= must be a SQLAlchemy Session or Connection, not {shown(session)}")
+        if not connection.in_transaction():
+            connection.begin()
+    except SQLAlchemyError as error:
+        raise WrongSession(f"session= cannot take part in anything now: {type(error).__name__}: {error}") from error
+    return connection
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An intent of a transaction that has not ended."""
+
+    tape: Tape
+    to_hint: Effect | None
+    forget: Callable[[], None]
+    savepoint: int
+    """The number of the savepoint that it was made in, and that was released then."""
+
+
+class Follower:
+    """What was made in the transaction that a connection is in, and what comes of it at the end of that."""
+
+    def __init__(self) -> None:
+        self._made: list[_Made] = []
+        self._released = 0
+
+    def add(self, tape: Tape, to_hint: Effect | None, *, forget: Callable[[], None]) -> None:
+        """``to_hint`` is hinted after the COMMIT; ``forget`` is called when the transaction, or the savepoint that
+        this happens in, is rolled back."""
+        self._made.append(_Made(tape, to_hint, forget, self._released))
+
+    def savepoint_released(self, name: str) -> None:
+        """It was the last one; its name ends in its number."""
+        self._released = _number(name)
+
+    def savepoint_rolled_back(self, name: str) -> None:
+        """What was made in a younger savepoint went with it."""
+        self._forget_after(_number(name))
+
+    def rolled_back(self) -> None:
+        """All of it is gone."""
+        self._forget_after(-1)
+
+    def _forget_after(self, number: int) -> None:
+        gone = [made for made in self._made if made.savepoint > number]
+        self._made = [made for made in self._made if made.savepoint <= number]
+        for made in gone:
+            made.forget()
+
+    def committed(self) -> None:
+        """All of it is real."""
+        ended, self._made = self._made, []
+        if not ended:
+            return
+        failpoints.reach("record.committed")
+        keys: dict[tuple[Tape, str, int], list[str]] = defaultdict(list)
+        for made in ended:
+            if made.to_hint is not None:
+                keys[made.tape, made.to_hint.connector, made.to_hint.priority].append(made.to_hint.effect_key)
+        for (tape, connector, priority), listed in keys.items():
+            try:
+                tape.hint("dispatch", connector, listed, priority=priority, wait=not _in_event_loop())
+            except Exception:
+                # The app's transaction is committed: that must not look as if it had failed.
+                logger.warning("hints wait for the sweep, publishing failed", exc_info=True)
+
+
+def follower_of(connection: Connection) -> Follower:
+    """The one follower of ``connection``, which stays for as long as that lives. It must be there before an intent is
+    recorded, to see that intent's savepoint."""
+    attributes = vars(connection)
+    found: Follower | None = attributes.get("_tape_follower")
+    if found is not None:
+        return found
+    follower = attributes["_tape_follower"] = Follower()
+    event.listen(connection, "rollback", lambda _: follower.rolled_back())
+    event.listen(connection, "release_savepoint", lambda _, name, context: follower.savepoint_released(name))
+    event.listen(connection, "rollback_savepoint", lambda _, name, context: follower.savepoint_rolled_back(name))
+    # SQLAlchemy's own event comes before the COMMIT, and nothing may be published for one that fails.
+    commit = connection._commit_impl
+
+    def commit_and_tell() -> None:
+        try:
+            commit()
+        except BaseException:
+            follower.rolled_back()  # no event tells of it
+            raise
+        follower.committed()
+
+    attributes["_commit_impl"] = commit_and_tell
+    return follower
+
+
+def _number(savepoint: str) -> int:
+    """SQLAlchemy numbers the savepoints of a connection: sa_savepoint_3."""
+    return int(savepoint.rpartition("_")[2])
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
