@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tape_celery import authored, intent
+from tape_celery import authored, intent, similar
 from tape_celery.authored import Authored
 from tape_celery.client import EffectCaller
 from tape_celery.errors import InvalidIntent
 from tape_celery.handle import EffectHandle
 from tape_celery.records import Effect, Obligation
+from tape_celery.similar import HoldSimilar
 from tape_celery.tape import find_tape
 
 tape_effect = EffectCaller(find_tape)
@@ -82,12 +83,14 @@ def effect(
     max_attempts: int | None = None,
     run_id: str | None = None,
     allow_unsafe: bool = False,
+    hold_similar: HoldSimilar | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[..., Mapping[str, Any]]], EffectFunction]:
     """Make a function that returns a request into an effect; the body does no I/O.
 
     ``business_key`` gets the body's arguments by name. ``status_check(effect)`` and ``compensate(obligation)`` are
-    used where the connector cannot observe or compensate. Raises `InvalidIntent` for what cannot work.
+    used where the connector cannot observe or compensate. With ``hold_similar``, what looks like another is HELD until
+    a person releases or cancels it. Raises `InvalidIntent` for what cannot work.
     """
 
     def decorate(body: Callable[..., Mapping[str, Any]]) -> EffectFunction:
@@ -100,6 +103,7 @@ def effect(
             "max_attempts": max_attempts,
             "run_id": run_id,
             "allow_unsafe": allow_unsafe,
+            "hold_similar": similar.checked(hold_similar),
             "name": name,
         }
         return EffectFunction(body, tape_effect, options)

@@ -11,20 +11,30 @@ from typing import TYPE_CHECKING, Any
 from celery._state import _task_stack
 from sqlalchemy import Connection
 
-from tape_celery import authored, failpoints, intent, transactions
+from tape_celery import authored, failpoints, intent, similar, transactions
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
-from tape_celery.records import Semantics
+from tape_celery.records import EffectStatus, Semantics
 from tape_celery.store import app_transaction, intents
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
 _KEYWORDS = frozenset(
-    {"business_key", "run_id", "idempotency_key", "semantics", "max_attempts", "allow_unsafe", "priority", "session"}
+    {
+        "business_key",
+        "run_id",
+        "idempotency_key",
+        "semantics",
+        "max_attempts",
+        "allow_unsafe",
+        "priority",
+        "hold_similar",
+        "session",
+    }
 )
 
 
@@ -47,11 +57,13 @@ class EffectCaller:
 
         Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``,
         ``semantics``, ``max_attempts``, ``allow_unsafe``, ``priority`` (0 to 9, default 0: what is more urgent is
-        hinted first; a call that is under way is never interrupted). When it returns, the intent is in the store; the
-        broker may be down, which costs at most ``tape_publish_timeout_seconds``, once. When it raises, nothing was
-        recorded (`InvalidIntent` and its kinds, `StoreUnavailable`, `SchemaMismatch`), with one exception that says
-        so: `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
-        judged where ``tape_connectors`` has its connector; one that this process does not know is taken.
+        hinted first; a call that is under way is never interrupted), ``hold_similar`` (a
+        `tape_celery.similar.HoldSimilar`: what looks like another is HELD until a person releases or cancels it).
+        When it returns, the intent is in the store; the broker may be down, which costs at most
+        ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
+        `StoreUnavailable`, `SchemaMismatch`), with one exception that says so: `IntentUncertain`. Whether
+        an effect without a business key could ever be resolved (else: `UnsafeEffect`) is judged where
+        ``tape_connectors`` has its connector; one that this process does not know is taken.
 
         ``session``, a SQLAlchemy `Session` or `Connection` on the store's database, makes the intent a part of the
         app's transaction: it is real when that commits, it goes with its roll-back (or that of its savepoint), and
@@ -110,6 +122,8 @@ def submit_within(tape: Tape, asked: Intent, connection: Connection) -> EffectHa
 
 def _due_now(recorded: intents.Recorded) -> bool:
     effect = recorded.effect
+    if effect.status is not EffectStatus.PENDING:
+        return False
     return recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms
 
 
@@ -166,6 +180,7 @@ def _intent(
     idempotency_key = keywords.get("idempotency_key")
     if idempotency_key is None:
         idempotency_key = _derived_key(connector, business_key, digest) or effect_key
+    held = similar.held_by(similar.checked(keywords.get("hold_similar")), request_json)
     run_id = keywords.get("run_id")
     max_attempts = keywords.get("max_attempts")
     priority = keywords.get("priority")
@@ -181,6 +196,7 @@ def _intent(
         semantics=semantics,
         max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
         priority=0 if priority is None else intent.check_priority(priority),
+        **held,
         **when,
     )
 

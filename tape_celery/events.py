@@ -109,7 +109,7 @@ class CancelAsked(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Expired(Event):
-    """The effect's expiry passed while it was PENDING."""
+    """The effect's expiry passed while it was PENDING or HELD."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,13 @@ class OweAsked(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleaseAsked(Event):
+    """A person says that a HELD effect is meant, and no second one of what it looks like."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReissueAsked(Event):
     """A person or the app wants an effect that ended in vain to be issued again, as a fresh one."""
 
@@ -142,7 +149,7 @@ _EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Claimed, Answered, Withheld, Observed, Unobservable, Lapsed, CancelAsked, Expired, Resolved, OweAsked,
-        ReissueAsked,
+        ReissueAsked, ReleaseAsked,
     )
 }  # fmt: skip
 

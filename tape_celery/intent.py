@@ -50,6 +50,9 @@ class Intent:
     priority: int = 0
     """0 to 9; what is more urgent is hinted first."""
     reissue_of: str = ""
+    similar_digest: str = ""
+    hold_within_ms: int | None = None
+    """It is HELD where a live effect of its connector with the same ``similar_digest`` is at most that old."""
 
 
 def successor_of(effect: Effect, effect_key: str) -> Intent:
@@ -70,6 +73,7 @@ def successor_of(effect: Effect, effect_key: str) -> Intent:
         max_attempts=effect.max_attempts,
         priority=effect.priority,
         reissue_of=effect.effect_key,
+        similar_digest=effect.similar_digest,
     )
 
 

@@ -81,7 +81,8 @@ class Sweep:
         failpoints.reach("sweep.selected")
         over = [row.key for row in rows if row.status == EffectStatus.DISPATCHING]
         report.lapsed += self._end(EFFECTS, over, Lapsed(actor=self._actor), report)
-        expired = [row.key for row in rows if row.status == EffectStatus.PENDING and row.expired]
+        unsent = (EffectStatus.PENDING, EffectStatus.HELD)
+        expired = [row.key for row in rows if row.status in unsent and row.expired]
         report.expired += self._end(EFFECTS, expired, Expired(actor=self._actor), report)
         # What lapsed or expired is UNKNOWN or PENDING now, and due at once.
         again = self._due(EFFECTS, connector) if over or expired else rows

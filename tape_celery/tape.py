@@ -17,7 +17,7 @@ from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
 from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape, SettingsError
-from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, Resolved
+from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.policy import Terms
 from tape_celery.publisher import Publisher
@@ -252,12 +252,24 @@ class Tape:
         return moved.after
 
     def cancel(self, effect_key: str, *, reason: str, actor: str) -> Effect:
-        """Ask for an effect not to happen: PENDING is CANCELLED; under way, it is noted and the outcome still tracked.
+        """Ask for an effect not to happen: PENDING or HELD is CANCELLED; under way, it is noted and still followed.
 
         Raises `NoSuchEffect`, and `NotAllowed` for an effect that is over or STUCK.
         """
         event = CancelAsked(actor=_said("actor", actor), reason=_said("reason", reason))
         return moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key))).after
+
+    def release(self, effect_key: str, *, reason: str, actor: str) -> Effect:
+        """A person says that a HELD effect is meant: it is PENDING, and due at once unless its eta is still to come.
+
+        One whose expiry has passed is CANCELLED instead. Returns the row after it. Raises `NoSuchEffect`, and
+        `NotAllowed` for an effect that is not HELD. To turn it down, `cancel` it.
+        """
+        event = ReleaseAsked(actor=_said("actor", actor), reason=_said("reason", reason))
+        after = moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key))).after
+        if after.status is EffectStatus.PENDING and (after.due_at_ms or 0) <= after.updated_at_ms:
+            self.hint("dispatch", after.connector, [effect_key], priority=after.priority)
+        return after
 
     def reissue(self, effect_key: str, *, reason: str, actor: str) -> EffectHandle:
         """Issue an effect that ended FAILED or CANCELLED again: a fresh effect with fresh keys and the same request.
@@ -269,7 +281,7 @@ class Tape:
         event = ReissueAsked(actor=_said("actor", actor), reason=_said("reason", reason), successor=intent.new_key())
         effect = self._existing(effect_key)
         reissues.reissue(self.database, effect, event, self._terms(effect))
-        self.hint("dispatch", effect.connector, [event.successor])
+        self.hint("dispatch", effect.connector, [event.successor], priority=effect.priority)
         return self.handle(event.successor)
 
     def owe(self, effect_key: str, *, reason: str, actor: str) -> Obligation:

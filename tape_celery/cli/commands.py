@@ -63,7 +63,7 @@ def migrate(tape: Tape) -> None:
 
 @command(as_json)
 def status(tape: Tape, as_json: bool) -> int:
-    """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK."""
+    """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK or HELD."""
     tape.import_connectors()
     effects, owed, known = tape.counts(), tape.obligation_counts(), base.names()
     if as_json:
@@ -80,7 +80,7 @@ def status(tape: Tape, as_json: bool) -> int:
             named = ", ".join(map(tables.safe, strange))
             console.print(f"no connector here is named {named}: a worker that knows it has to run")
     states = {count.status for count in (*effects, *owed)}
-    return 2 if EffectStatus.STUCK in states else 1 if EffectStatus.UNKNOWN in states else 0
+    return 2 if states & {EffectStatus.STUCK, EffectStatus.HELD} else 1 if EffectStatus.UNKNOWN in states else 0
 
 
 @command(
@@ -138,6 +138,21 @@ def show(tape: Tape, key: str, as_json: bool) -> None:
 def resolve(tape: Tape, key: str, verdict: str, reason: str, actor: str, external_ref: str, as_json: bool) -> None:
     """Decide an UNKNOWN or STUCK effect, or ask for another look at it."""
     after = tape.resolve(key, verdict, reason=reason, actor=actor, external_ref=external_ref)
+    if as_json:
+        tables.print_json(tables.as_dict(after))
+    else:
+        click.echo(f"{key} is {after.status}")
+
+
+@command(
+    click.argument("key"),
+    click.option("--reason", required=True, help="Why, for those who read the journal."),
+    click.option("--actor", default=lambda: getpass.getuser(), show_default="the user"),
+    as_json,
+)
+def release(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
+    """Say that a HELD effect is meant, although it looks like another: it is sent."""
+    after = tape.release(key, reason=reason, actor=actor)
     if as_json:
         tables.print_json(tables.as_dict(after))
     else:

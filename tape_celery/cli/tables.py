@@ -23,6 +23,7 @@ COLOURS = {
     "STUCK": "bold red",
     "UNKNOWN": "yellow",
     "CANCELLED": "dim",
+    "HELD": "yellow",
 }
 
 

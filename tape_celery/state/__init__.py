@@ -3,12 +3,15 @@
                           ┌──────── definitely not landed, or a resend under the same key is safe ────────┐
                           ▼                                                                               │
      recorded ──▶ PENDING ──claimed──▶ DISPATCHING ──confirmed──▶ CONFIRMED ◀──confirmed, duplicate── UNKNOWN ◀─┐
-                     │                  │   │                         ▲                               │  │      │ look
-                     │                  │   └─unknown, lease ran out──┼──────────────────────────────▶┘  │      │ again
-                cancelled,              │                             │                                  ├──▶ STUCK
-                expired                 └─failed────▶ FAILED ◀────────┼───absent and settled, failed─────┘      ▲
-                     ▼                                  │       resolved by a person, late `confirmed`          │
-                 CANCELLED ─────late `confirmed`────────┴───────────────── (contradiction) ─────────────────────┘
+        │          ▲ │                  │   │                         ▲                               │  │      │ look
+    looks like     │ cancelled,         │   └─unknown, lease ran out──┼──────────────────────────────▶┘  │      │ again
+    another        │ expired            │                             │                                  ├──▶ STUCK
+        ▼          │ │                  └─failed────▶ FAILED ◀────────┼───absent and settled, failed─────┘      ▲
+       HELD ─released│                                  │       resolved by a person, late `confirmed`          │
+        └─cancelled,─┴▶ CANCELLED ──late `confirmed`────┴───────────────── (contradiction) ─────────────────────┘
+          expired
+
+A person releases what is HELD. What ended FAILED or CANCELLED may be issued again: as a fresh effect, which is linked.
 
 An effect with an attempt that may have landed carries the flag `may_have_landed`. It does not end FAILED or CANCELLED
 unless a settled absence has cleared the flag, the upstream says that it failed, or a person does.
@@ -35,6 +38,7 @@ from tape_celery.events import (
     Observed,
     OweAsked,
     ReissueAsked,
+    ReleaseAsked,
     Resolved,
     Unobservable,
     Withheld,
@@ -52,8 +56,8 @@ __all__ = ["Owed", "Transition", "decide", "must_withhold", "replay"]
 def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
     """What ``event`` makes of ``effect``.
 
-    Raises `NotAllowed` for an act (a claim, a cancel, a resolve, an owe, a reissue, an expiry, a lapse) that the row's
-    state does not allow. Results of calls and looks are always taken: in time, or as late evidence.
+    Raises `NotAllowed` for an act (a claim, a cancel, a resolve, an owe, a reissue, a release, an expiry, a lapse) that
+    the row's state does not allow. Results of calls and looks are always taken: in time, or as late evidence.
     """
     match event:
         case Claimed(verb="call"):
@@ -78,6 +82,8 @@ def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
             moved = acts.resolved(effect, event, terms)
         case OweAsked():
             moved = acts.owe_asked(effect, event)
+        case ReleaseAsked():
+            moved = acts.release_asked(effect, event)
         case ReissueAsked():
             moved = acts.reissue_asked(effect, event)
         case _:

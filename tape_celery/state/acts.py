@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tape_celery.errors import AlreadyReissued, NotAllowed
-from tape_celery.events import CancelAsked, Expired, OweAsked, ReissueAsked, Resolved
+from tape_celery.events import CancelAsked, Expired, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Semantics
 from tape_celery.state.ends import (
@@ -13,6 +13,7 @@ from tape_celery.state.ends import (
     CONFIRMED,
     DISPATCHING,
     FAILED,
+    HELD,
     PENDING,
     STUCK,
     UNKNOWN,
@@ -23,20 +24,21 @@ from tape_celery.state.ends import (
     ended,
     failed,
     released,
+    to_pending,
     unknown,
 )
 
 
 def cancel_asked(effect: Effect, event: CancelAsked) -> Transition:
-    allow(effect, {PENDING, DISPATCHING, UNKNOWN}, "cancel")
+    allow(effect, {HELD, PENDING, DISPATCHING, UNKNOWN}, "cancel")
     asked = replace(effect, cancel_requested=True)
-    if effect.status is PENDING:
+    if effect.status in (HELD, PENDING):
         return _stop_pending(asked, "cancelled", event.reason, event.at_ms)
     return Transition(kind="cancel requested", after=asked)
 
 
 def expired(effect: Effect, event: Expired) -> Transition:
-    allow(effect, {PENDING}, "expiry")
+    allow(effect, {HELD, PENDING}, "expiry")
     if effect.expires_at_ms is None or effect.expires_at_ms > event.at_ms:
         raise NotAllowed(effect.effect_key, effect.status, "expiry", "it is not due")
     return _stop_pending(effect, "expired", "expired", event.at_ms)
@@ -74,7 +76,14 @@ def owe_asked(effect: Effect, event: OweAsked) -> Transition:
     return Transition(kind="owed", after=effect, owed=(owed,))
 
 
+def release_asked(effect: Effect, event: ReleaseAsked) -> Transition:
+    allow(effect, {HELD}, "release")
+    due = max(event.at_ms, effect.due_at_ms or 0)
+    return to_pending(replace(effect, reason=""), "released", event.at_ms, due)
+
+
 _NOT_REISSUED = {
+    EffectStatus.HELD: "it is still to be sent; release or cancel it",
     EffectStatus.CONFIRMED: "it landed",
     EffectStatus.PENDING: "it is still to be sent",
     EffectStatus.DISPATCHING: "it is under way",

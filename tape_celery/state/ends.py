@@ -10,7 +10,7 @@ from tape_celery.events import Answered, Claimed, Observed
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 
-PENDING, DISPATCHING, CONFIRMED, FAILED, UNKNOWN, STUCK, CANCELLED = (
+PENDING, DISPATCHING, CONFIRMED, FAILED, UNKNOWN, STUCK, CANCELLED, HELD = (
     EffectStatus.PENDING,
     EffectStatus.DISPATCHING,
     EffectStatus.CONFIRMED,
@@ -18,6 +18,7 @@ PENDING, DISPATCHING, CONFIRMED, FAILED, UNKNOWN, STUCK, CANCELLED = (
     EffectStatus.UNKNOWN,
     EffectStatus.STUCK,
     EffectStatus.CANCELLED,
+    EffectStatus.HELD,
 )
 
 CONTRADICTION = "contradiction: reported as landed after it had ended "

@@ -39,6 +39,8 @@ MOST = 1000
 BATCH = 5000
 """How many effects one transaction covers."""
 
+_BY_PEOPLE = ("resolved", "owed", "cancelled", "released", "reissued")
+
 Named = tuple[str, Select[Any]]
 Within = Callable[[ColumnElement[str]], ColumnElement[bool]]
 """The condition that an effect's key is one of the batch."""
@@ -167,7 +169,7 @@ def _of_journals(within: Within) -> Iterator[Named]:
     yield "time never runs back", pairs.where(j.at_ms < earlier.c.at_ms - SKEW_MS)
     yield (
         "what a person does says who",
-        select(j.key, j.seq).where(ours, j.kind.in_(["resolved", "owed", "cancelled", "reissued"]), j.actor == ""),
+        select(j.key, j.seq).where(ours, j.kind.in_(_BY_PEOPLE), j.actor == ""),
     )
     yield "the evidence of an entry can be read", select(j.key, j.seq).where(ours, j.evidence_json.not_like("{%}"))
     e = effects.c
@@ -195,6 +197,8 @@ def _of_effects(within: Within) -> Iterator[Named]:
         "an ended effect holds no business key",
         found.where(e.status.in_(["FAILED", "CANCELLED"]), e.held_business_key.is_not(None)),
     )
+    yield "what is HELD says why", found.where(e.status == "HELD", e.reason == "")
+    yield "what is HELD was never sent", found.where(e.status == "HELD", or_(e.token > 0, e.attempt > 0))
     let_go = e.held_business_key.is_distinct_from(e.business_key)
     yield (
         "a live effect holds its business key",

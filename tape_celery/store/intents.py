@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import CommitNotDurable, CommitUncertain, IntentUncertain, KeyConflict, StoreUnavailable
 from tape_celery.intent import Intent
-from tape_celery.records import Effect
+from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import effects
+from tape_celery.store import holds
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, entry, write_journal
 
@@ -84,6 +85,9 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     """
     now: int = connection.execute(select(database.now)).scalar_one()
     effect = _effect(intent, now, hint_ms)
+    similar = holds.similar_to(connection, intent, now)
+    if similar is not None:
+        effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
     connection.execute(insert(effects), [EFFECTS.columns(effect)])
     evidence: dict[str, Any] = {
         "event": "Recorded",
@@ -93,6 +97,8 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
         "due_at_ms": effect.due_at_ms,
         "expires_at_ms": effect.expires_at_ms,
     }
+    if similar is not None:
+        evidence |= {"similar_to": similar.effect_key, "reason": similar.reason}
     if effect.reissue_of:
         evidence["reissue_of"] = effect.reissue_of
     write_journal(connection, [entry(effect, "recorded", from_status="", actor=actor, evidence=evidence)])
@@ -122,6 +128,7 @@ def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
         updated_at_ms=now,
         priority=intent.priority,
         reissue_of=intent.reissue_of,
+        similar_digest=intent.similar_digest,
     )
 
 

@@ -152,6 +152,20 @@ def test_reissue_names_the_successor_once_and_again(tape: Tape, run: Callable[..
     assert (again.exit_code, told["effect_key"] in again.output) == (commands.REFUSED, True)
 
 
+def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[..., Result]) -> None:
+    """`status` ends with 2 until then."""
+    rule = {"fields": ["a"], "within": 60}
+    keys = [tape.effect.delay("scripted", {"a": 1}, business_key=b, hold_similar=rule).id for b in ("b-1", "b-2")]
+    assert run("status").exit_code == 2
+    assert [e["effect_key"] for e in json.loads(run("list", "--status", "HELD", "--json").output)] == [keys[1]]
+    shown = run("show", keys[1])
+    assert f"looks like effect {keys[0]}" in " ".join(shown.output.split())
+    done = run("release", keys[1], "--reason", "two invoices")
+    assert (done.exit_code, done.output.strip()) == (0, f"{keys[1]} is PENDING")
+    assert run("status").exit_code == 0
+    assert run("release", keys[1], "--reason", "again").exit_code == commands.REFUSED
+
+
 def test_what_does_not_exist_is_named(run: Callable[..., Result]) -> None:
     refused = run("show", "nothing")
     assert (refused.exit_code, "'nothing'" in refused.output) == (commands.REFUSED, True)

@@ -71,5 +71,14 @@ OBLIGATION_TRANSITIONS = _edges(
 )
 TRANSITIONS = EFFECT_TRANSITIONS | OBLIGATION_TRANSITIONS
 
-NOT_PLAYED = _edges("effect", {"reissued": "FAILED>FAILED, CANCELLED>CANCELLED"})
+NOT_PLAYED = _edges(
+    "effect",
+    {
+        "recorded": ">HELD",
+        "released": "HELD>PENDING, HELD>CANCELLED",
+        "cancelled": "HELD>CANCELLED",
+        "expired": "HELD>CANCELLED",
+        "reissued": "FAILED>FAILED, CANCELLED>CANCELLED",
+    },
+)
 """What the model does not do; `tests/state` and `tests/store` do."""

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from tape_celery import state
 from tape_celery.intent import Intent
 from tape_celery.records import Effect
 from tape_celery.store.intents import _effect
-from tests.state.stage import Stage
+from tests.state.stage import S, Stage
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def assert_replays(stage: Stage, effect: Effect) -> None:
         first.at_ms,
         0,
     )
+    recorded = replace(recorded, status=S(first.status), reason=facts.get("reason", ""))
     replayed = state.replay(recorded, entries)
     for name in (
         "status", "reason", "attempt", "unsent", "looks", "watches", "token", "dispatch_token", "claim_nonce",

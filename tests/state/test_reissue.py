@@ -30,7 +30,7 @@ def absent(stage: Stage, **keywords: object) -> str:
 @pytest.mark.parametrize("ended", [S.FAILED, S.CANCELLED])
 def test_what_ended_in_vain_is_issued_again(stage: Stage, semantics: str, ended: S) -> None:
     """A fresh effect with fresh keys and everything else as it was; both rows and both journals tell of it."""
-    key = stage.record(semantics, business_key="inv-1", run_id="run-1", max_attempts=3)
+    key = stage.record(semantics, business_key="inv-1", run_id="run-1", max_attempts=3, priority=7)
     if ended is S.FAILED:
         stage.dispatch(key, FAILED)
     else:
@@ -40,7 +40,16 @@ def test_what_ended_in_vain_is_issued_again(stage: Stage, semantics: str, ended:
     assert (before.status, before.reissued_as, after.reissue_of) == (ended, fresh, key)
     assert (after.status, after.attempt, after.idempotency_key) == (S.PENDING, 0, fresh)
     assert after.idempotency_key != before.idempotency_key
-    for same in ("connector", "request_json", "semantics", "business_key", "run_id", "max_attempts", "effect_name"):
+    for same in (
+        "connector",
+        "request_json",
+        "semantics",
+        "priority",
+        "business_key",
+        "run_id",
+        "max_attempts",
+        "effect_name",
+    ):
         assert getattr(after, same) == getattr(before, same), same
     assert after.holds_business_key
     assert not before.holds_business_key
@@ -135,7 +144,7 @@ def test_a_successor_whose_hint_was_lost_is_found_by_the_sweep(stage: Stage) -> 
     """As when the process dies right after it committed."""
     key = absent(stage)
     hints: list[str] = []
-    stage.tape.hint = lambda verb, connector, keys, hops=0: hints.extend(keys) is None  # type: ignore[method-assign]
+    stage.tape.hint = lambda verb, connector, keys, **_: hints.extend(keys) is None  # type: ignore[method-assign]
     fresh = reissue(stage, key)
     assert hints.pop() == fresh
     stage.tape.sweep()

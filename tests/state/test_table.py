@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tape_celery.engine import Outcome
 from tape_celery.errors import NotAllowed
 from tape_celery.events import Expired, Lapsed
 from tape_celery.records import Effect, ObligationStatus
+from tape_celery.similar import HoldSimilar
 from tape_celery.store import moves
 from tape_celery.store.rows import EFFECTS
 from tests.state.stage import CONFIRMED, FAILED, LOST, MAY_HAVE, RETRY, UNSENT, S, Stage, obs
@@ -430,13 +432,14 @@ def test_a_person_resolves_nothing_else(stage: Stage, state: S, verdict: str) ->
     _refused(stage, state, lambda key: stage.tape.resolve(key, verdict, reason="r", actor="ann"))
 
 
-@pytest.mark.parametrize("state", [S.PENDING, S.DISPATCHING, S.UNKNOWN])
+@pytest.mark.parametrize("state", [S.HELD, S.PENDING, S.DISPATCHING, S.UNKNOWN])
 def test_what_is_not_over_is_cancelled_or_the_wish_is_noted(stage: Stage, state: S) -> None:
     key = bring(stage, state)
     after = stage.tape.cancel(key, reason="r", actor="ann")
-    assert after.status is (S.CANCELLED if state is S.PENDING else state)
+    unsent = state in (S.HELD, S.PENDING)
+    assert after.status is (S.CANCELLED if unsent else state)
     assert after.cancel_requested
-    assert stage.last(key).kind == ("cancelled" if state is S.PENDING else "cancel requested")
+    assert stage.last(key).kind == ("cancelled" if unsent else "cancel requested")
 
 
 @pytest.mark.parametrize("state", list(S))
@@ -455,15 +458,15 @@ def test_a_lease_ends_only_under_a_call(stage: Stage, state: S) -> None:
 
 
 @pytest.mark.parametrize("state", list(S))
-def test_an_expiry_stops_only_what_is_pending(stage: Stage, state: S) -> None:
+def test_an_expiry_stops_only_what_is_unsent(stage: Stage, state: S) -> None:
     """The passing of the time itself; what is under way is followed to its outcome."""
 
     def expire(key: str) -> Any:
         terms = stage.tape.engine.terms(stage.get(key))
         return moves.act(stage.tape.database, EFFECTS, key, Expired(actor="sweep"), terms)
 
-    if state is S.PENDING:
-        key = stage.tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=10).id
+    if state in (S.PENDING, S.HELD):
+        key = bring(stage, state, expires=10)
         with pytest.raises(NotAllowed, match="not due"):
             expire(key)
         stage.move_time(11)
@@ -576,8 +579,16 @@ def _stuck(stage: Stage) -> str:
     return key
 
 
-def bring(stage: Stage, state: S) -> str:
-    """A fresh effect in ``state``."""
+def bring(stage: Stage, state: S, **options: Any) -> str:
+    """A fresh effect in ``state``; ``options`` are of one that nothing was sent of."""
+    if state is S.HELD:
+        stage.record(hold_similar=HoldSimilar(["amount"], within=60))
+    if state in (S.HELD, S.PENDING):
+        rule = HoldSimilar(["amount"], within=60) if state is S.HELD else None
+        given = {"business_key": f"bk-{uuid.uuid4().hex}", "hold_similar": rule}
+        key = str(stage.tape.effect.apply_async(("scripted", {"amount": 1}), given, **options).id)
+        assert stage.get(key).status is state
+        return key
     if state is S.UNKNOWN:
         return _unknown(stage)
     if state is S.STUCK:
@@ -587,7 +598,7 @@ def bring(stage: Stage, state: S) -> str:
         stage.claim(key)
     elif state is S.CANCELLED:
         stage.tape.cancel(key, reason="r", actor="ann")
-    elif state is not S.PENDING:
+    else:
         stage.dispatch(key, CONFIRMED if state is S.CONFIRMED else FAILED)
     assert stage.get(key).status is state
     return key

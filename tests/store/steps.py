@@ -130,6 +130,10 @@ def refused(results: dict[str, moves.Moved[R] | moves.Refused]) -> NotAllowed:
 
 def in_state(database: Database, status: EffectStatus, **given: Any) -> Effect:
     """An effect that was brought into ``status`` by what happens to effects."""
+    if status is S.HELD:
+        alike = {"similar_digest": intent.digest_of(intent.new_key())}
+        recorded(database, **alike)
+        return recorded(database, **alike, hold_within_ms=60_000, **given)
     effect = recorded(database, **given)
     if status is S.PENDING:
         return effect

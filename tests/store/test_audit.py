@@ -166,6 +166,9 @@ EFFECT_CASES: list[tuple[str, EffectStatus, str]] = [
         S.PENDING,
         f"UPDATE tape_effects SET status = 'CONFIRMED' WHERE {KEY}",
     ),
+    ("what is HELD says why", S.HELD, f"UPDATE tape_effects SET reason = '' WHERE {KEY}"),
+    ("what is HELD was never sent", S.HELD, f"UPDATE tape_effects SET attempt = 1 WHERE {KEY}"),
+    ("what was reissued exists, or was pruned", S.FAILED, f"UPDATE tape_effects SET reissued_as = 'gone' WHERE {KEY}"),
     ("what is STUCK says why", S.STUCK, f"UPDATE tape_effects SET reason = '' WHERE {KEY}"),
     ("what is under way is leased", S.DISPATCHING, f"UPDATE tape_effects SET lease_until_ms = NULL WHERE {KEY}"),
     ("what is under way is leased", S.DISPATCHING, f"UPDATE tape_effects SET claim_nonce = '' WHERE {KEY}"),
@@ -204,7 +207,9 @@ def test_an_audit_in_batches_goes_on_from_its_watermark(
 ) -> None:
     """Every effect is in one batch and in one alone, wherever it is stopped and gone on with."""
     monkeypatch.setattr(audit, "BATCH", size)
-    effects = [in_state(sqlite_store, status, business_key=f"b-{status}").effect_key for status in S]
+    for status in S:
+        in_state(sqlite_store, status, business_key=f"b-{status}")
+    effects = [effect.effect_key for effect in inspection.list_effects(sqlite_store)]
     with behind_the_checks(sqlite_store) as connection:
         connection.execute("UPDATE tape_effects SET token = token + 1")
     found: list[str] = []
