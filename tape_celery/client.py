@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,7 @@ class EffectCaller:
         app's transaction: it is real when that commits, it goes with its roll-back (or that of its savepoint), and
         only then is a worker hinted. Raises `WrongSession` where that cannot be; what was refused leaves the
         transaction usable. Until the commit the handle has an ``id``, and raises `NoSuchEffect` for everything else.
+        An `AsyncSession` goes with `adelay`.
         """
         return self.apply_async((connector, request), keywords)
 
@@ -89,21 +91,64 @@ class EffectCaller:
 
         ``task_id`` becomes the effect key. ``expires`` is when an effect that was not sent yet must no longer be sent.
         """
-        connector, request, keywords = _unpack(args, kwargs, options)
-        session = keywords.pop("session", None)
-        tape = self._find_tape()
-        when = _when(countdown, eta, expires)
-        asked = _intent(tape, connector, request, keywords, when, task_id=task_id, effect_name=effect_name)
+        when = {"countdown": countdown, "eta": eta, "expires": expires}
+        tape, asked, session = self._asked(args, kwargs, {**options, **when}, task_id, effect_name)
         if session is None:
             return submit(tape, asked)
-        return submit_within(tape, asked, transactions.connection_of(session))
+        return submit_within(tape, asked, transactions.connection_of(session), _running())
+
+    async def adelay(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> EffectHandle:
+        """`delay` for async code: the same keywords, and the event loop goes on meanwhile.
+
+        ``session`` is an `AsyncSession` or `AsyncConnection` here, and its COMMIT does not wait for the broker.
+        Whoever is cancelled while they wait for this cannot know whether the intent was recorded: without a
+        ``session`` it may have been, and is sent then; calling again with the same ``business_key`` or
+        ``idempotency_key``, or in the same Celery task, meets the same effect. With one, roll back.
+        """
+        return await self.aapply_async((connector, request), keywords)
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        effect_name: str = "",
+        **options: Any,
+    ) -> EffectHandle:
+        """`adelay` with the options of `apply_async`."""
+        # Here and not in the thread: the running task, and what the caller's context says, are the caller's.
+        tape, asked, session = self._asked(args, kwargs, options, task_id, effect_name)
+        running = _running()
+        if session is not None:
+            await asyncio.to_thread(lambda: tape.database.installation_id)
+            return await transactions.within(session, lambda c: submit_within(tape, asked, c, running))
+        forget = _remember(asked, running)
+        try:
+            return await asyncio.to_thread(submit, tape, asked)
+        except BaseException:
+            forget()
+            raise
+
+    def _asked(
+        self, args: Any, kwargs: Any, options: Mapping[str, Any], task_id: str | None, effect_name: str
+    ) -> tuple[Tape, Intent, Any]:
+        """The Tape that is meant, the intent, and the session that it is to be part of."""
+        when = {name: value for name, value in options.items() if name in ("countdown", "eta", "expires")}
+        others = {name: value for name, value in options.items() if name not in when}
+        connector, request, keywords = _unpack(args, kwargs, others)
+        session = keywords.pop("session", None)
+        tape = self._find_tape()
+        due = _when(when.get("countdown"), when.get("eta"), when.get("expires"))
+        asked = _intent(tape, connector, request, keywords, due, task_id=task_id, effect_name=effect_name)
+        return tape, asked, session
 
 
 def submit(tape: Tape, asked: Intent) -> EffectHandle:
     """Record ``asked`` and publish its hint."""
     hint_ms = round(tape.settings.sweep_seconds * 1000)
     recorded = intents.record(tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
-    _remember(asked)
+    _remember(asked, _running())
     failpoints.reach("record.committed")
     if _due_now(recorded):
         effect = recorded.effect
@@ -111,12 +156,13 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     return EffectHandle(recorded.effect.effect_key, tape)
 
 
-def submit_within(tape: Tape, asked: Intent, connection: Connection) -> EffectHandle:
-    """Record ``asked`` in the transaction of ``connection``; its hint follows the commit."""
+def submit_within(tape: Tape, asked: Intent, connection: Connection, running: Any) -> EffectHandle:
+    """Record ``asked`` in the transaction of ``connection``, for the task request ``running``; its hint follows the
+    commit."""
     hint_ms = round(tape.settings.sweep_seconds * 1000)
     follower = transactions.follower_of(connection)
     recorded = app_transaction.record(connection, tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
-    follower.add(tape, recorded.effect if _due_now(recorded) else None, forget=_remember(asked))
+    follower.add(tape, recorded.effect if _due_now(recorded) else None, forget=_remember(asked, running))
     return EffectHandle(recorded.effect.effect_key, tape)
 
 
@@ -256,12 +302,15 @@ def _derived_key(connector: str, business_key: str, digest: str) -> str | None:
     return key
 
 
-def _remember(recorded: Intent) -> Callable[[], None]:
-    """Of an intent that has no key but a derived one: that this task execution made it. Returns how to forget it."""
-    request, key = _running(), recorded.idempotency_key
-    if request is None or recorded.business_key:
+def _remember(recorded: Intent, running: Any) -> Callable[[], None]:
+    """Of an intent that has no key but a derived one: that the task execution ``running`` made it.
+
+    Returns how to forget it.
+    """
+    key = recorded.idempotency_key
+    if running is None or recorded.business_key:
         return lambda: None
-    made = _made(request)
+    made = _made(running)
     made.add(key)
     return lambda: made.discard(key)
 

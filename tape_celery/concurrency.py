@@ -27,9 +27,27 @@ def awaited(value: Any) -> Any:
     async def result() -> Any:
         return await value
 
-    if getattr(_loops, "pid", None) != os.getpid():
-        _loops.loop, _loops.pid = asyncio.new_event_loop(), os.getpid()
-    return _loops.loop.run_until_complete(result())
+    own: _OwnLoop | None = getattr(_loops, "own", None)
+    if own is None or own.pid != os.getpid():
+        own = _loops.own = _OwnLoop()
+    return own.loop.run_until_complete(result())
+
+
+class _OwnLoop:
+    """The event loop of one thread, which is closed when that thread ends."""
+
+    def __init__(self) -> None:
+        self.loop, self.pid = asyncio.new_event_loop(), os.getpid()
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.loop.close()
+        else:
+            _inherited.append(self.loop)
+
+
+_inherited: list[asyncio.AbstractEventLoop] = []
+"""Loops of the parent, kept for ever after a fork: closing one would take its files out of the parent's selector."""
 
 
 class CallThreads:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from celery import states
@@ -109,22 +111,21 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
         """
         if options.get("disable_sync_subtasks", True):
             assert_will_not_block()
-        give_up = None if timeout is None else time.monotonic() + timeout
-        pause = interval
-        while True:
+        for pause in _pauses(timeout, interval):
             effect = self._existing()
-            if effect.status is EffectStatus.CONFIRMED:
-                return effect.response
-            if effect.status in _ERRORS:
-                error = _ERRORS[effect.status](self.id, effect.status, effect.reason)
-                if propagate:
-                    raise error
-                return error
-            left = None if give_up is None else give_up - time.monotonic()
-            if left is not None and left <= 0:
-                raise EffectTimeout(self.id, effect.status, f"not decided within {timeout:g} s")
-            time.sleep(pause if left is None else min(pause, left))
-            pause = min(pause * 1.5, 1.0)
+            if _decided(effect):
+                return _result(effect, propagate)
+            time.sleep(pause)
+        raise EffectTimeout(self.id, effect.status, f"not decided within {timeout:g} s")
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.05) -> Any:
+        """`get` for async code: the event loop goes on meanwhile. Being cancelled changes nothing for the effect."""
+        for pause in _pauses(timeout, interval):
+            effect = await asyncio.to_thread(self._existing)
+            if _decided(effect):
+                return _result(effect, propagate)
+            await asyncio.sleep(pause)
+        raise EffectTimeout(self.id, effect.status, f"not decided within {timeout:g} s")
 
     wait = get
 
@@ -144,3 +145,27 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
     def _get_task_meta(self) -> dict[str, Any]:
         meta: dict[str, Any] = self.backend.get_task_meta(self.id)
         return meta
+
+
+def _decided(effect: Effect) -> bool:
+    return effect.status is EffectStatus.CONFIRMED or effect.status in _ERRORS
+
+
+def _result(effect: Effect, propagate: bool) -> Any:
+    if effect.status is EffectStatus.CONFIRMED:
+        return effect.response
+    error = _ERRORS[effect.status](effect.effect_key, effect.status, effect.reason)
+    if propagate:
+        raise error
+    return error
+
+
+def _pauses(timeout: float | None, interval: float) -> Iterator[float]:
+    """How many seconds to wait after each look; there is a last look when the time is over."""
+    give_up = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if give_up is None else max(0.0, give_up - time.monotonic())
+        yield interval if left is None else min(interval, left)
+        if left == 0:
+            return
+        interval = min(interval * 1.5, 1.0)

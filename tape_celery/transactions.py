@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from tape_celery import failpoints
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from tape_celery.records import Effect
     from tape_celery.tape import Tape
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 
 def connection_of(session: Any) -> Connection:
     """The connection, in a transaction, that ``session`` stands for; raises `WrongSession`."""
-    if isinstance(session, AsyncSession | AsyncConnection | async_scoped_session):
+    if isinstance(session, _async_kinds()):
         raise WrongSession(f"session= is a {type(session).__name__}, which goes with await ….adelay(…), not delay(…)")
     try:
         if isinstance(session, scoped_session):
@@ -44,6 +46,25 @@ def connection_of(session: Any) -> Connection:
     except SQLAlchemyError as error:
         raise WrongSession(f"session= cannot take part in anything now: {type(error).__name__}: {error}") from error
     return connection
+
+
+async def within(session: Any, work: Callable[[Connection], T]) -> T:
+    """What ``work`` makes of the connection that an async ``session`` stands for; raises `WrongSession`."""
+    if isinstance(session, Session | scoped_session | Connection):
+        raise WrongSession(f"session= is a {type(session).__name__}, which goes with delay(…), not await ….adelay(…)")
+    if not isinstance(session, _async_kinds()):
+        raise WrongSession(f"session= must be a SQLAlchemy AsyncSession or AsyncConnection, not {shown(session)}")
+    if not hasattr(session, "run_sync"):
+        session = session()  # a scoped one
+    done: T = await session.run_sync(lambda sync: work(connection_of(sync)))
+    return done
+
+
+def _async_kinds() -> tuple[Any, ...]:
+    """Those of SQLAlchemy's async extension, where the app has imported it: alone it needs greenlet."""
+    names = ("AsyncSession", "AsyncConnection", "async_scoped_session")
+    extension = sys.modules.get("sqlalchemy.ext.asyncio")
+    return () if extension is None else tuple(getattr(extension, name) for name in names)
 
 
 @dataclass(frozen=True)
