@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery._state import _task_stack
-from sqlalchemy import Connection
 
 from tape_celery import authored, failpoints, intent, similar, transactions
 from tape_celery.authored import Authored
@@ -66,11 +65,11 @@ class EffectCaller:
         an effect without a business key could ever be resolved (else: `UnsafeEffect`) is judged where
         ``tape_connectors`` has its connector; one that this process does not know is taken.
 
-        ``session``, a SQLAlchemy `Session` or `Connection` on the store's database, makes the intent a part of the
-        app's transaction: it is real when that commits, it goes with its roll-back (or that of its savepoint), and
-        only then is a worker hinted. Raises `WrongSession` where that cannot be; what was refused leaves the
-        transaction usable. Until the commit the handle has an ``id``, and raises `NoSuchEffect` for everything else.
-        An `AsyncSession` goes with `adelay`.
+        ``session``, a SQLAlchemy `Session` or `Connection` or a connection of Django, on the store's database, makes
+        the intent a part of the app's transaction: it is real when that commits, it goes with its roll-back (or that
+        of its savepoint), and only then is a worker hinted. Raises `WrongSession` where that cannot be; what was
+        refused leaves the transaction usable. Until the commit the handle has an ``id``, and raises `NoSuchEffect` for
+        everything else. An `AsyncSession` goes with `adelay`.
         """
         return self.apply_async((connector, request), keywords)
 
@@ -95,7 +94,7 @@ class EffectCaller:
         tape, asked, session = self._asked(args, kwargs, {**options, **when}, task_id, effect_name)
         if session is None:
             return submit(tape, asked)
-        return submit_within(tape, asked, transactions.connection_of(session), _running())
+        return submit_within(tape, asked, session, _running())
 
     async def adelay(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> EffectHandle:
         """`delay` for async code: the same keywords, and the event loop goes on meanwhile.
@@ -122,7 +121,7 @@ class EffectCaller:
         running = _running()
         if session is not None:
             await asyncio.to_thread(lambda: tape.database.installation_id)
-            return await transactions.within(session, lambda c: submit_within(tape, asked, c, running))
+            return await transactions.within(session, lambda sync: submit_within(tape, asked, sync, running))
         forget = _remember(asked, running)
         try:
             return await asyncio.to_thread(submit, tape, asked)
@@ -156,12 +155,12 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     return EffectHandle(recorded.effect.effect_key, tape)
 
 
-def submit_within(tape: Tape, asked: Intent, connection: Connection, running: Any) -> EffectHandle:
-    """Record ``asked`` in the transaction of ``connection``, for the task request ``running``; its hint follows the
+def submit_within(tape: Tape, asked: Intent, session: Any, running: Any) -> EffectHandle:
+    """Record ``asked`` in the transaction of ``session``, for the task request ``running``; its hint follows the
     commit."""
     hint_ms = round(tape.settings.sweep_seconds * 1000)
-    follower = transactions.follower_of(connection)
-    recorded = app_transaction.record(connection, tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
+    with transactions.joined(session) as (connection, follower):
+        recorded = app_transaction.record(connection, tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
     follower.add(tape, recorded.effect if _due_now(recorded) else None, forget=_remember(asked, running))
     return EffectHandle(recorded.effect.effect_key, tape)
 

@@ -7,10 +7,11 @@ and then says "committed" of what is rolled back later. So it is the COMMIT on t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,20 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def joined(session: Any) -> Iterator[tuple[Connection, Follower | DjangoFollower]]:
+    """The connection of the app's transaction, and what follows the end of that; raises `WrongSession`."""
+    if "django.db" in sys.modules:
+        from tape_celery import django_connection
+
+        if django_connection.is_one(session):
+            with django_connection.borrowed(session) as connection:
+                yield connection, DjangoFollower(session)
+            return
+    connection = connection_of(session)
+    yield connection, follower_of(connection)
+
+
 def connection_of(session: Any) -> Connection:
     """The connection, in a transaction, that ``session`` stands for; raises `WrongSession`."""
     if isinstance(session, _async_kinds()):
@@ -40,7 +55,9 @@ def connection_of(session: Any) -> Connection:
             session = session()
         connection = session.connection() if isinstance(session, Session) else session
         if not isinstance(connection, Connection):
-            raise WrongSession(f"session= must be a SQLAlchemy Session or Connection, not {shown(session)}")
+            raise WrongSession(
+                f"session= must be a SQLAlchemy Session or Connection, or a connection of Django, not {shown(session)}"
+            )
         if not connection.in_transaction():
             connection.begin()
     except SQLAlchemyError as error:
@@ -48,15 +65,15 @@ def connection_of(session: Any) -> Connection:
     return connection
 
 
-async def within(session: Any, work: Callable[[Connection], T]) -> T:
-    """What ``work`` makes of the connection that an async ``session`` stands for; raises `WrongSession`."""
+async def within(session: Any, work: Callable[[Any], T]) -> T:
+    """What ``work`` makes of the sync session inside the async ``session``; raises `WrongSession`."""
     if isinstance(session, Session | scoped_session | Connection):
         raise WrongSession(f"session= is a {type(session).__name__}, which goes with delay(…), not await ….adelay(…)")
     if not isinstance(session, _async_kinds()):
         raise WrongSession(f"session= must be a SQLAlchemy AsyncSession or AsyncConnection, not {shown(session)}")
     if not hasattr(session, "run_sync"):
         session = session()  # a scoped one
-    done: T = await session.run_sync(lambda sync: work(connection_of(sync)))
+    done: T = await session.run_sync(work)
     return done
 
 
@@ -111,19 +128,36 @@ class Follower:
     def committed(self) -> None:
         """All of it is real."""
         ended, self._made = self._made, []
-        if not ended:
-            return
-        failpoints.reach("record.committed")
-        keys: dict[tuple[Tape, str, int], list[str]] = defaultdict(list)
-        for made in ended:
-            if made.to_hint is not None:
-                keys[made.tape, made.to_hint.connector, made.to_hint.priority].append(made.to_hint.effect_key)
-        for (tape, connector, priority), listed in keys.items():
-            try:
-                tape.hint("dispatch", connector, listed, priority=priority, wait=not _in_event_loop())
-            except Exception:
-                # The app's transaction is committed: that must not look as if it had failed.
-                logger.warning("hints wait for the sweep, publishing failed", exc_info=True)
+        if ended:
+            _publish(ended)
+
+
+class DjangoFollower:
+    """The same for a connection of Django, whose own ``on_commit`` knows of its savepoints."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def add(self, tape: Tape, to_hint: Effect | None, *, forget: Callable[[], None]) -> None:
+        """As `Follower.add`."""
+        from tape_celery import django_connection
+
+        made = _Made(tape, to_hint, forget, 0)
+        django_connection.follow(self._connection, lambda: _publish([made]), forget)
+
+
+def _publish(ended: list[_Made]) -> None:
+    """Hint what has just been committed; the app's commit is over, and must not look as if it had failed."""
+    failpoints.reach("record.committed")
+    keys: dict[tuple[Tape, str, int], list[str]] = defaultdict(list)
+    for made in ended:
+        if made.to_hint is not None:
+            keys[made.tape, made.to_hint.connector, made.to_hint.priority].append(made.to_hint.effect_key)
+    for (tape, connector, priority), listed in keys.items():
+        try:
+            tape.hint("dispatch", connector, listed, priority=priority, wait=not _in_event_loop())
+        except Exception:
+            logger.warning("hints wait for the sweep, publishing failed", exc_info=True)
 
 
 def follower_of(connection: Connection) -> Follower:
