@@ -20,11 +20,16 @@ TapeError
 ├── NotAllowed                the row's state does not allow this act; it shows the row
 │   └── AlreadyReissued           it has a successor already, which is named
 ├── NoSuchEffect              no row has that key
-└── OutcomeError              what ``handle.get()`` raises when there is no response to return
-    ├── EffectFailed
-    ├── EffectCancelled
-    ├── EffectStuck
-    └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
+├── OutcomeError              what ``handle.get()`` raises when there is no response to return
+│   ├── EffectFailed
+│   ├── EffectCancelled
+│   ├── EffectStuck
+│   └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
+└── KitError                  (also an `AssertionError`) what ``tape_celery.testing`` has to say to a test
+    ├── ScriptError               a script has a step that cannot be played
+    ├── StoreInUse                a test would get a store that holds effects already
+    ├── NotAtRest                 ``drain()`` does not come to an end
+    └── ConnectorUnfit            a connector said what it must not say
 """
 
 from __future__ import annotations
@@ -181,3 +186,28 @@ class EffectStuck(OutcomeError):
 
 class EffectTimeout(OutcomeError, TimeoutError):
     """The effect was not decided within the time given; it goes on."""
+
+
+class KitError(TapeError, AssertionError):
+    """What `tape_celery.testing` has to say to a test."""
+
+
+class ScriptError(KitError):
+    """A script has a step that cannot be played; the message shows it."""
+
+
+class StoreInUse(KitError):
+    """The store that a test would get holds effects already; nothing in it was touched."""
+
+
+class NotAtRest(KitError):
+    """``drain()`` does not come to an end; the message and ``due`` list what is still due."""
+
+    def __init__(self, why: str, due: Iterable[str]) -> None:
+        self.due = list(due)
+        """A line for each row."""
+        super().__init__("\n  ".join([f"{why}; still due:", *self.due]))
+
+
+class ConnectorUnfit(KitError):
+    """A connector said what it must not say; the message is the matrix of `connector_suite`."""

@@ -1,0 +1,108 @@
+"""The store, the registry and the Tape of one test, and how they are given back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from celery import _state as celery_state
+
+from tape_celery.connectors import base
+from tape_celery.errors import StoreInUse
+from tape_celery.store import emptying
+from tape_celery.store.database import Database
+from tape_celery.tape import Tape
+
+SHORT: dict[str, Any] = {
+    "settle_seconds": 1.0,
+    "sweep_seconds": 1.0,
+    "relay_seconds": 1.0,
+    "backoff_base_seconds": 0.5,
+    "backoff_cap_seconds": 5.0,
+    "publish_timeout_seconds": 0.2,
+}
+"""Settings under which a test waits for little. Leases keep their 30 s: a debugger needs them."""
+
+
+def make_store(url: str, template: Path | None = None) -> Database:
+    """The store at ``url`` with its schema; a fresh SQLite file is a copy of ``template``.
+
+    Raises `StoreInUse` for one that holds effects: what a test finds there may be somebody's.
+    """
+    database = Database(url)
+    if template is not None and database.url.get_backend_name() == "sqlite":
+        path = Path(str(database.url.database))
+        if not path.exists():
+            database.prepare_file()
+            path.write_bytes(template.read_bytes())
+    database.prepare_file()
+    database.migrate()
+    held = emptying.count(database)
+    if held:
+        database.close()
+        raise StoreInUse(
+            f"{database!r} holds {held} effects before the test has begun; a test gets a store of its own: "
+            "name an empty one in tape_store_url, one for each worker of pytest-xdist"
+        )
+    return database
+
+
+def forget(database: Database) -> None:
+    """Take out what the test has put into the store, which was empty before it."""
+    database.ready()
+    emptying.empty(database)
+    database.close()
+
+
+@contextlib.contextmanager
+def kept_registry() -> Iterator[None]:
+    """What is registered, replaced or cleared inside is as before afterwards."""
+    before = dict(base._registered)
+    try:
+        yield
+    finally:
+        base.clear()
+        base._registered.update(before)
+
+
+@contextlib.contextmanager
+def borrowed(tape: Tape, store_url: str, **settings: Any) -> Iterator[Tape]:
+    """An app's own ``tape``, over another store and with short settings, until the block is left.
+
+    Its app is the current one meanwhile, and its hints go to a broker in memory, so that nothing of a test reaches the
+    app's own. ``settings`` override those of the app and the short ones.
+    """
+    app = tape.app
+    given, broker, current = tape._given, app.conf.broker_url, celery_state._tls.current_app
+    tape._given = {**given, **SHORT, **settings, "store_url": store_url}
+    app.conf.broker_url = "memory://"
+    app.set_current()
+    tape.reconfigure()
+    tape._publisher = None
+    try:
+        yield tape
+    finally:
+        with contextlib.suppress(Exception):
+            tape.database.close()
+        _drop_hints(tape)
+        tape._given, app.conf.broker_url = given, broker
+        celery_state._tls.current_app = current
+        tape._publisher = None
+        tape.reconfigure()
+
+
+def _drop_hints(tape: Tape) -> None:
+    """A broker in memory lives as long as the process: the next test must not find this one's hints."""
+    settings = tape.settings
+    with tape.app.connection_for_write() as connection:
+        channel = connection.default_channel
+        for name in (
+            settings.dispatch_queue,
+            settings.observe_queue,
+            settings.compensate_queue,
+            settings.sweep_queue,
+        ):
+            with contextlib.suppress(Exception):
+                channel.queue_purge(name)
