@@ -90,7 +90,9 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
     tape.database.close()
 
 
-@pytest.mark.parametrize("page", ["docs/concepts.md", "docs/connectors.md", "docs/reissue-and-hold.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/concepts.md", "docs/connectors.md", "docs/reissue-and-hold.md", "docs/transactions.md"]
+)
 def test_every_block_of_a_page_runs(printed_world: dict[str, Any], page: str) -> None:
     found = blocks(page)
     assert found

@@ -365,3 +365,20 @@ def test_sqlite_by_the_recipe_works_as_without(
         kept = pay(tape, session)
         session.commit()
     assert (tape.get(gone), hinted(tape)) == (None, [kept])
+
+
+def test_sqlites_trap_commits_the_intent_with_the_apps_rows_at_least(
+    make_tape: MakeTape, ready_sqlite_url: str
+) -> None:
+    """A plain engine's savepoint outside of a transaction commits when it is released: what is in it stays together,
+    and is left to the sweep where the app believes that it has rolled it back."""
+    tape, engine = make_tape(ready_sqlite_url), create_engine(ready_sqlite_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE orders (number INTEGER)"))
+    with Session(engine) as session:
+        with session.begin_nested():
+            order(session)
+            key = pay(tape, session)
+        session.rollback()
+    assert (tape.get(key) is not None, orders(engine), hinted(tape)) == (True, 1, [])
+    engine.dispose()

@@ -1,0 +1,1 @@
+"""A shop on Django: an order and its payment are one transaction."""
