@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
 
-from tape_celery import authored, hints, intent, wiring
+from tape_celery import authored, failpoints, hints, intent, wiring
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
@@ -281,6 +281,7 @@ class Tape:
         event = ReissueAsked(actor=_said("actor", actor), reason=_said("reason", reason), successor=intent.new_key())
         effect = self._existing(effect_key)
         reissues.reissue(self.database, effect, event, self._terms(effect))
+        failpoints.reach("reissue.committed")
         self.hint("dispatch", effect.connector, [event.successor], priority=effect.priority)
         return self.handle(event.successor)
 

@@ -10,10 +10,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from tape_celery import obligation_state, state
 from tape_celery.errors import KeyConflict, NotAllowed
-from tape_celery.events import Answered, CancelAsked, Event, Lapsed, Observed, Resolved, Withheld, from_evidence
+from tape_celery.events import (
+    Answered,
+    CancelAsked,
+    Event,
+    Lapsed,
+    Observed,
+    ReissueAsked,
+    Resolved,
+    Withheld,
+    from_evidence,
+)
 from tape_celery.intent import Intent
-from tape_celery.records import Effect, JournalEntry, Obligation, Semantics
-from tape_celery.store import claims, intents, moves
+from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, Semantics
+from tape_celery.store import claims, intents, moves, reissues
 from tape_celery.store.moves import Moved
 from tape_celery.store.rows import EFFECTS, Kind
 from tests.model import contract
@@ -132,8 +142,52 @@ class Bench(RuleBasedStateMachine):
             self.happened(before, lambda prediction: None)
             return expected
         demand(found.created, "who makes an effect is told so", intent, found)
-        self.happened(before, lambda p: p.record(intents._effect(intent, found.effect.created_at_ms, LEASE_MS)))
+        effect = intents._effect(intent, found.effect.created_at_ms, LEASE_MS)
+        if alike := self._alike(intent, effect.created_at_ms):
+            demand(any(key in found.effect.reason for key in alike), "what is held says like what", found, alike)
+            effect = replace(
+                effect, status=EffectStatus.HELD, reason=found.effect.reason, sweep_at_ms=effect.expires_at_ms
+            )
+        self.happened(before, lambda p: p.record(effect))
         return found.effect
+
+    def _alike(self, intent: Intent, at: int) -> list[str]:
+        """By the contract: the effects that an intent with a rule looks like."""
+        if intent.hold_within_ms is None:
+            return []
+        return [
+            effect.effect_key
+            for effect in self.world.effects.values()
+            if (effect.connector, effect.similar_digest) == (intent.connector, intent.similar_digest)
+            and effect.status not in ("FAILED", "CANCELLED")
+            and effect.created_at_ms >= at - intent.hold_within_ms
+        ]
+
+    def again(self, key: str, lost: Loss | None = None) -> Effect | None:
+        """Issue an effect again; the successor, where it has got one by that."""
+        before, row = self.world, self.world.effects[key]
+        event = ReissueAsked(actor="person", reason="again", successor=f"e{len(before.effects):03}")
+        allowed = row.status in ("FAILED", "CANCELLED") and not row.reissued_as
+        taken = any(
+            row.business_key and (other.connector, other.business_key) == (row.connector, row.business_key)
+            for other in before.effects.values()
+            if other.holds_business_key
+        )
+        self.database.lose = lost
+        try:
+            reissues.reissue(self.database, row, event, TERMS[row.connector])
+        except NotAllowed:
+            demand(not allowed, "what ended in vain may be reissued", row)
+        except KeyConflict:
+            demand(allowed and taken, "a business key that is free is no conflict", row)
+        else:
+            demand(allowed and not taken, "only what ended in vain is reissued, under a key that is free", row)
+            self.happened(before, lambda prediction: prediction.done(Deed(EFFECTS, key, event)))
+            return self.world.effects[event.successor]
+        finally:
+            self.database.lose = None
+        self.happened(before, lambda prediction: None)
+        return None
 
     def _standing_for(self, intent: Intent) -> Effect | str | None:
         """By the contract: the effect that has the intent's keys, ``"conflict"``, or none."""
@@ -417,6 +471,7 @@ class Bench(RuleBasedStateMachine):
             decided = {key for key, ledger in self.obligation_ledgers.items() if ledger.decided}
             contract.no_obligation_is_wrong(self.world.effects, self.world.obligations, decided)
             contract.no_key_is_taken_twice(self.world.effects)
+            contract.every_successor_is_one(self.world.effects)
         self.changed = False
 
 
@@ -437,6 +492,7 @@ def _begun(row: Any, entry: JournalEntry) -> Any:
         terms=terms,
         due=facts["due_at_ms"],
         expires=facts["expires_at_ms"],
+        status=entry.status,
     )
 
 
@@ -459,6 +515,10 @@ def _recorded(row: Any, entry: JournalEntry) -> Row:
             expires_at_ms=facts["expires_at_ms"],
             created_at_ms=entry.at_ms,
             updated_at_ms=entry.at_ms,
+            status=EffectStatus(entry.status),
+            reason=facts.get("reason", ""),
+            reissue_of=facts.get("reissue_of", ""),
+            similar_digest=row.similar_digest,
         )
     due_at_ms = entry.at_ms if entry.status == "PENDING" else None
     return Obligation(

@@ -59,6 +59,7 @@ class EffectLedger:
     """When it was first CONFIRMED, FAILED or CANCELLED."""
     watched: bool = False
     """An absence was believed: where it ends without a landing, it is looked at again."""
+    reissued_as: str = ""
     freed: bool = False
     """It was FAILED or CANCELLED once, and has let go of its business key for good."""
     settled: int = 0
@@ -258,12 +259,13 @@ class EffectLedger:
     # --- people, the app, time ---
 
     def _cancelasked(self, said: Mapping[str, Any], at: int) -> str:
-        demand(self.status in ("PENDING", "DISPATCHING", "UNKNOWN"), "what is over is not cancelled", self)
+        open_ = ("HELD", "PENDING", "DISPATCHING", "UNKNOWN")
+        demand(self.status in open_, "what is over is not cancelled", self)
         self.cancelled = True
-        return self._stop(at) if self.status == "PENDING" else self.status
+        return self._stop(at) if self.status in ("HELD", "PENDING") else self.status
 
     def _expired(self, said: Mapping[str, Any], at: int) -> str:
-        demand(self.status == "PENDING", "only what is PENDING expires", self)
+        demand(self.status in ("HELD", "PENDING"), "only what is HELD or PENDING expires", self)
         demand(self.expires is not None and self.expires <= at, "nothing expires before its time", self)
         return self._stop(at)
 
@@ -279,6 +281,16 @@ class EffectLedger:
     def _oweasked(self, said: Mapping[str, Any], at: int) -> str:
         demand(self.status == "CONFIRMED", "only what is CONFIRMED is undone", self)
         demand(self.semantics != "observe_only", "what changed nothing is not undone", self)
+        return self.status
+
+    def _releaseasked(self, said: Mapping[str, Any], at: int) -> str:
+        demand(self.status == "HELD", "only what is HELD is released", self)
+        return self._back(at, max(0, (self.due or 0) - at))
+
+    def _reissueasked(self, said: Mapping[str, Any], at: int) -> str:
+        demand(self.status in ("FAILED", "CANCELLED"), "only what ended in vain is reissued", self)
+        demand(not self.reissued_as, "an effect has one successor", self)
+        self.reissued_as = said["successor"]
         return self.status
 
     # --- where edges lead ---
@@ -319,8 +331,11 @@ class EffectLedger:
             demand(row.may_have_landed == bool(self.maybe), "the flag says whether a call may have landed", row, self)
         holds = self.business_key != "" and not self.freed
         demand(row.holds_business_key == holds, "an effect holds its business key until it ends in vain", row, self)
-        if row.status == "STUCK":
-            demand(row.reason, "what is STUCK says why", row)
+        demand(row.reissued_as == self.reissued_as, "an effect keeps its successor", row, self)
+        if row.status == "HELD":
+            demand(not row.token and not row.attempt, "what is HELD was never sent", row)
+        if row.status in ("STUCK", "HELD"):
+            demand(row.reason, "what waits for a person says why", row)
         if row.status in ("PENDING", "DISPATCHING", "UNKNOWN"):
             demand(row.sweep_at_ms is not None, "what is not settled is swept", row)
 
@@ -530,6 +545,18 @@ def no_obligation_is_wrong(
         if owed.kind in ("duplicate", "late") and owed.obligation_key not in decided:
             spared = owed.external_ref != effect.external_ref or owed.status == "STUCK"
             demand(spared, "the record that stays is never the one that is reversed", owed, effect)
+
+
+def every_successor_is_one(effects: Mapping[str, Effect]) -> None:
+    """Raise `BreachError` unless who succeeds an effect is its only successor, and the same request."""
+    for key, effect in effects.items():
+        if effect.reissue_of:
+            first = effects[effect.reissue_of]
+            demand(first.reissued_as == key, "an effect has one successor", first, effect)
+            same = ("connector", "request_json", "semantics", "business_key", "run_id", "max_attempts")
+            demand(all(getattr(first, n) == getattr(effect, n) for n in same), "it is the same request", first, effect)
+            demand(effect.idempotency_key != first.idempotency_key, "it has a key of its own", first, effect)
+            demand(effect.status != "HELD", "who reissues means it", effect)
 
 
 def no_key_is_taken_twice(effects: Mapping[str, Effect]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis import target
 from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 
-from tape_celery.events import CancelAsked, Event, Expired, Lapsed, OweAsked, Resolved
+from tape_celery.events import CancelAsked, Event, Expired, Lapsed, OweAsked, ReleaseAsked, Resolved
 from tape_celery.intent import Intent, canonical_json, digest_of
 from tape_celery.records import Semantics
 from tape_celery.store import due
@@ -24,11 +24,13 @@ from tests.model.bench import Bench, Lease
 from tests.model.contract import demand
 from tests.model.prediction import Deed, Prediction, Row, Taking
 from tests.model.terms import (
+    ALIKE,
     BACKOFF_MS,
     CONNECTORS,
     DELAY_MS,
     EVERYTHING,
     EXPIRY_MS,
+    HOLD_MS,
     LEASE_MS,
     RETRY_MS,
     SETTLE_MS,
@@ -79,7 +81,7 @@ BEGUN = st.builds(
 def an_intent(key: str, *, amount: int = 100, **given: Any) -> Intent:
     """An intent as the client makes it."""
     request = canonical_json({"amount": amount})
-    chosen = {"idempotency_key": key, "run_id": "run", **given}
+    chosen = {"idempotency_key": key, "run_id": "run", "similar_digest": ALIKE, **given}
     return Intent(effect_key=key, request_json=request, request_digest=digest_of(request), **chosen)
 
 
@@ -100,6 +102,7 @@ class StoreMachine(Bench):
         max_attempts=st.integers(1, 3),
         expires_in_ms=st.sampled_from((None, None, EXPIRY_MS)),
         delay_ms=st.sampled_from((0, 0, DELAY_MS)),
+        hold_within_ms=st.sampled_from((None, None, None, HOLD_MS)),
         lost=LOSSES,
     )
     def record(
@@ -112,6 +115,7 @@ class StoreMachine(Bench):
         max_attempts: int,
         expires_in_ms: int | None,
         delay_ms: int,
+        hold_within_ms: int | None,
         lost: Loss | None,
     ) -> None:
         """An intent, with a key of its own or another's."""
@@ -128,6 +132,7 @@ class StoreMachine(Bench):
             max_attempts=max_attempts,
             expires_in_ms=expires_in_ms,
             delay_ms=delay_ms,
+            hold_within_ms=hold_within_ms,
         )
         self.put(intent, lost)
 
@@ -273,11 +278,11 @@ class StoreMachine(Bench):
             self.wait(row.lease_until_ms - self.world.now)
         self.do([Deed(kind, kind.key_of(row), Lapsed(actor="sweep"))], lost)
 
-    @precondition(lambda self: any(effect.expires_at_ms for effect in self.effects_in("PENDING")))
+    @precondition(lambda self: any(effect.expires_at_ms for effect in self.effects_in("PENDING", "HELD")))
     @rule(pick=PICK, patient=st.booleans(), lost=LOSSES)
     def expire(self, pick: int, patient: bool, lost: Loss | None) -> None:
         """A sweep stops an effect whose expiry has passed, if it has."""
-        rows = [effect for effect in self.effects_in("PENDING") if effect.expires_at_ms]
+        rows = [effect for effect in self.effects_in("PENDING", "HELD") if effect.expires_at_ms]
         row = rows[pick % len(rows)]
         if patient and (row.expires_at_ms or 0) > self.world.now:
             self.wait((row.expires_at_ms or 0) - self.world.now)
@@ -297,9 +302,8 @@ class StoreMachine(Bench):
         ]
         demand(sorted(row.key for row in found) == sorted(expected), "a sweep finds what is due", found, expected)
         over: list[Deed] = [Deed(kind, row.key, Lapsed(actor="sweep")) for row in found if row.status == kind.calling]
-        over += [
-            Deed(kind, row.key, Expired(actor="sweep")) for row in found if row.status == "PENDING" and row.expired
-        ]
+        stopped = [row for row in found if row.status in ("PENDING", "HELD") and row.expired]
+        over += [Deed(kind, row.key, Expired(actor="sweep")) for row in stopped]
         if over:
             self.do(over)
         before = self.world
@@ -315,11 +319,25 @@ class StoreMachine(Bench):
 
     # --- people and the app ---
 
-    @precondition(lambda self: self.effects_in("PENDING", "DISPATCHING", "UNKNOWN"))
+    @precondition(lambda self: self.effects_in("HELD"))
+    @rule(pick=PICK, anyone=st.booleans(), lost=LOSSES)
+    def release(self, pick: int, anyone: bool, lost: Loss | None) -> None:
+        """A person says that what looks like another is meant."""
+        rows = list(self.world.effects.values()) if anyone else self.effects_in("HELD")
+        self.do([Deed(EFFECTS, rows[pick % len(rows)].effect_key, ReleaseAsked(actor="person", reason="meant"))], lost)
+
+    @precondition(lambda self: self.effects_in("FAILED", "CANCELLED") and len(self.world.effects) < MOST_EFFECTS)
+    @rule(pick=PICK, anyone=st.booleans(), lost=LOSSES)
+    def reissue(self, pick: int, anyone: bool, lost: Loss | None) -> None:
+        """Somebody wants an effect once more; mostly one that ended in vain."""
+        rows = list(self.world.effects.values()) if anyone else self.effects_in("FAILED", "CANCELLED")
+        self.again(rows[pick % len(rows)].effect_key, lost)
+
+    @precondition(lambda self: self.effects_in("HELD", "PENDING", "DISPATCHING", "UNKNOWN"))
     @rule(pick=PICK, lost=LOSSES)
     def cancel(self, pick: int, lost: Loss | None) -> None:
         """Somebody does not want an effect any more; mostly while it is not over."""
-        rows = self.effects_in("DISPATCHING", "UNKNOWN", "PENDING")
+        rows = self.effects_in("DISPATCHING", "UNKNOWN", "PENDING", "HELD")
         rows += self.effects_in("CONFIRMED", "FAILED", "STUCK", "CANCELLED")[:1]
         event = CancelAsked(actor="person", reason="not wanted")
         self.do([Deed(EFFECTS, rows[pick % len(rows)].effect_key, event)], lost)

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tape_celery import obligation_state, state
-from tape_celery.state import calls, looks
-from tape_celery.store import claims, moves
+from tape_celery.state import acts, calls, looks
+from tape_celery.store import claims, intents, moves
 from tape_celery.store.database import Database
 
 
@@ -134,5 +134,13 @@ UNIQUE = {
         unique_key="tape_obligations_one_per_record",
     ),
 }
-MUTATIONS = TOKEN | STATUS | SETTLE | UNIQUE
+PEOPLE = {
+    "an effect is reissued once": Mutation((Cut(acts.reissue_asked, "if effect.reissued_as:", "if False:"),)),
+    "what ended in vain is reissued": Mutation((Cut(acts.reissue_asked, "{FAILED, CANCELLED}", "set(EffectStatus)"),)),
+    "what looks like another is held": Mutation(
+        (Cut(intents.insert_intent, "similar = holds.similar_to(connection, intent, now)", "similar = None"),)
+    ),
+    "what is HELD is released": Mutation((Cut(acts.release_asked, "{HELD}", "set(EffectStatus)"),)),
+}
+MUTATIONS = TOKEN | STATUS | SETTLE | UNIQUE | PEOPLE
 """By the rule that the guard stands for."""

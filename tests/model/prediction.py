@@ -8,10 +8,11 @@ from typing import Any
 
 from tape_celery import obligation_state, state
 from tape_celery.errors import NotAllowed
-from tape_celery.events import Claimed, Event, Lapsed, Observed, OweAsked
+from tape_celery.events import Claimed, Event, Lapsed, Observed, OweAsked, ReissueAsked
+from tape_celery.intent import successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, Obligation
-from tape_celery.store import moves
+from tape_celery.store import intents, moves
 from tape_celery.store.claims import Reach, Verb
 from tape_celery.store.moves import Move
 from tape_celery.store.rows import EFFECTS, Kind
@@ -111,6 +112,9 @@ class Prediction:
         event = replace(event, at_ms=self._instant(deed.key))
         decided = self._decide(before, event)
         rows[deed.key] = decided.after
+        if isinstance(event, ReissueAsked):
+            made_at = self._found.effects[event.successor].created_at_ms
+            self.record(intents._effect(successor_of(before, event.successor), made_at, 0))
         for owed in getattr(decided, "owed", ()):
             self._register(decided.after, owed, event)
         return Outcome(decided.kind, decided.after)
@@ -147,6 +151,11 @@ class Prediction:
         return told[0] if told else ""
 
     def _is_superseded(self, effect: Effect) -> bool:
+        last = effect
+        while last.reissued_as:
+            last = self.effects[last.reissued_as]
+            if last.status not in ("FAILED", "CANCELLED"):
+                return True
         if not effect.business_key or effect.holds_business_key:
             return False
         return any(

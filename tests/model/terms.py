@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tape_celery.intent import digest_of
 from tape_celery.policy import Terms
 from tape_celery.store.claims import Reach
 
@@ -13,6 +14,9 @@ EXPIRY_MS = 40_000
 WINDOW_MS = 60_000
 WATCH_MS = (50_000, 120_000)
 DELAY_MS = 3_000
+HOLD_MS = 30_000
+ALIKE = digest_of("alike")
+"""All effects of the model look alike; only what is recorded with a rule is compared."""
 
 _TERMS = Terms(settle_ms=SETTLE_MS, window_ms=WINDOW_MS, lease_ms=LEASE_MS, observe_attempts=2, watch_ms=WATCH_MS)
 TERMS = {

@@ -20,7 +20,10 @@ def _edges(table: str, listed: dict[str, str]) -> set[Transition]:
 EFFECT_TRANSITIONS = _edges(
     "effect",
     {
-        "recorded": ">PENDING",
+        "recorded": ">PENDING, >HELD",
+        # A person says that it is meant: PENDING. Its expiry has passed meanwhile: CANCELLED.
+        "released": "HELD>PENDING, HELD>CANCELLED",
+        "reissued": "FAILED>FAILED, CANCELLED>CANCELLED",
         "claimed": "PENDING>DISPATCHING",
         "look": "UNKNOWN>UNKNOWN, FAILED>FAILED, CANCELLED>CANCELLED",
         "confirmed": "DISPATCHING>CONFIRMED",
@@ -35,8 +38,8 @@ EFFECT_TRANSITIONS = _edges(
         "UNKNOWN>CANCELLED",
         "unobservable": "UNKNOWN>PENDING, UNKNOWN>STUCK, FAILED>FAILED, CANCELLED>CANCELLED",
         "watched": "FAILED>FAILED, FAILED>STUCK, CANCELLED>CANCELLED, CANCELLED>STUCK",
-        "cancelled": "PENDING>CANCELLED, PENDING>UNKNOWN",
-        "expired": "PENDING>CANCELLED, PENDING>UNKNOWN",
+        "cancelled": "HELD>CANCELLED, PENDING>CANCELLED, PENDING>UNKNOWN",
+        "expired": "HELD>CANCELLED, PENDING>CANCELLED, PENDING>UNKNOWN",
         "cancel requested": "DISPATCHING>DISPATCHING, UNKNOWN>UNKNOWN",
         "resolved": "UNKNOWN>CONFIRMED, UNKNOWN>FAILED, UNKNOWN>UNKNOWN, STUCK>CONFIRMED, STUCK>FAILED, STUCK>UNKNOWN",
         "owed": "CONFIRMED>CONFIRMED",
@@ -70,15 +73,3 @@ OBLIGATION_TRANSITIONS = _edges(
     },
 )
 TRANSITIONS = EFFECT_TRANSITIONS | OBLIGATION_TRANSITIONS
-
-NOT_PLAYED = _edges(
-    "effect",
-    {
-        "recorded": ">HELD",
-        "released": "HELD>PENDING, HELD>CANCELLED",
-        "cancelled": "HELD>CANCELLED",
-        "expired": "HELD>CANCELLED",
-        "reissued": "FAILED>FAILED, CANCELLED>CANCELLED",
-    },
-)
-"""What the model does not do; `tests/state` and `tests/store` do."""

@@ -7,15 +7,37 @@ worker cannot have yet, goes as far as it can.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
-from tape_celery.events import Answered, CancelAsked, Event, Expired, Lapsed, OweAsked, Resolved, Unobservable
+from tape_celery.events import (
+    Answered,
+    CancelAsked,
+    Event,
+    Expired,
+    Lapsed,
+    OweAsked,
+    ReleaseAsked,
+    Resolved,
+    Unobservable,
+)
+from tape_celery.intent import successor_of
 from tape_celery.records import Semantics
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 from tests.model.answers import LOST, UNSENT, said, saw
 from tests.model.bench import Bench, Lease
 from tests.model.prediction import Deed, Taking
-from tests.model.terms import BACKOFF_MS, EVERYTHING, EXPIRY_MS, LEASE_MS, RETRY_MS, SETTLE_MS, WATCH_MS, WINDOW_MS
+from tests.model.terms import (
+    BACKOFF_MS,
+    EVERYTHING,
+    EXPIRY_MS,
+    HOLD_MS,
+    LEASE_MS,
+    RETRY_MS,
+    SETTLE_MS,
+    WATCH_MS,
+    WINDOW_MS,
+)
 
 Way = Callable[[Bench, str], object]
 Verdict = Literal["confirmed", "failed", "observe"]
@@ -301,6 +323,54 @@ def undo_refused(bench: Bench, key: str) -> None:
             bench.tell(lease, said("failed", final=True))
 
 
+def held(bench: Bench, key: str) -> str:
+    """Another that looks like it is recorded, with a rule and an expiry."""
+    other = f"e{len(bench.world.effects):03}"
+    alike = replace(
+        successor_of(bench.world.effects[key], other),
+        reissue_of="",
+        business_key="",
+        hold_within_ms=HOLD_MS,
+        expires_in_ms=EXPIRY_MS,
+    )
+    bench.put(alike)
+    return other
+
+
+def held_and_released(bench: Bench, key: str) -> None:
+    """By two persons, of whom the second is refused."""
+    other = held(bench, key)
+    bench.do([Deed(EFFECTS, other, _RELEASE)])
+    bench.do([Deed(EFFECTS, other, _RELEASE)])
+
+
+def held_and_released_too_late(bench: Bench, key: str) -> None:
+    other = held(bench, key)
+    bench.wait(EXPIRY_MS)
+    bench.do([Deed(EFFECTS, other, _RELEASE)])
+
+
+def held_and_expired(bench: Bench, key: str) -> None:
+    other = held(bench, key)
+    bench.wait(EXPIRY_MS)
+    bench.do([Deed(EFFECTS, other, Expired(actor="sweep"))])
+
+
+def held_and_cancelled(bench: Bench, key: str) -> None:
+    _cancel(bench, held(bench, key))
+
+
+def reissued(way: Way) -> Way:
+    """``way``, and then its effect once more, if that is allowed."""
+
+    def to_the_end(bench: Bench, key: str) -> None:
+        way(bench, key)
+        bench.again(key)
+
+    to_the_end.__name__ = f"{way.__name__}_reissued"
+    return to_the_end
+
+
 def told(way: Way, whose: int, answer: Event, *, lapses: bool = False) -> Way:
     """``way``, and then the worker of one open claim of its last row gets ``answer``: 0 the first, -1 the last.
 
@@ -350,6 +420,7 @@ _REFUSED = said("failed", reason="refused")
 _AGAIN = said("failed", may_have_landed=True, retry_in_ms=RETRY_MS)
 _DOUBLE = saw("duplicate", external_ref="ref-1", duplicates=("ref-2",))
 _BLIND = Unobservable(token=0)
+_RELEASE = ReleaseAsked(actor="person", reason="meant")
 _BEGINNINGS: tuple[Way, ...] = (
     recorded, calling, lost, lapsed, stopping_the_first, cancelled_late, looking, watching, contradicted,
     confirmed, doubled, owed, undoing, undo_lost, undo_forgotten, undo_refused, told(stopping_the_first, -1, UNSENT),
@@ -372,6 +443,8 @@ _TAKE_ONE_CALL: tuple[Way, ...] = (
     told(watching, -1, saw("confirmed", external_ref="ref-1")),
 )  # fmt: skip
 _PEOPLE_AND_TIME: tuple[Way, ...] = (
+    held, held_and_released, held_and_released_too_late, held_and_expired, held_and_cancelled, reissued(cancelled),
+    reissued(told(calling, -1, _REFUSED)), reissued(watching), reissued(lost), reissued(reissued(cancelled)),
     *(resolved(way, verdict) for way in (lost, lapsed, stuck, undo_lost, undo_refused) for verdict in VERDICTS),
     cancelled, expired(recorded), expired(lapsed),
 )  # fmt: skip
