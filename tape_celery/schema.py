@@ -89,7 +89,8 @@ def _postgresql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(now_ms, "mysql", "mariadb")
 def _mysql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
-    return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)"
+    # By UTC: an app's session may be in a time zone whose clocks are put back each autumn.
+    return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000"
 
 
 def _ms(name: str, *, nullable: bool = True) -> Column[int]:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
-from tape_celery import failpoints
+from tape_celery import failpoints, hints
 from tape_celery.errors import WrongSession
 from tape_celery.intent import shown
 
@@ -149,13 +149,15 @@ class DjangoFollower:
 def _publish(ended: list[_Made]) -> None:
     """Hint what has just been committed; the app's commit is over, and must not look as if it had failed."""
     failpoints.reach("record.committed")
-    keys: dict[tuple[Tape, str, int], list[str]] = defaultdict(list)
+    wanted: dict[Tape, list[hints.Wanted]] = defaultdict(list)
     for made in ended:
         if made.to_hint is not None:
-            keys[made.tape, made.to_hint.connector, made.to_hint.priority].append(made.to_hint.effect_key)
-    for (tape, connector, priority), listed in keys.items():
+            effect = made.to_hint
+            wanted[made.tape].append(hints.Wanted(effect.effect_key, effect.connector, effect.priority))
+    for tape, listed in wanted.items():
         try:
-            tape.hint("dispatch", connector, listed, priority=priority, wait=not _in_event_loop())
+            for hint in hints.grouped(listed, tape.settings.chunk_size):
+                tape.hint("dispatch", hint.connector, hint.keys, priority=hint.priority, wait=not _in_event_loop())
         except Exception:
             logger.warning("hints wait for the sweep, publishing failed", exc_info=True)
 

@@ -303,6 +303,19 @@ def test_a_session_that_cannot_take_part_is_refused(tape: Tape, engine: Engine) 
 # --- publishing ---
 
 
+def test_a_transaction_with_many_intents_has_few_hints(tape: Tape, engine: Engine) -> None:
+    """Each of a chunk's size, what is urgent first."""
+    with Session(engine) as session:
+        keys = [pay(tape, session, request={"n": number}) for number in range(45)]
+        urgent = pay(tape, session, priority=9)
+        session.commit()
+    with tape.app.connection_for_read() as connection:
+        waiting = connection.SimpleQueue(tape.settings.dispatch_queue)
+        found = [waiting.get_nowait().payload[0][0] for _ in range(4)]
+    assert sorted(map(len, found)) == [1, 5, 20, 20]
+    assert sorted(key for keys_of_one in found for key in keys_of_one) == sorted([*keys, urgent])
+
+
 def test_a_commit_does_not_fail_when_publishing_does(
     tape: Tape, engine: Engine, begun: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
