@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from celery._state import _task_stack
 
-from tape_celery import authored, failpoints, intent, similar, transactions
+from tape_celery import authored, failpoints, intent, runs, similar, transactions
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
 from tape_celery.records import EffectStatus, Semantics
-from tape_celery.store import app_transaction, intents
+from tape_celery.store import app_transaction, intents, sharing
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
@@ -61,9 +61,9 @@ class EffectCaller:
         `tape_celery.similar.HoldSimilar`: what looks like another is HELD until a person releases or cancels it).
         When it returns, the intent is in the store; the broker may be down, which costs at most
         ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
-        `StoreUnavailable`, `SchemaMismatch`), with one exception that says so: `IntentUncertain`. Whether
-        an effect without a business key could ever be resolved (else: `UnsafeEffect`) is judged where
-        ``tape_connectors`` has its connector; one that this process does not know is taken.
+        `RunClosed` among them, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
+        `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
+        judged where ``tape_connectors`` has its connector; one that this process does not know is taken.
 
         ``session``, a SQLAlchemy `Session` or `Connection` or a connection of Django, on the store's database, makes
         the intent a part of the app's transaction: it is real when that commits, it goes with its roll-back (or that
@@ -147,6 +147,8 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     """Record ``asked`` and publish its hint."""
     hint_ms = round(tape.settings.sweep_seconds * 1000)
     recorded = intents.record(tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
+    if sharing.is_needed(recorded, asked):
+        tape.database.write(lambda c: sharing.share(c, tape.database, recorded, asked, actor=process_actor()))
     _remember(asked, _running())
     failpoints.reach("record.committed")
     if _due_now(recorded):
@@ -227,6 +229,7 @@ def _intent(
         idempotency_key = _derived_key(connector, business_key, digest) or effect_key
     held = similar.held_by(similar.checked(keywords.get("hold_similar")), request_json)
     run_id = keywords.get("run_id")
+    named_run = runs.surrounding(tape) if run_id is None else intent.check_run_id(run_id)
     max_attempts = keywords.get("max_attempts")
     priority = keywords.get("priority")
     return Intent(
@@ -237,7 +240,8 @@ def _intent(
         request_digest=digest,
         idempotency_key=intent.check_idempotency_key(idempotency_key),
         business_key=business_key,
-        run_id=_root_id() or effect_key if run_id is None else intent.check_run_id(run_id),
+        run_id=named_run or _root_id() or effect_key,
+        in_run=named_run is not None,
         semantics=semantics,
         max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
         priority=0 if priority is None else intent.check_priority(priority),

@@ -5,6 +5,8 @@ A store is audited against them: an entry that is not listed was not written by 
 
 from __future__ import annotations
 
+from tape_celery.records import EffectStatus
+
 Edge = tuple[str, str, str]
 """Kind of entry, status before, status after."""
 
@@ -40,6 +42,7 @@ EFFECT_EDGES = _edges(
         "resolved": ("UNKNOWN>CONFIRMED UNKNOWN>FAILED UNKNOWN>UNKNOWN STUCK>CONFIRMED STUCK>FAILED STUCK>UNKNOWN"),
         "owed": "CONFIRMED>CONFIRMED",
         "reissued": "FAILED>FAILED CANCELLED>CANCELLED",
+        "shared": " ".join(f"{status}>{status}" for status in EffectStatus),
         "late": (
             "PENDING>PENDING DISPATCHING>DISPATCHING CONFIRMED>CONFIRMED FAILED>FAILED UNKNOWN>UNKNOWN STUCK>STUCK "
             "CANCELLED>CANCELLED PENDING>CONFIRMED UNKNOWN>CONFIRMED STUCK>CONFIRMED FAILED>STUCK CANCELLED>STUCK "

@@ -75,6 +75,8 @@ class Report:
     to_dispatch: list[Effect] = field(default_factory=list)
     to_observe: list[Effect] = field(default_factory=list)
     to_compensate: list[str] = field(default_factory=list)
+    run_ids: set[str] = field(default_factory=set)
+    """The runs in which something has moved."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ class Engine:
         late = result.kind == "late" and not got_stuck
         report.outcomes[key] = Outcome.LATE if late else _outcome(after)
         report.to_compensate.extend(result.owed)
+        report.run_ids.add(after.run_id)
         due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
         if isinstance(after, Obligation):
             if due_now:

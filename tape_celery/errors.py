@@ -10,6 +10,7 @@ TapeError
 ├── InvalidIntent             what was asked for cannot be recorded; nothing was
 │   ├── PayloadTooLarge
 │   ├── UnsafeEffect              nothing could ever resolve an UNKNOWN of it
+│   ├── RunClosed                 its run was compensated or cancelled
 │   ├── RepeatedRequest           the same request twice in one task execution, without keys
 │   ├── KeyConflict               the key belongs to another request
 │   └── WrongSession              ``session=`` is no transaction on this store
@@ -20,6 +21,7 @@ TapeError
 ├── NotAllowed                the row's state does not allow this act; it shows the row
 │   └── AlreadyReissued           it has a successor already, which is named
 ├── NoSuchEffect              no row has that key
+├── NoSuchRun                 no effect is in that run
 ├── OutcomeError              what ``handle.get()`` raises when there is no response to return
 │   ├── EffectFailed
 │   ├── EffectCancelled
@@ -78,6 +80,15 @@ class PayloadTooLarge(InvalidIntent):
 
 class UnsafeEffect(InvalidIntent):
     """A non-idempotent effect with nothing that could ever resolve an UNKNOWN."""
+
+
+class RunClosed(InvalidIntent):
+    """The run was compensated or cancelled: nothing is recorded into it any more."""
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"run {run_id!r} is {status}: nothing is recorded into it any more")
+        self.run_id = run_id
+        self.status = status
 
 
 class RepeatedRequest(InvalidIntent):
@@ -139,6 +150,14 @@ class NoSuchEffect(TapeError, LookupError):
     def __init__(self, key: str) -> None:
         super().__init__(f"no effect or obligation has the key {key!r}")
         self.key = key
+
+
+class NoSuchRun(TapeError, LookupError):
+    """No effect is in that run, and nobody has closed it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no effect is in run {run_id!r}")
+        self.run_id = run_id
 
 
 class NotAllowed(TapeError):

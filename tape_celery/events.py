@@ -105,6 +105,8 @@ class CancelAsked(Event):
     """A person or the app asked for the effect not to happen."""
 
     reason: str
+    before_call: bool = False
+    """Only as long as no call is under way: what is, is followed to its outcome as if nobody had asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +125,10 @@ class Resolved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class OweAsked(Event):
-    """A person or the app wants a confirmed effect undone."""
+    """A person or the app wants a confirmed effect undone, by itself (``owed``) or in its turn with its ``run``."""
 
     reason: str
+    kind: Literal["owed", "run"] = "owed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +147,19 @@ class ReissueAsked(Event):
     """The key of the fresh effect."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared(Event):
+    """The effect was handed to another run too, by deduplication."""
+
+    run_id: str
+
+
 _BODIES = ("response_json", "error_json")
 _EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Claimed, Answered, Withheld, Observed, Unobservable, Lapsed, CancelAsked, Expired, Resolved, OweAsked,
-        ReissueAsked, ReleaseAsked,
+        ReissueAsked, ReleaseAsked, Shared,
     )
 }  # fmt: skip
 

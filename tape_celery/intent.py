@@ -41,6 +41,8 @@ class Intent:
     semantics: Semantics
     max_attempts: int
     effect_name: str = ""
+    in_run: bool = False
+    """The run was named: by the call, or by the block that it is made in."""
     due_at_ms: int | None = None
     """Not before this instant (``None``: at once)."""
     delay_ms: int = 0

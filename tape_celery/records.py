@@ -41,6 +41,22 @@ class ObligationStatus(StrEnum):
     STUCK = "STUCK"
 
 
+class RunStatus(StrEnum):
+    """The states of a run; `tape_celery.run_state` draws the ways between them."""
+
+    OPEN = "OPEN"
+    CANCELLING = "CANCELLING"
+    COMPENSATING = "COMPENSATING"
+    CANCELLED = "CANCELLED"
+    COMPENSATED = "COMPENSATED"
+    STUCK = "STUCK"
+
+    @property
+    def cancels(self) -> bool:
+        """What was confirmed stays."""
+        return self in (RunStatus.CANCELLING, RunStatus.CANCELLED)
+
+
 class Semantics(StrEnum):
     """What a second call does at the upstream."""
 
@@ -156,7 +172,7 @@ class Obligation:
     connector: str
     effect_name: str = ""
     kind: str
-    """Why it is owed: ``duplicate``, ``late``, ``cancelled`` or ``owed``."""
+    """Why it is owed: ``duplicate``, ``late``, ``cancelled``, ``owed`` or ``run``."""
     external_ref: str
     payload_json: str
     status: ObligationStatus = ObligationStatus.PENDING
@@ -201,6 +217,25 @@ class Obligation:
     def error(self) -> dict[str, Any]:
         """What went wrong at the last attempt; empty where nothing did."""
         return _decoded(self.error_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A group of effects that is ended together, as its row stands. One that has no row is open."""
+
+    run_id: str
+    status: RunStatus = RunStatus.OPEN
+    reason: str = ""
+    """What a STUCK run waits for."""
+    closing_reason: str = ""
+    """Why it was closed."""
+    actor: str = ""
+    """Who closed it."""
+    sweep_at_ms: int | None = None
+    created_at_ms: int = 0
+    """When it was closed."""
+    updated_at_ms: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -337,6 +337,7 @@ runs = Table(
     Column("run_id", _BYTEWISE, primary_key=True),
     Column("status", _WORD, nullable=False),
     _text("reason"),
+    _text("closing_reason"),
     Column("actor", _BYTEWISE, nullable=False),
     _ms("sweep_at_ms"),
     _ms("created_at_ms", nullable=False),

@@ -18,7 +18,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
 from tape_celery.records import EffectStatus
 from tape_celery.settings import Settings
-from tape_celery.store import due, inspection, moves
+from tape_celery.store import due, inspection, moves, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
@@ -37,6 +37,8 @@ class SweepReport:
     compensate_hints: int = 0
     lapsed: int = 0
     expired: int = 0
+    runs: int = 0
+    """Closed runs that were walked."""
     lost_races: int = 0
     """Rows that somebody else moved first."""
 
@@ -51,12 +53,22 @@ Publish = Callable[[str, str, Sequence[str], int], None]
 class Sweep:
     """One sweep after another over one store; ``publish`` sends the hints."""
 
-    def __init__(self, database: Database, settings: Settings, engine: Engine, *, publish: Publish, actor: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        engine: Engine,
+        *,
+        publish: Publish,
+        actor: str,
+        walk_runs: Callable[[Sequence[str]], None],
+    ) -> None:
         self._database = database
         self._settings = settings
         self._engine = engine
         self._publish = publish
         self._actor = actor
+        self._walk_runs = walk_runs
 
     def run(self) -> SweepReport:
         """One pass.
@@ -74,6 +86,9 @@ class Sweep:
                 trouble = error
         if trouble is not None:
             raise trouble
+        closed = runs.due(self._database, limit=BATCH)
+        self._walk_runs(closed)
+        report.runs += len(closed)
         return report
 
     def _sweep_effects(self, connector: str, report: SweepReport) -> None:
@@ -87,6 +102,7 @@ class Sweep:
         # What lapsed or expired is UNKNOWN or PENDING now, and due at once.
         again = self._due(EFFECTS, connector) if over or expired else rows
         for_dispatch = [row for row in again if row.status == EffectStatus.PENDING and not row.expired]
+        runs.wake_those_of(self._database, [row.key for row in for_dispatch])
         report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
         for_look = [row for row in again if row.status in EFFECTS.looking]
         report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)

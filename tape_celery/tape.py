@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
@@ -16,14 +16,23 @@ from tape_celery import authored, failpoints, hints, intent, wiring
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
-from tape_celery.errors import ConnectorImportError, InvalidIntent, NoSuchEffect, NoTape, SettingsError
+from tape_celery.errors import (
+    ConnectorImportError,
+    InvalidIntent,
+    NoSuchEffect,
+    NoSuchRun,
+    NoTape,
+    SettingsError,
+    StoreUnavailable,
+)
 from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.policy import Terms
 from tape_celery.publisher import Publisher
-from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, Violation
+from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
+from tape_celery.runs import EffectRun
 from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
-from tape_celery.store import audit, inspection, moves, reissues
+from tape_celery.store import audit, inspection, moves, reissues, runs, walks
 from tape_celery.store.audit import Batch
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
@@ -142,6 +151,7 @@ class Tape:
                 self.hint(verb, hint.connector, hint.keys, priority=hint.priority)
         if report.to_compensate:
             self.hint("compensate", "", report.to_compensate)
+        self._walk_due(report.run_ids)
 
     # --- look ---
 
@@ -207,15 +217,21 @@ class Tape:
 
     def dispatch(self, *effect_keys: str) -> dict[str, Outcome]:
         """Call the upstream for those of ``effect_keys`` that are due and free; one named outcome a key."""
-        return self.engine.dispatch(effect_keys).outcomes
+        report = self.engine.dispatch(effect_keys)
+        self._walk_due(report.run_ids)
+        return report.outcomes
 
     def observe(self, *effect_keys: str) -> dict[str, Outcome]:
         """Ask the upstream about those of ``effect_keys`` whose look is due; one named outcome a key."""
-        return self.engine.observe(effect_keys).outcomes
+        report = self.engine.observe(effect_keys)
+        self._walk_due(report.run_ids)
+        return report.outcomes
 
     def compensate(self, *obligation_keys: str) -> dict[str, Outcome]:
         """Run the inverse of those of ``obligation_keys`` that are due; one named outcome a key."""
-        return self.engine.compensate(obligation_keys).outcomes
+        report = self.engine.compensate(obligation_keys)
+        self._walk_due(report.run_ids)
+        return report.outcomes
 
     def sweep(self) -> SweepReport:
         """One pass of every sweep: publishes hints again, ends leases that are over, stops what has expired."""
@@ -223,7 +239,9 @@ class Tape:
         def publish(verb: str, connector: str, keys: Sequence[str], priority: int) -> None:
             self.hint(verb, connector, keys, priority=priority)
 
-        return Sweep(self.database, self.settings, self.engine, publish=publish, actor=f"sweep@{process_actor()}").run()
+        actor = f"sweep@{process_actor()}"
+        sweep = Sweep(self.database, self.settings, self.engine, publish=publish, actor=actor, walk_runs=self._walk)
+        return sweep.run()
 
     def resolve(
         self, key: str, verdict: str, *, reason: str, actor: str, external_ref: str | None = None
@@ -245,10 +263,13 @@ class Tape:
         )
         obligation = inspection.get_obligation(self.database, key)
         if obligation is not None:
-            return moves.act(self.database, OBLIGATIONS, key, event, self._terms(obligation)).after
+            settled = moves.act(self.database, OBLIGATIONS, key, event, self._terms(obligation)).after
+            self._walk_due([settled.run_id])
+            return settled
         moved = moves.act(self.database, EFFECTS, key, event, self._terms(self._existing(key)))
         if moved.owed:
             self.hint("compensate", "", moved.owed)
+        self._walk_due([moved.after.run_id])
         return moved.after
 
     def cancel(self, effect_key: str, *, reason: str, actor: str) -> Effect:
@@ -297,6 +318,76 @@ class Tape:
         [owed] = [o for o in self.obligations(effect_key=effect_key) if o.external_ref == after.external_ref]
         self.hint("compensate", effect.connector, [owed.obligation_key])
         return owed
+
+    # --- runs ---
+
+    def run(self, run_id: str) -> EffectRun:
+        """The run of that id, whether anything is in it or not: a block for what belongs to it, and its acts.
+
+        Raises `InvalidIntent` for what is no id.
+        """
+        return EffectRun(self, run_id, actor=process_actor())
+
+    def compensate_run(self, run_id: str, *, reason: str, actor: str) -> EffectRun:
+        """Close a run and undo what was confirmed in it.
+
+        From now on nothing is recorded into it (`RunClosed`) and nothing in it is sent. What is PENDING is cancelled;
+        what is under way or UNKNOWN is followed to its outcome; then the confirmed effects are compensated, newest
+        first by the time of recording, each when the one before is COMPENSATED. What is STUCK stops that, visibly:
+        the run is STUCK, and goes on when a person has resolved it. A second call changes nothing. Returns the run
+        when it was closed; the rest is the workers' and the sweep's. Raises `NoSuchRun`, `InvalidIntent`,
+        `StoreUnavailable`.
+        """
+        self._refuse_no_run(run_id)
+        return self.close_run(
+            run_id, RunStatus.COMPENSATING, reason=_said("reason", reason), actor=_said("actor", actor)
+        )
+
+    def cancel_run(self, run_id: str, *, reason: str, actor: str) -> EffectRun:
+        """Close a run and cancel what is PENDING in it; what is under way may land, and what is confirmed stays.
+
+        It is CANCELLED when nothing of it is under way or UNKNOWN. Raises `NotAllowed` for a run that is being
+        compensated, and what `compensate_run` raises.
+        """
+        self._refuse_no_run(run_id)
+        return self.close_run(run_id, RunStatus.CANCELLING, reason=_said("reason", reason), actor=_said("actor", actor))
+
+    def close_run(self, run_id: str, status: RunStatus, *, reason: str, actor: str) -> EffectRun:
+        """Close a run, whether anything is in it or not, and take its first steps."""
+        runs.close(self.database, run_id, status, reason=reason, actor=actor)
+        failpoints.reach("run.closed")
+        self._walk([run_id])
+        return EffectRun(self, run_id, actor=process_actor())
+
+    def _walk(self, run_ids: Sequence[str]) -> None:
+        """Take the steps of these runs that can be taken now; what cannot be taken is left to the sweep."""
+        sweep_ms = round(self.settings.relay_seconds * 1000)
+        for run_id in run_ids:
+            try:
+                walk = walks.walk(self.database, run_id, terms=self._terms, actor=process_actor(), sweep_ms=sweep_ms)
+            except StoreUnavailable as error:
+                logger.warning("run %s is left to the sweep: %s", run_id, error)
+                return
+            if walk.run.status is RunStatus.STUCK:
+                logger.error("run %s is STUCK: %s", run_id, walk.run.reason)
+            if walk.owed:
+                self.hint("compensate", "", walk.owed)
+
+    def _walk_due(self, run_ids: Collection[str]) -> None:
+        """Walk those of these runs that are closed: something in them has moved."""
+        if not run_ids:
+            return
+        try:
+            closed = runs.due(self.database, limit=len(run_ids), among=run_ids)
+        except StoreUnavailable as error:
+            logger.warning("closed runs are left to the sweep: %s", error)
+            return
+        self._walk(closed)
+
+    def _refuse_no_run(self, run_id: str) -> None:
+        intent.check_run_id(run_id)
+        if not runs.has_effects(self.database, run_id) and runs.get(self.database, run_id).status is RunStatus.OPEN:
+            raise NoSuchRun(run_id)
 
     def migrate(self) -> None:
         """Create or upgrade the store's schema. Raises `SchemaMismatch` where it is newer than this code."""

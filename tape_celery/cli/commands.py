@@ -17,7 +17,7 @@ import click
 from tape_celery.cli import tables
 from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect, TapeError
-from tape_celery.records import EffectStatus, ObligationStatus, Violation
+from tape_celery.records import EffectStatus, ObligationStatus, RunStatus, Violation
 from tape_celery.store import inspection
 from tape_celery.tape import Tape, tape_of
 
@@ -172,6 +172,31 @@ def reissue(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> Non
         tables.print_json({"effect_key": successor, "reissue_of": key})
     else:
         click.echo(f"{key} was reissued as {successor}")
+
+
+@command(
+    click.argument("run"),
+    click.option("--reason", required=True, help="Why, for those who read the journal."),
+    click.option("--actor", default=lambda: getpass.getuser(), show_default="the user"),
+    as_json,
+)
+def compensate_run(tape: Tape, run: str, reason: str, actor: str, as_json: bool) -> int:
+    """Close a run and undo what was confirmed in it, newest first; shows what is in it, and what it owes.
+
+    Exit code: 0 it is over or goes its way, 2 it is STUCK.
+    """
+    tape.import_connectors()
+    closed = tape.compensate_run(run, reason=reason, actor=actor)
+    record, effects, owed = closed.record, closed.effects, closed.obligations
+    if as_json:
+        listed = {"effects": [*map(tables.as_dict, effects)], "obligations": [*map(tables.as_dict, owed)]}
+        tables.print_json({**dataclasses.asdict(record), **listed})
+    else:
+        click.echo(f"run {run} is {record.status}" + (f": {record.reason}" if record.reason else ""))
+        tables.print_effects(tables.console(), effects)
+        if owed:
+            tables.print_obligations(tables.console(), owed)
+    return 2 if record.status is RunStatus.STUCK else 0
 
 
 @command(as_json)

@@ -40,6 +40,7 @@ from tape_celery.events import (
     ReissueAsked,
     ReleaseAsked,
     Resolved,
+    Shared,
     Unobservable,
     Withheld,
     from_evidence,
@@ -86,6 +87,8 @@ def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
             moved = acts.release_asked(effect, event)
         case ReissueAsked():
             moved = acts.reissue_asked(effect, event)
+        case Shared():
+            moved = acts.shared(effect)
         case _:
             raise TypeError(f"no transition for {event!r}")
     after = moved.after

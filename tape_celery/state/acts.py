@@ -7,7 +7,7 @@ from dataclasses import replace
 from tape_celery.errors import AlreadyReissued, NotAllowed
 from tape_celery.events import CancelAsked, Expired, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, Semantics
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 from tape_celery.state.ends import (
     CANCELLED,
     CONFIRMED,
@@ -30,7 +30,7 @@ from tape_celery.state.ends import (
 
 
 def cancel_asked(effect: Effect, event: CancelAsked) -> Transition:
-    allow(effect, {HELD, PENDING, DISPATCHING, UNKNOWN}, "cancel")
+    allow(effect, {HELD, PENDING} if event.before_call else {HELD, PENDING, DISPATCHING, UNKNOWN}, "cancel")
     asked = replace(effect, cancel_requested=True)
     if effect.status in (HELD, PENDING):
         return _stop_pending(asked, "cancelled", event.reason, event.at_ms)
@@ -72,7 +72,9 @@ def owe_asked(effect: Effect, event: OweAsked) -> Transition:
     allow(effect, {CONFIRMED}, "to owe its compensation")
     if effect.semantics is Semantics.OBSERVE_ONLY:
         raise NotAllowed(effect.effect_key, effect.status, "to owe its compensation", "it changed nothing upstream")
-    owed = Owed(external_ref=effect.external_ref, kind="owed", reason=event.reason)
+    owed = Owed(external_ref=effect.external_ref, kind=event.kind, reason=event.reason)
+    if event.kind == "run" and effect.shared:
+        owed = replace(owed, status=ObligationStatus.STUCK, reason="shared")
     return Transition(kind="owed", after=effect, owed=(owed,))
 
 
@@ -80,6 +82,10 @@ def release_asked(effect: Effect, event: ReleaseAsked) -> Transition:
     allow(effect, {HELD}, "release")
     due = max(event.at_ms, effect.due_at_ms or 0)
     return to_pending(replace(effect, reason=""), "released", event.at_ms, due)
+
+
+def shared(effect: Effect) -> Transition:
+    return Transition(kind="shared", after=replace(effect, shared=True))
 
 
 _NOT_REISSUED = {

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from tape_celery.errors import StoreUnavailable, WrongSession
 from tape_celery.intent import Intent
 from tape_celery.schema import installation
-from tape_celery.store import intents
+from tape_celery.store import intents, sharing
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 
@@ -35,7 +35,10 @@ def record(connection: Connection, database: Database, intent: Intent, *, actor:
             _refuse_mysql_autocommit(connection)
         with connection.begin_nested():
             _refuse_another_store(connection, ours)
-            return intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms)
+            recorded = intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms)
+            if sharing.is_needed(recorded, intent):
+                sharing.share(connection, database, recorded, intent, actor=actor)
+            return recorded
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "25P01":
             raise _commits_by_itself() from error

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from tape_celery.edges import EFFECT_EDGES, OBLIGATION_EDGES
 from tape_celery.records import Violation
-from tape_celery.schema import effects, journal, obligations, tombstones
+from tape_celery.schema import effects, journal, obligations, runs, tombstones
 from tape_celery.store.database import Database
 
 SKEW_MS = 10_000
@@ -107,6 +107,7 @@ def _safety(within: Within = _everything) -> Iterator[Named]:
     yield from _of_effects(within)
     yield from _of_reissues(within)
     yield from _of_obligations(within)
+    yield from _of_runs(within)
 
 
 def _of_rows(within: Within) -> Iterator[Named]:
@@ -265,6 +266,35 @@ def _of_obligations(within: Within) -> Iterator[Named]:
     )
 
 
+def _of_runs(within: Within) -> Iterator[Named]:
+    o, j = obligations.c, journal.c
+    undone, newer = effects.alias("undone"), effects.alias("newer")
+    debt, done = obligations.alias("debt"), journal.alias("done")
+    came_later = or_(
+        newer.c.created_at_ms > undone.c.created_at_ms,
+        and_(newer.c.created_at_ms == undone.c.created_at_ms, newer.c.effect_key > undone.c.effect_key),
+    )
+    had_been_undone = exists(
+        select(literal(1))
+        .select_from(debt.join(done, done.c.key == debt.c.obligation_key))
+        .where(debt.c.effect_key == newer.c.effect_key, debt.c.external_ref == newer.c.external_ref)
+        .where(done.c.status == "COMPENSATED", done.c.at_ms <= o.created_at_ms)
+        .correlate_except(debt, done)
+    )
+    yield (
+        "a run is undone newest first, one after another",
+        select(o.obligation_key, newer.c.effect_key)
+        .select_from(
+            obligations.join(undone, undone.c.effect_key == o.effect_key).join(newer, newer.c.run_id == undone.c.run_id)
+        )
+        .where(within(o.effect_key), o.kind == "run", came_later)
+        .where(newer.c.status == "CONFIRMED", newer.c.semantics != "observe_only")
+        .where(newer.c.ended_at_ms <= o.created_at_ms, not_(had_been_undone))
+        # What ended otherwise first was CONFIRMED by late evidence, or by a person: nobody knows here how late.
+        .where(not_(_has_entry(newer.c.effect_key, j.status.in_(["FAILED", "CANCELLED"])))),
+    )
+
+
 def _liveness(late: ColumnElement[int]) -> Iterator[Named]:
     e, o = effects.c, obligations.c
     yield "nothing is overdue", select(e.effect_key, e.status).where(e.sweep_at_ms.is_not(None), e.sweep_at_ms < late)
@@ -272,6 +302,8 @@ def _liveness(late: ColumnElement[int]) -> Iterator[Named]:
         "no obligation is overdue",
         select(o.obligation_key, o.status).where(o.sweep_at_ms.is_not(None), o.sweep_at_ms < late),
     )
+    r = runs.c
+    yield "no run is overdue", select(r.run_id, r.status).where(r.sweep_at_ms.is_not(None), r.sweep_at_ms < late)
 
 
 def _is_claim(kind: ColumnElement[str]) -> ColumnElement[int]:

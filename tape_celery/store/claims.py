@@ -11,13 +11,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, case, exists, func, literal, or_, select, update
+from sqlalchemy import Connection, and_, case, exists, func, literal, not_, or_, select, update
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
 from tape_celery.events import Claimed, to_evidence
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.schema import effects, obligations
+from tape_celery.store import runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import Kind, R, entry, write_journal
 
@@ -112,7 +113,8 @@ def _may_call(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:
     columns = kind.table.c
     pending = columns.status == EffectStatus.PENDING.value
     if kind.table is effects:
-        return and_(pending, or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now))
+        in_time = or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now)
+        return and_(pending, in_time, not_(runs.is_closed(columns.run_id)))
     # Nothing is compensated while its effect is anything but CONFIRMED.
     confirmed = exists().where(
         effects.c.effect_key == obligations.c.effect_key, effects.c.status == EffectStatus.CONFIRMED.value

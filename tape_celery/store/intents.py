@@ -8,11 +8,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tape_celery.errors import CommitNotDurable, CommitUncertain, IntentUncertain, KeyConflict, StoreUnavailable
+from tape_celery.errors import (
+    CommitNotDurable,
+    CommitUncertain,
+    IntentUncertain,
+    KeyConflict,
+    RunClosed,
+    StoreUnavailable,
+)
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import effects
-from tape_celery.store import holds
+from tape_celery.store import holds, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, entry, write_journal
 
@@ -41,6 +48,9 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
                 return database.write(lambda connection: insert_intent(connection, database, intent, actor, hint_ms))
             except IntegrityError:
                 pass
+            except RunClosed:
+                if uncertain is None:
+                    raise
             except CommitNotDurable as error:
                 raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
             except CommitUncertain as error:
@@ -81,8 +91,10 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
 def insert_intent(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
     """Write ``intent`` as one row and its journal entry, in the caller's transaction.
 
-    Raises SQLAlchemy's `IntegrityError` where a key of it is taken.
+    Raises SQLAlchemy's `IntegrityError` where a key of it is taken, `RunClosed`.
     """
+    if intent.run_id != intent.effect_key:
+        runs.refuse_closed(connection, intent.run_id)
     now: int = connection.execute(select(database.now)).scalar_one()
     effect = _effect(intent, now, hint_ms)
     similar = holds.similar_to(connection, intent, now)

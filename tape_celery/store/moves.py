@@ -22,6 +22,7 @@ from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
 from tape_celery.schema import effects, journal, obligations
+from tape_celery.store import runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import insert_intent
 from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
@@ -63,10 +64,18 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
     named = [
         item if item.event.nonce else replace(item, event=replace(item.event, nonce=uuid.uuid4().hex)) for item in moves
     ]
+
+    def unit(connection: Connection, again: bool) -> dict[str, Moved[R] | Refused]:
+        results = move_within(connection, database, kind, named, again=again)
+        # Last, and after the rows themselves: whoever walks the run locks in the same order.
+        moved = {result.after.run_id for result in results.values() if isinstance(result, Moved)}
+        runs.wake(connection, database, moved)
+        return results
+
     try:
-        return database.write(lambda connection: _move(connection, database, kind, named, again=False))
+        return database.write(lambda connection: unit(connection, again=False))
     except CommitUncertain:
-        return database.write(lambda connection: _move(connection, database, kind, named, again=True))
+        return database.write(lambda connection: unit(connection, again=True))
 
 
 def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms) -> Moved[R]:
@@ -80,10 +89,12 @@ def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms)
     return outcome
 
 
-def _move(
-    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move], *, again: bool
+def move_within(
+    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move], *, again: bool = False
 ) -> dict[str, Moved[R] | Refused]:
-    """``again``: the moves may have been made before, by a unit whose answer was lost; the journal shows which were."""
+    """`move` in the caller's transaction; it wakes nobody.
+
+    ``again``: the moves may have been made before, by a unit whose answer was lost; the journal shows which were."""
     results: dict[str, Moved[R] | Refused] = {}
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):

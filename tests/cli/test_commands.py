@@ -166,6 +166,31 @@ def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[.
     assert run("release", keys[1], "--reason", "again").exit_code == commands.REFUSED
 
 
+def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callable[..., Result]) -> None:
+    """A run that nothing is in is refused by its name; one that is STUCK ends with 2."""
+    landed, pending = (tape.effect.delay("scripted", {"a": a}, business_key=f"b-{a}", run_id="order").id for a in "12")
+    tape.dispatch(landed)
+    tape.resolve(landed, "confirmed", reason="seen", actor="ann", external_ref="BK-1")
+    refused = run("compensate-run", "ordr", "--reason", "r")
+    assert (refused.exit_code, "NoSuchRun: no effect is in run 'ordr'" in refused.output) == (commands.REFUSED, True)
+    shown = run("compensate-run", "order", "--reason", "a return")
+    assert shown.exit_code == 0, shown.output
+    assert "run order is COMPENSATING" in shown.output
+    assert pending in shown.output
+    assert "BK-1" in shown.output
+    told = json.loads(run("compensate-run", "order", "--reason", "a return", "--json").output)
+    assert (told["status"], told["closing_reason"]) == ("COMPENSATING", "a return")
+    assert {effect["effect_key"]: effect["status"] for effect in told["effects"]}[pending] == "CANCELLED"
+    assert [debt["effect_key"] for debt in told["obligations"]] == [landed]
+    stuck_key = tape.effect.delay("scripted", {"a": 3}, business_key="b-3", run_id="other").id
+    tape.dispatch(stuck_key)
+    Scripted.can_observe = False
+    tape.observe(stuck_key)
+    Scripted.can_observe = True
+    shown = run("compensate-run", "other", "--reason", "a return")
+    assert (shown.exit_code, f"effect {stuck_key} is STUCK" in shown.output) == (2, True)
+
+
 def test_what_does_not_exist_is_named(run: Callable[..., Result]) -> None:
     refused = run("show", "nothing")
     assert (refused.exit_code, "'nothing'" in refused.output) == (commands.REFUSED, True)

@@ -91,7 +91,8 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/concepts.md", "docs/connectors.md", "docs/reissue-and-hold.md", "docs/transactions.md"]
+    "page",
+    ["docs/concepts.md", "docs/connectors.md", "docs/reissue-and-hold.md", "docs/transactions.md", "docs/runs.md"],
 )
 def test_every_block_of_a_page_runs(printed_world: dict[str, Any], page: str) -> None:
     found = blocks(page)

@@ -188,7 +188,7 @@ def test_a_seal_is_tried_again_and_the_call_never_is(stage: Stage, caplog: pytes
 def test_a_seal_that_is_tried_again_after_another_took_the_row_has_a_named_outcome(stage: Stage) -> None:
     """The answer to the seal's COMMIT was lost; before it is tried again, the row is under somebody else's call."""
     key = stage.record()
-    real, claims_since = moves._move, []
+    real, claims_since = moves.move_within, []
 
     def lose_the_answer(connection: Any, *rest: Any, again: bool, **more: Any) -> Any:
         if again:
@@ -200,7 +200,7 @@ def test_a_seal_that_is_tried_again_after_another_took_the_row_has_a_named_outco
         raise CommitUncertain("the answer to COMMIT was lost")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(moves, "_move", lose_the_answer)
+        patched.setattr(moves, "move_within", lose_the_answer)
         assert stage.dispatch(key, UNSENT) == Outcome.HELD
     assert stage.kinds(key) == ["recorded", "claimed", "unsent", "claimed"]
     assert stage.get(key).token == claims_since[0].token

@@ -367,7 +367,7 @@ class Bench(RuleBasedStateMachine):
             return claims._claim(where, self.database, done.kind, done.keys, done.verb, done.reach, nonce, done.actor)
         named = self._move(done)
         event = named.event if named.event.nonce else replace(named.event, nonce="meanwhile")
-        return moves._move(where, self.database, done.kind, [replace(named, event=event)], again=False)
+        return moves.move_within(where, self.database, done.kind, [replace(named, event=event)], again=False)
 
     # --- time ---
 

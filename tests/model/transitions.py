@@ -5,6 +5,8 @@ A run of the model must reach each of them, and no other.
 
 from __future__ import annotations
 
+from tape_celery.records import EffectStatus
+
 Transition = tuple[str, str, str, str]
 
 
@@ -73,3 +75,6 @@ OBLIGATION_TRANSITIONS = _edges(
     },
 )
 TRANSITIONS = EFFECT_TRANSITIONS | OBLIGATION_TRANSITIONS
+
+NOT_PLAYED = _edges("effect", {"shared": ", ".join(f"{status}>{status}" for status in EffectStatus)})
+"""What the model does not do; `tests/runs` does."""

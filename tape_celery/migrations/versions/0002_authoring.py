@@ -111,6 +111,7 @@ def _create_runs() -> None:
         sa.Column("run_id", BYTEWISE, nullable=False),
         sa.Column("status", WORD, nullable=False),
         sa.Column("reason", BODY, nullable=False),
+        sa.Column("closing_reason", BODY, nullable=False),
         sa.Column("actor", BYTEWISE, nullable=False),
         sa.Column("sweep_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),

@@ -1,0 +1,157 @@
+"""The rows of runs: closing one, waking it, and the guards that keep effects out of a closed one.
+
+A run that has no row is open, so an open run costs nothing and recording takes no lock for it. Whoever records looks
+whether the run is closed, without a lock; an intent that is committed after that look all the same is never claimed
+(`is_closed` guards the claim), and the sweep wakes its run, which cancels it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tape_celery.errors import CommitUncertain, NotAllowed, RunClosed, SchemaMismatch, StoreUnavailable
+from tape_celery.records import Run, RunStatus
+from tape_celery.schema import effects, runs
+from tape_celery.store.database import Database
+
+TRIES = 5
+_WALKING = (RunStatus.CANCELLING, RunStatus.COMPENSATING)
+
+
+def read(connection: Connection, run_id: str) -> Run:
+    """The run; an open one where it has no row."""
+    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).mappings().first()
+    if row is None:
+        return Run(run_id=run_id)
+    try:
+        return Run(**{**row, "status": RunStatus(row["status"])})
+    except ValueError:
+        raise SchemaMismatch(f"run {run_id} has the status {row['status']!r}, of a newer tape_celery") from None
+
+
+def get(database: Database, run_id: str) -> Run:
+    """The run; an open one where nobody has closed it."""
+    return database.read(lambda connection: read(connection, run_id))
+
+
+def has_effects(database: Database, run_id: str) -> bool:
+    """Whether any effect is in the run."""
+    statement = select(effects.c.effect_key).where(effects.c.run_id == run_id).limit(1)
+    return database.read(lambda connection: connection.execute(statement).first() is not None)
+
+
+def is_closed(run_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """The guard of a claim: nothing in a closed run is sent any more."""
+    return exists().where(runs.c.run_id == run_id, runs.c.status != RunStatus.OPEN.value)
+
+
+def refuse_closed(connection: Connection, run_id: str) -> None:
+    """Raise `RunClosed` where nothing may be recorded into the run any more."""
+    run = read(connection, run_id)
+    if run.status is not RunStatus.OPEN:
+        raise RunClosed(run_id, run.status)
+
+
+def close(database: Database, run_id: str, status: RunStatus, *, reason: str, actor: str) -> Run:
+    """Close the run: from when this is committed on, nothing in it is claimed for a call any more.
+
+    It is a transaction of its own, so that whoever walks the run afterwards sees all that was claimed before. A run
+    that is closed for that already stays as it is, and a cancelled one may still be compensated. Raises `NotAllowed`
+    for a run that is to be cancelled and is being compensated already.
+    """
+    for _ in range(TRIES):
+        try:
+            run = database.write(lambda connection: _close(connection, database, run_id, status, reason, actor))
+        except IntegrityError:
+            continue
+        except CommitUncertain:
+            continue
+        if run is not None:
+            return run
+    raise StoreUnavailable(f"run {run_id} changed {TRIES} times while it was closed, or its COMMIT was never answered")
+
+
+def wake(connection: Connection, database: Database, run_ids: Collection[str]) -> None:
+    """Those of the runs that are closed are to be walked: something in them has moved, in this transaction.
+
+    The version is raised, so that no walker who has not seen it decides.
+    """
+    if run_ids:
+        connection.execute(
+            update(runs)
+            .where(runs.c.run_id.in_(sorted(run_ids)), runs.c.status != RunStatus.OPEN.value)
+            .values(sweep_at_ms=database.now, version=runs.c.version + 1)
+        )
+
+
+def wake_those_of(database: Database, effect_keys: Sequence[str]) -> None:
+    """Wake the closed runs into which one of these effects, which are to be sent, was recorded too late."""
+    if not effect_keys:
+        return
+    statement = (
+        select(runs.c.run_id)
+        .join(effects, effects.c.run_id == runs.c.run_id)
+        .where(effects.c.effect_key.in_(list(effect_keys)), runs.c.status != RunStatus.OPEN.value)
+        .distinct()
+    )
+    found = database.read(lambda connection: list(connection.execute(statement).scalars()))
+    if found:
+        database.write(lambda connection: wake(connection, database, found))
+
+
+def due(database: Database, *, limit: int, among: Collection[str] | None = None) -> list[str]:
+    """Runs that are to be walked now, those that wait longest first."""
+    statement = (
+        select(runs.c.run_id)
+        .where(runs.c.sweep_at_ms.is_not(None), runs.c.sweep_at_ms <= database.now)
+        .order_by(runs.c.sweep_at_ms)
+        .limit(limit)
+    )
+    if among is not None:
+        statement = statement.where(runs.c.run_id.in_(sorted(among)))
+    return database.read(lambda connection: list(connection.execute(statement).scalars()))
+
+
+def write_step(
+    connection: Connection, database: Database, run: Run, status: RunStatus, *, reason: str, sweep_in_ms: int
+) -> bool:
+    """The guarded write of one step: false where the run, or anything in it, has moved since it was read."""
+    changed: dict[str, Any] = {
+        "status": status.value,
+        "reason": reason,
+        "sweep_at_ms": database.now + sweep_in_ms if status in _WALKING else None,
+        "updated_at_ms": database.now,
+        "version": run.version + 1,
+    }
+    statement = update(runs).where(runs.c.run_id == run.run_id, runs.c.version == run.version).values(changed)
+    return connection.execute(statement).rowcount == 1
+
+
+def _close(
+    connection: Connection, database: Database, run_id: str, status: RunStatus, reason: str, actor: str
+) -> Run | None:
+    """``None`` where the run moved between the read and the write."""
+    run = read(connection, run_id)
+    now: int = connection.execute(select(database.now)).scalar_one()
+    values: dict[str, Any] = {
+        "status": status.value,
+        "reason": "",
+        "closing_reason": reason,
+        "actor": actor,
+        "sweep_at_ms": now,
+        "updated_at_ms": now,
+        "version": run.version + 1,
+    }
+    if run.version == 0:
+        connection.execute(insert(runs).values(run_id=run_id, created_at_ms=now, **values))
+        return read(connection, run_id)
+    if run.status.cancels == status.cancels:
+        return run
+    if status.cancels:
+        raise NotAllowed(f"run {run_id}", run.status, "to cancel it", "what was confirmed in it is being undone")
+    statement = update(runs).where(runs.c.run_id == run_id, runs.c.version == run.version).values(values)
+    return read(connection, run_id) if connection.execute(statement).rowcount else None
