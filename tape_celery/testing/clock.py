@@ -54,7 +54,7 @@ class TapeClock:
 def open_effects(tape: Tape) -> list[Effect]:
     """The effects that are not settled, oldest first."""
     found = [effect for status in EffectStatus if not status.settled for effect in tape.effects(status, limit=10_000)]
-    return sorted(found, key=lambda effect: effect.effect_key)
+    return sorted(found, key=lambda effect: (effect.created_at_ms, effect.order_number, effect.effect_key))
 
 
 def open_obligations(tape: Tape) -> list[Obligation]:
@@ -82,7 +82,7 @@ def _moments(tape: Tape, *, watches: bool) -> list[int]:
             moments.append(row.lease_until_ms)
         else:
             moments.append(row.due_at_ms)
-        if isinstance(row, Effect) and row.status is EffectStatus.PENDING:
+        if isinstance(row, Effect) and row.status in (EffectStatus.PENDING, EffectStatus.HELD):
             moments.append(row.expires_at_ms)
     if watches:
         moments += [effect.due_at_ms for effect in watched(tape)]

@@ -12,18 +12,19 @@ from tape_celery.tape import Tape
 from tape_celery.testing.clock import TapeClock, open_effects, open_obligations, open_rows, watched
 
 MOST_PASSES = 200
-IDLE = frozenset(
+DID = frozenset(
     {
-        Outcome.NOT_DUE,
-        Outcome.EXPIRED,
-        Outcome.HELD,
-        Outcome.NOTHING_TO_DO,
-        Outcome.WAITING,
-        Outcome.UNKNOWN_CONNECTOR,
-        Outcome.NO_SUCH_KEY,
+        Outcome.CONFIRMED,
+        Outcome.FAILED,
+        Outcome.UNKNOWN,
+        Outcome.PENDING,
+        Outcome.CANCELLED,
+        Outcome.STUCK,
+        Outcome.COMPENSATED,
+        Outcome.LATE,
     }
 )
-"""Outcomes that say that nothing was done."""
+"""Outcomes that say that something was done; the others say why not."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Drained:
 
 
 def drain(tape: Tape, *, advance: bool = False, watches: bool = False, most_passes: int = MOST_PASSES) -> Drained:
-    """Sweep, dispatch, observe and compensate what is due, in the order of the keys, until nothing is.
+    """Sweep, dispatch, observe and compensate what is due, one row after another, until nothing is.
+
+    What is urgent goes first, then what was recorded first.
 
     ``advance``: then move time to the next moment at which something is due, and go on, until all is settled or
     nothing more can happen by itself. ``watches``: the later looks at a believed absence, an hour and a day after, are
@@ -86,13 +89,15 @@ def _one_pass(tape: Tape, report: Drained) -> bool:
     swept = tape.sweep()
     report.lapsed += swept.lapsed
     report.expired += swept.expired
-    happened, unknown = bool(swept), []
+    # Hints say that something is due, which is looked at below; they change nothing.
+    moved = {name: number for name, number in vars(swept).items() if not name.endswith("_hints")}
+    happened, unknown = any(moved.values()), []
     for verb, row, act in _todo(tape):
         key = _key(row)
         outcome = act(key)[key]
         if outcome is Outcome.UNKNOWN_CONNECTOR:
             unknown.append(_shown(row))
-        if outcome not in IDLE:
+        if outcome in DID:
             report.done.append(Done(verb, key, outcome))
             happened = True
     if unknown and not happened:
@@ -102,7 +107,8 @@ def _one_pass(tape: Tape, report: Drained) -> bool:
 
 def _todo(tape: Tape) -> Iterator[tuple[str, Effect | Obligation, Callable[[str], dict[str, Outcome]]]]:
     """What may be due, read anew for each verb: one brings about work for the next."""
-    yield from (("dispatch", row, tape.dispatch) for row in open_effects(tape) if row.status == "PENDING")
+    pending = sorted((row for row in open_effects(tape) if row.status == "PENDING"), key=lambda row: -row.priority)
+    yield from (("dispatch", row, tape.dispatch) for row in pending)
     looking = [row for row in open_effects(tape) if row.status == "UNKNOWN"]
     yield from (("observe", row, tape.observe) for row in [*looking, *watched(tape)])
     yield from (("compensate", row, tape.compensate) for row in open_obligations(tape))

@@ -152,6 +152,25 @@ def test_rows_go_one_after_another_in_the_order_in_which_they_were_said(
     assert [call.business_key for call in scripted_connector.calls] == keys
 
 
+def test_what_is_urgent_goes_first(tape: Tape, scripted_connector: ScriptedConnector, drain: Drain) -> None:
+    for key, priority in (("b-1", 0), ("b-2", 9), ("b-3", 5)):
+        tape.effect.apply_async(("bank.wire", {"key": key}), {"business_key": key}, priority=priority)
+    drain()
+    assert [call.business_key for call in scripted_connector.calls] == ["b-2", "b-3", "b-1"]
+
+
+def test_what_is_held_for_a_person_is_left(tape: Tape, scripted_connector: ScriptedConnector, drain: Drain) -> None:
+    """It waits for as long as it takes; once it is released it goes."""
+    for key in ("b-1", "b-2"):
+        options = {"business_key": key, "hold_similar": {"fields": ["amount"], "within": 3600}}
+        last = tape.effect.delay("bank.wire", {"amount": 100, "key": key}, **options)
+    assert [row.status for row in drain(advance=True).left] == ["HELD"]
+    assert len(scripted_connector.calls) == 1
+    tape.release(last.id, reason="both are meant", actor="ann")
+    assert drain().left == []
+    assert len(scripted_connector.calls) == 2
+
+
 def test_a_clock_does_not_go_back(tape_clock: TapeClock) -> None:
     before = tape_clock.now_ms
     with pytest.raises(ValueError, match="only goes on"):
