@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tape_celery.errors import InvalidIntent
 from tape_celery.records import Effect, Obligation
 
 
@@ -18,6 +19,22 @@ class Authored:
 
     status_check: Callable[[Effect], Any] | None = None
     compensate: Callable[[Obligation], Any] | None = None
+    origin: tuple[str, str] = ("", "")
+    """The file and the name of the decorated function."""
 
 
 by_name: dict[str, Authored] = {}
+
+
+def register(name: str, authored: Authored) -> None:
+    """Make an effect known to this process; one whose module is loaded again takes its own place.
+
+    Raises `InvalidIntent` where another function has the name: a row could not tell which of the two it means.
+    """
+    known = by_name.get(name)
+    if known is not None and known.origin != authored.origin:
+        raise InvalidIntent(
+            f"the effect name {name} is taken by {known.origin[1]} in {known.origin[0]}; "
+            f"{authored.origin[1]} in {authored.origin[0]} needs a name of its own"
+        )
+    by_name[name] = authored

@@ -2,82 +2,109 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, ParamSpec, Required, TypedDict, overload
 
-from tape_celery import authored, intent, similar
+from typing_extensions import TypeVar, Unpack
+
+from tape_celery import authored
 from tape_celery.authored import Authored
-from tape_celery.client import EffectCaller
-from tape_celery.errors import InvalidIntent
+from tape_celery.client import EffectCaller, check_arguments, check_resolvable
+from tape_celery.declaration import Declaration
 from tape_celery.handle import EffectHandle
-from tape_celery.records import Effect, Obligation
+from tape_celery.records import Effect, Obligation, Semantics
 from tape_celery.similar import HoldSimilar
 from tape_celery.tape import find_tape
+from tape_celery.values import Request
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Request)
+T = TypeVar("T", default=dict[str, Any])
 
 tape_effect = EffectCaller(find_tape)
 
 
-class EffectFunction:
+class EffectFunction(Generic[P, R, T]):
     """A decorated body: calling it returns the request; `delay` and `apply_async` say that it should happen."""
 
-    def __init__(self, body: Callable[..., Mapping[str, Any]], caller: EffectCaller, options: dict[str, Any]) -> None:
-        given = options.pop("name")
-        self.name = intent.check_effect_name(f"{body.__module__}.{body.__qualname__}" if given is None else given)
-        self.__doc__ = body.__doc__
-        self.__wrapped__ = body
-        self._body = body
+    def __init__(self, declared: Declaration, caller: EffectCaller) -> None:
+        functools.update_wrapper(self, declared.body)
+        self.name = declared.name
+        self._declared = declared
         self._caller = caller
-        self._connector = intent.check_connector_name(options.pop("connector"))
-        self._business_key: Callable[..., str] | None = options.pop("business_key")
-        status_check, compensate = options.pop("status_check"), options.pop("compensate")
-        self._options = {name: value for name, value in options.items() if value is not None}
-        if "semantics" in self._options:
-            intent.check_semantics(self._options["semantics"])
-        if "max_attempts" in self._options:
-            intent.check_max_attempts(self._options["max_attempts"])
-        if "run_id" in self._options:
-            intent.check_run_id(self._options["run_id"])
-        for what, function in (
-            ("business_key", self._business_key),
-            ("status_check", status_check),
-            ("compensate", compensate),
-        ):
-            if function is not None and not callable(function):
-                raise InvalidIntent(f"{what} of effect {self.name} must be a function, not {function!r}")
-        if inspect.iscoroutinefunction(body):
-            raise InvalidIntent(f"the body of effect {self.name} is async: it does no I/O, it only returns the request")
-        authored.by_name[self.name] = Authored(status_check, compensate)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
-        return self._body(*args, **kwargs)
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The request that the body returns for these arguments; nothing is recorded."""
+        request: R = self._declared.body(*args, **kwargs)
+        return request
 
-    def delay(self, *args: Any, **kwargs: Any) -> EffectHandle:
-        """Commit the intent that the body returns for these arguments; like `EffectCaller.delay`."""
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> EffectHandle[T]:
+        """Commit the intent that the body returns for these arguments; like `EffectCaller.delay`.
+
+        Whatever the body's parameters are called, they are the body's: options go to `apply_async`.
+        """
         return self.apply_async(args, kwargs)
 
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> EffectHandle:
+    ) -> EffectHandle[T]:
         """`delay` with options.
 
-        Those of `EffectCaller.apply_async`, and ``business_key``, ``run_id``, ``idempotency_key``.
+        Those of `EffectCaller.apply_async`, and ``business_key``, ``run_id``, ``idempotency_key``, ``session``.
         """
-        given = dict(kwargs or {})
-        request = self._body(*args, **given)
-        chosen = {**self._options, **options}
-        if "business_key" not in chosen and self._business_key is not None:
-            bound = inspect.signature(self._body).bind(*args, **given)
-            bound.apply_defaults()
-            chosen["business_key"] = self._business_key(**bound.arguments)
-        return self._caller.apply_async((self._connector, request), effect_name=self.name, **chosen)
+        asked, chosen = self._asked(args, kwargs, options)
+        return self._typed(self._caller.apply_async(asked, effect_name=self.name, **chosen))
+
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> EffectHandle[T]:
+        """`delay` for async code; see `EffectCaller.adelay`."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> EffectHandle[T]:
+        """`adelay` with the options of `apply_async`."""
+        asked, chosen = self._asked(args, kwargs, options)
+        return self._typed(await self._caller.aapply_async(asked, effect_name=self.name, **chosen))
+
+    def _asked(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[tuple[str, Any], dict[str, Any]]:
+        """The connector and the request of a call, and its options."""
+        check_arguments(args, kwargs)
+        given, declared = dict(kwargs or {}), self._declared
+        request = declared.body(*args, **given)
+        chosen = {**declared.options, **options}
+        if "business_key" not in chosen:
+            chosen["business_key"] = declared.business_key_of(args, given)
+        return (declared.connector, request), chosen
+
+    def _typed(self, handle: EffectHandle) -> EffectHandle[T]:
+        return handle if self._declared.response is None else handle.into(self._declared.response)
 
 
+class Options(TypedDict, total=False):
+    """What `effect` takes beside ``response``, for type checkers."""
+
+    connector: Required[str]
+    business_key: Callable[..., str] | None
+    semantics: str
+    compensate: Callable[[Obligation], Any] | None
+    status_check: Callable[[Effect], Any] | None
+    max_attempts: int | None
+    run_id: str | None
+    allow_unsafe: bool
+    hold_similar: HoldSimilar | None
+    name: str | None
+
+
+@overload
+def effect(*, response: type[T], **options: Unpack[Options]) -> Callable[[Callable[P, R]], EffectFunction[P, R, T]]: ...
+@overload
+def effect(**options: Unpack[Options]) -> Callable[[Callable[P, R]], EffectFunction[P, R]]: ...
 def effect(
     *,
     connector: str,
     business_key: Callable[..., str] | None = None,
-    semantics: str = "non_idempotent",
+    semantics: str = Semantics.NON_IDEMPOTENT,
     compensate: Callable[[Obligation], Any] | None = None,
     status_check: Callable[[Effect], Any] | None = None,
     max_attempts: int | None = None,
@@ -85,27 +112,37 @@ def effect(
     allow_unsafe: bool = False,
     hold_similar: HoldSimilar | None = None,
     name: str | None = None,
-) -> Callable[[Callable[..., Mapping[str, Any]]], EffectFunction]:
+    response: Any = None,
+) -> Callable[[Callable[..., Any]], EffectFunction[..., Any, Any]]:
     """Make a function that returns a request into an effect; the body does no I/O.
 
-    ``business_key`` gets the body's arguments by name. ``status_check(effect)`` and ``compensate(obligation)`` are
-    used where the connector cannot observe or compensate. With ``hold_similar``, what looks like another is HELD until
-    a person releases or cancels it. Raises `InvalidIntent` for what cannot work.
+    The request is a dict, a dataclass or a pydantic model. ``business_key`` gets the body's arguments by name.
+    ``status_check(effect)`` and ``compensate(obligation)`` are used where the connector cannot observe or compensate;
+    a worker finds them by the effect's ``name`` (default: ``module.function``). With ``response``, a dataclass, a
+    pydantic model or another type that JSON can be read as, ``get()`` of a handle returns that. With
+    ``hold_similar``, what looks like another is HELD until a person releases or cancels it. Raises `InvalidIntent`
+    for what cannot work, and its kind `UnsafeEffect` where the connector is known and nothing could ever resolve it.
     """
 
-    def decorate(body: Callable[..., Mapping[str, Any]]) -> EffectFunction:
-        options = {
-            "connector": connector,
-            "business_key": business_key,
-            "semantics": semantics,
-            "compensate": compensate,
-            "status_check": status_check,
-            "max_attempts": max_attempts,
-            "run_id": run_id,
-            "allow_unsafe": allow_unsafe,
-            "hold_similar": similar.checked(hold_similar),
-            "name": name,
-        }
-        return EffectFunction(body, tape_effect, options)
+    def decorate(body: Callable[..., Any]) -> EffectFunction[..., Any, Any]:
+        declared = Declaration(
+            body=body,
+            connector=connector,
+            business_key=business_key,
+            semantics=semantics,
+            compensate=compensate,
+            status_check=status_check,
+            max_attempts=max_attempts,
+            run_id=run_id,
+            allow_unsafe=allow_unsafe,
+            hold_similar=hold_similar,
+            response=response,
+            name="" if name is None else name,
+        )
+        own = Authored(status_check, compensate, declared.origin)
+        if semantics == Semantics.NON_IDEMPOTENT and business_key is None and not allow_unsafe:
+            check_resolvable(connector, own)
+        authored.register(declared.name, own)
+        return EffectFunction(declared, tape_effect)
 
     return decorate

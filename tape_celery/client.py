@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery._state import _task_stack
 
-from tape_celery import authored, failpoints, intent, runs, similar, transactions
+from tape_celery import authored, failpoints, intent, runs, similar, transactions, values
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
@@ -19,6 +19,7 @@ from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
 from tape_celery.records import EffectStatus, Semantics
 from tape_celery.store import app_transaction, intents, sharing
+from tape_celery.values import Request
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
@@ -52,9 +53,10 @@ class EffectCaller:
     def __init__(self, find_tape: Callable[[], Tape]) -> None:
         self._find_tape = find_tape
 
-    def delay(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> EffectHandle:
+    def delay(self, connector: str, request: Request, **keywords: Any) -> EffectHandle:
         """Commit the intent to send ``request`` through ``connector``, then hint a worker, and return its handle.
 
+        The request is a dict, a dataclass or a pydantic model; `tape_celery.values` says what may stand in it.
         Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``,
         ``semantics``, ``max_attempts``, ``allow_unsafe``, ``priority`` (0 to 9, default 0: what is more urgent is
         hinted first; a call that is under way is never interrupted), ``hold_similar`` (a
@@ -96,7 +98,7 @@ class EffectCaller:
             return submit(tape, asked)
         return submit_within(tape, asked, session, _running())
 
-    async def adelay(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> EffectHandle:
+    async def adelay(self, connector: str, request: Request, **keywords: Any) -> EffectHandle:
         """`delay` for async code: the same keywords, and the event loop goes on meanwhile.
 
         ``session`` is an `AsyncSession` or `AsyncConnection` here, and its COMMIT does not wait for the broker.
@@ -174,11 +176,16 @@ def _due_now(recorded: intents.Recorded) -> bool:
     return recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms
 
 
-def _unpack(args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def check_arguments(args: Any, kwargs: Any) -> None:
+    """Raise `InvalidIntent` where ``args`` and ``kwargs`` are not what Celery's calls take."""
     if not isinstance(args, list | tuple):
         raise InvalidIntent(f"args must be a list or tuple, not a {type(args).__name__}")
     if not isinstance(kwargs, Mapping | None):
         raise InvalidIntent(f"kwargs must be a dict, not a {type(kwargs).__name__}")
+
+
+def _unpack(args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    check_arguments(args, kwargs)
     keywords: dict[Any, Any] = {**(kwargs or {}), **options}
     names = ("connector", "request")
     if len(args) > len(names):
@@ -209,9 +216,7 @@ def _intent(
 ) -> Intent:
     settings = tape.settings
     intent.check_connector_name(connector)
-    if not isinstance(request, Mapping):
-        raise InvalidIntent(f"request must be a dict, not a {type(request).__name__}")
-    request_json = intent.canonical_json(dict(request), max_bytes=settings.max_payload_bytes)
+    request_json = values.request_json(request, max_bytes=settings.max_payload_bytes)
     digest = intent.digest_of(request_json)
     semantics = intent.check_semantics(keywords.get("semantics", Semantics.NON_IDEMPOTENT))
     business_key = keywords.get("business_key")
@@ -257,9 +262,14 @@ def _refuse_unsafe(tape: Tape, connector: str, semantics: Semantics, business_ke
         return
     if connector not in base.names():
         tape.import_connectors()
+    check_resolvable(connector, authored.by_name.get(effect_name, Authored()))
+
+
+def check_resolvable(connector: str, own: Authored) -> None:
+    """Raise `UnsafeEffect` where this process knows the connector, and neither that nor ``own`` can look or undo."""
     if connector not in base.names():
         return
-    known, own = base.get(connector), authored.by_name.get(effect_name, Authored())
+    known = base.get(connector)
     if not (base.can_observe(known) or base.can_compensate(known) or own.status_check or own.compensate):
         raise UnsafeEffect(
             f"a non-idempotent effect through {connector!r} without a business_key could never be resolved if its "

@@ -26,6 +26,7 @@ TapeError
 │   ├── EffectFailed
 │   ├── EffectCancelled
 │   ├── EffectStuck
+│   ├── ResponseMismatch          it is CONFIRMED, and its response is not of the type that was asked for
 │   └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
 └── KitError                  (also an `AssertionError`) what ``tape_celery.testing`` has to say to a test
     ├── ScriptError               a script has a step that cannot be played
@@ -201,6 +202,13 @@ class EffectCancelled(OutcomeError):
 
 class EffectStuck(OutcomeError):
     """Nobody knows whether the effect happened; it waits for a person."""
+
+
+class ResponseMismatch(OutcomeError):
+    """The effect is CONFIRMED and stays so; its response cannot be read as the type that was asked for.
+
+    ``tape.get(effect_key).response`` has it as it came.
+    """
 
 
 class EffectTimeout(OutcomeError, TimeoutError):

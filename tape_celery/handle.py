@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from celery import states
 from celery.backends.base import BaseBackend
 from celery.result import AsyncResult, assert_will_not_block
+from typing_extensions import TypeVar
 
+from tape_celery import values
 from tape_celery.errors import (
     EffectCancelled,
     EffectFailed,
@@ -18,11 +20,15 @@ from tape_celery.errors import (
     EffectTimeout,
     NoSuchEffect,
     OutcomeError,
+    ResponseMismatch,
 )
 from tape_celery.records import Effect, EffectStatus, JournalEntry
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
+
+T = TypeVar("T", default=dict[str, Any])
+U = TypeVar("U")
 
 CELERY_STATES = {
     EffectStatus.PENDING: states.PENDING,
@@ -72,15 +78,26 @@ class StoreBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
         raise NotImplementedError(f"the result of effect {task_id} is its row in the store")
 
 
-class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
-    """One effect, as a caller sees it. Needs no result backend; every answer is read from the store."""
+class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery ships no types
+    """One effect, as a caller sees it, whose response is a ``T`` (a dict where nothing else was said).
 
-    def __init__(self, effect_key: str, tape: Tape) -> None:
+    Needs no result backend; every answer is read from the store.
+    """
+
+    def __init__(self, effect_key: str, tape: Tape, response: Any = None) -> None:
         super().__init__(effect_key, backend=StoreBackend(tape), app=tape.app)
         self._tape = tape
+        self._response = response
 
-    def __copy__(self) -> EffectHandle:
-        return EffectHandle(self.id, self._tape)
+    def __copy__(self) -> EffectHandle[T]:
+        return EffectHandle(self.id, self._tape, self._response)
+
+    def into(self, response: type[U]) -> EffectHandle[U]:
+        """The same effect, whose `get` returns the response as a ``response``: a dataclass, a pydantic model, …
+
+        Raises `InvalidIntent` for a type that no response can be read as.
+        """
+        return EffectHandle(self.id, self._tape, values.check_kind(response))
 
     def __reduce__(self) -> Any:
         raise TypeError("a handle cannot be pickled; keep its id, and make it again with tape.handle(id)")
@@ -100,30 +117,41 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
         """The row's state; raises `NoSuchEffect` where no such effect was recorded."""
         return self._existing().status
 
+    @overload
+    def get(self, timeout: float | None = ..., propagate: Literal[True] = ..., **options: Any) -> T: ...
+    @overload
+    def get(self, timeout: float | None = ..., propagate: bool = ..., **options: Any) -> T | OutcomeError: ...
     def get(  # type: ignore[override, unused-ignore]
         self, timeout: float | None = None, propagate: bool = True, interval: float = 0.05, **options: Any
     ) -> Any:
-        """Wait until the effect is decided and return the upstream's response, a dict.
+        """Wait until the effect is decided and return the upstream's response: a dict, or what `into` or
+        ``@effect(response=…)`` said.
 
         ``timeout`` is in seconds (``None``: for ever). Raises `EffectFailed`, `EffectCancelled`, `EffectStuck`,
-        `NoSuchEffect`, and `EffectTimeout` when it is not decided in time; with ``propagate=False`` the first three
-        are returned.
+        `ResponseMismatch`, `NoSuchEffect`, and `EffectTimeout` when it is not decided in time; with
+        ``propagate=False`` the first four are returned.
         """
         if options.get("disable_sync_subtasks", True):
             assert_will_not_block()
         for pause in _pauses(timeout, interval):
             effect = self._existing()
             if _decided(effect):
-                return _result(effect, propagate)
+                return self._result(effect, propagate)
             time.sleep(pause)
         raise EffectTimeout(self.id, effect.status, f"not decided within {timeout:g} s")
 
+    @overload
+    async def aget(self, timeout: float | None = ..., propagate: Literal[True] = ..., interval: float = ...) -> T: ...
+    @overload
+    async def aget(
+        self, timeout: float | None = ..., propagate: bool = ..., interval: float = ...
+    ) -> T | OutcomeError: ...
     async def aget(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.05) -> Any:
         """`get` for async code: the event loop goes on meanwhile. Being cancelled changes nothing for the effect."""
         for pause in _pauses(timeout, interval):
             effect = await asyncio.to_thread(self._existing)
             if _decided(effect):
-                return _result(effect, propagate)
+                return self._result(effect, propagate)
             await asyncio.sleep(pause)
         raise EffectTimeout(self.id, effect.status, f"not decided within {timeout:g} s")
 
@@ -142,6 +170,20 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
             raise NoSuchEffect(self.id)
         return effect
 
+    def _result(self, effect: Effect, propagate: bool) -> Any:
+        """The response of a decided effect as the type that was asked for, or its error."""
+        error: OutcomeError
+        if effect.status is EffectStatus.CONFIRMED:
+            try:
+                return effect.response if self._response is None else values.decoded(self._response, effect.response)
+            except values.Mismatch as mismatch:
+                error = ResponseMismatch(effect.effect_key, effect.status, str(mismatch))
+        else:
+            error = _ERRORS[effect.status](effect.effect_key, effect.status, effect.reason)
+        if propagate:
+            raise error
+        return error
+
     def _get_task_meta(self) -> dict[str, Any]:
         meta: dict[str, Any] = self.backend.get_task_meta(self.id)
         return meta
@@ -149,15 +191,6 @@ class EffectHandle(AsyncResult):  # type: ignore[misc]  # Celery ships no types
 
 def _decided(effect: Effect) -> bool:
     return effect.status is EffectStatus.CONFIRMED or effect.status in _ERRORS
-
-
-def _result(effect: Effect, propagate: bool) -> Any:
-    if effect.status is EffectStatus.CONFIRMED:
-        return effect.response
-    error = _ERRORS[effect.status](effect.effect_key, effect.status, effect.reason)
-    if propagate:
-        raise error
-    return error
 
 
 def _pauses(timeout: float | None, interval: float) -> Iterator[float]:
