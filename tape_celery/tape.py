@@ -297,7 +297,7 @@ class Tape:
 
         It takes the business key again, and has no expiry. Raises `AlreadyReissued`, which names the one successor
         that an effect may have, `NotAllowed` in any other state (an UNKNOWN or STUCK effect may have landed: resolve
-        it first), `KeyConflict` where another live effect has the business key by now, `NoSuchEffect`.
+        it first), `KeyConflict` where another live effect has the business key by now, `RunClosed`, `NoSuchEffect`.
         """
         event = ReissueAsked(actor=_said("actor", actor), reason=_said("reason", reason), successor=intent.new_key())
         effect = self._existing(effect_key)

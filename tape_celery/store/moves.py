@@ -21,7 +21,7 @@ from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, 
 from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
-from tape_celery.schema import effects, journal, obligations
+from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import insert_intent
@@ -234,7 +234,9 @@ def _has_live_successor(connection: Connection, effect: Effect) -> bool:
         statement = select(effects.c.status, effects.c.reissued_as).where(effects.c.effect_key == successor)
         row = connection.execute(statement).first()
         if row is None:
-            return False
+            pruned = select(tombstones.c.status).where(tombstones.c.effect_key == successor)
+            status = connection.execute(pruned).scalar()
+            return status is not None and status not in ended
         if row.status not in ended:
             return True
         successor = row.reissued_as

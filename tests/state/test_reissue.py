@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tape_celery.engine import Outcome
-from tape_celery.errors import AlreadyReissued, InvalidIntent, KeyConflict, NoSuchEffect, NotAllowed
+from tape_celery.errors import AlreadyReissued, InvalidIntent, KeyConflict, NoSuchEffect, NotAllowed, RunClosed
 from tests.state.stage import CONFIRMED, FAILED, LOST, S, Stage, obs
 
 ALL = ["non_idempotent", "idempotent", "observe_only"]
@@ -138,6 +138,16 @@ def test_a_business_key_that_another_effect_took_is_named_and_nothing_changes(st
     assert stage.get(key) == before
     stage.tape.cancel(other, reason="not this one", actor="ann")
     assert stage.get(reissue(stage, key)).business_key == "inv-1"
+
+
+def test_nothing_is_reissued_into_a_run_that_was_ended(stage: Stage) -> None:
+    """As nothing is recorded into it; the effect is as it was."""
+    key = absent(stage, run_id="run-1")
+    stage.tape.compensate_run("run-1", reason="the order was called off", actor="ann")
+    before = stage.get(key)
+    with pytest.raises(RunClosed, match="run-1"):
+        reissue(stage, key)
+    assert stage.get(key) == before
 
 
 def test_a_successor_whose_hint_was_lost_is_found_by_the_sweep(stage: Stage) -> None:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
+from sqlalchemy import Connection, delete, insert
 
 from tape_celery import Tape
 from tape_celery.errors import AlreadyReissued, KeyConflict
+from tape_celery.events import CancelAsked, Observed
 from tape_celery.records import Effect, EffectStatus
+from tape_celery.schema import effects, tombstones
+from tape_celery.schema import journal as journals
 from tape_celery.store.database import Database
+from tape_celery.store.rows import EFFECTS
 from tests.servers import TcpProxy
 from tests.store.conftest import MakeTape, url_of
-from tests.store.steps import COMMIT, act, an_intent, before_statement, count, in_state, kinds, record, row, together
-from tests.store.steps import CancelAsked as Cancel
+from tests.store.steps import (
+    COMMIT,
+    TERMS,
+    act,
+    an_intent,
+    before_statement,
+    claimed,
+    count,
+    in_state,
+    kinds,
+    record,
+    row,
+    seal,
+    together,
+)
 
 S = EffectStatus
 
@@ -64,12 +84,41 @@ def test_a_business_key_that_is_free_again_is_taken(database: Database, tape: Ta
     other = record(database, an_intent(business_key="b-1")).effect
 
     def let_go() -> None:
-        act(database, other.effect_key, Cancel(actor="test", reason="no"))
+        act(database, other.effect_key, CancelAsked(actor="test", reason="no"))
 
     with before_statement(tape.database, "SELECT tape_effects.effect_key, tape_effects.status", let_go) as met:
         fresh = reissued(tape, effect)
     assert len(met) == 1
     assert row(database, fresh).holds_business_key
+
+
+@pytest.mark.parametrize(("status", "ends"), [("CONFIRMED", S.FAILED), ("FAILED", S.STUCK)])
+def test_a_successor_that_was_pruned_is_known_by_its_tombstone(
+    database: Database, tape: Tape, status: str, ends: S
+) -> None:
+    """What is seen of the first may be its record, as long as anything of it is kept."""
+    key = in_state(database, S.UNKNOWN).effect_key
+    look(database, key, "absent")
+    fresh = row(database, reissued(tape, row(database, key)))
+    same = ("effect_key", "connector", "idempotency_key", "business_key", "run_id", "request_digest", "external_ref")
+    buried = {name: getattr(fresh, name) for name in same}
+    buried |= {"status": status, "created_at_ms": 1, "ended_at_ms": 1, "pruned_at_ms": 1}
+
+    def prune(connection: Connection) -> None:
+        connection.execute(insert(tombstones), buried)
+        connection.execute(delete(journals).where(journals.c.effect_key == fresh.effect_key))
+        connection.execute(delete(effects).where(effects.c.effect_key == fresh.effect_key))
+
+    database.write(prune)
+    assert tape.audit() == []
+    database.shift_ms = TERMS.watch_ms[0] + 1000
+    look(database, key, "confirmed")
+    assert row(database, key).status is ends
+
+
+def look(database: Database, key: str, status: Literal["absent", "confirmed"]) -> None:
+    mine = claimed(database, key, verb="look")
+    seal(database, mine, Observed(token=mine.token, nonce=mine.claim_nonce, status=status), kind=EFFECTS)
 
 
 @pytest.mark.parametrize("arrived", [True, False], ids=["answer lost", "never arrived"])
