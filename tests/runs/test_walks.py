@@ -292,3 +292,21 @@ def test_many_effects_are_cancelled_in_chunks(stage: Stage) -> None:
     assert run.status is R.COMPENSATED
     assert {stage.get(key).status for key in asked} == {EffectStatus.CANCELLED}
     assert len(run.effects) == 7
+
+
+def test_the_audit_finds_an_effect_that_was_undone_out_of_turn(ready_sqlite_url: str) -> None:
+    """An obligation of the run that was registered while a newer confirmed effect was not undone."""
+    stage = Stage(ready_sqlite_url)
+    older, newer = confirmed(stage, "order", 2)
+    stage.tape.compensate_run("order", **BY)
+    assert stage.tape.audit() == []
+    statements = (
+        f"UPDATE tape_effects SET created_at_ms = created_at_ms - 9000 WHERE effect_key = '{newer}'",
+        "UPDATE tape_effects SET ended_at_ms = created_at_ms",
+    )
+    with stage.tape.database._engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    (found,) = stage.tape.audit()
+    assert (found.invariant, found.detail) == ("a run is undone newest first, one after another", older)
+    stage.close()

@@ -7,6 +7,7 @@ import json
 import os
 
 from celery import Celery
+from celery.result import allow_join_result
 
 from tape_celery import Tape, tape_effect
 
@@ -32,3 +33,13 @@ def order(self, request: dict, mood: str = "", **keywords) -> str:  # type: igno
     if mood == "twice":
         tape_effect.delay("bank", request, **keywords)
     return str(handle.id)
+
+
+@app.task(name="shop.saga")
+def saga(run_id: str, scripts: list) -> None:  # type: ignore[type-arg]
+    """One effect after another in one run; the first that fails ends it."""
+    with tape.run(run_id), allow_join_result():
+        for number, script in enumerate(scripts):
+            request = {"script": script, "number": number}
+            handle = tape_effect.delay("bank", request, business_key=f"{run_id}-{number}")
+            handle.get(timeout=20)
