@@ -363,3 +363,31 @@ def test_greenlet_is_needed_by_async_sessions_alone() -> None:
     """It is no dependency of ours: without it everything else works."""
     code = "import sys; sys.modules['greenlet'] = None; from tape_celery import transactions as t; t._async_kinds()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+FORKED = """
+import asyncio, gc, os, threading, time
+from tape_celery.concurrency import awaited
+
+def work():
+    threading.Event().wait(0.2)  # longer than the loop needs to begin to wait for it
+
+async def in_a_thread():
+    await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, work), 20)
+
+awaited(in_a_thread())
+child = os.fork()
+if child == 0:
+    awaited(asyncio.sleep(0))
+    gc.collect()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+began = time.monotonic()
+awaited(in_a_thread())
+assert time.monotonic() - began < 10, "woken by its own timer alone"
+"""
+
+
+def test_a_forked_child_leaves_its_parents_event_loop_alone() -> None:
+    """It shares the parent's selector: closing that loop would leave the parent deaf to its threads."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
