@@ -44,7 +44,9 @@ def test_effects_in_the_block_have_its_run_unless_they_are_given_another(stage: 
     with stage.tape.run("order") as run:
         assert run_of(stage) == "order"
         assert run_of(stage, run_id="own") == "own"
-        decorated = effect(connector="scripted", business_key=lambda n: f"d-{n}")(lambda n: {"n": n})
+        decorated = effect(connector="scripted", name="runs.decorated", business_key=lambda n: f"d-{n}")(
+            lambda n: {"n": n}
+        )
         decorated._caller = stage.tape.effect
         assert stage.get(str(decorated.delay(1).id)).run_id == "order"
     assert run_of(stage) != "order"
