@@ -59,17 +59,8 @@ def tape_settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def tape_registry() -> Iterator[None]:
-    """Whatever a test registers, replaces or clears, the registry is as before after it."""
-    from tape_celery.testing.stores import kept_registry
-
-    with kept_registry():
-        yield
-
-
-@pytest.fixture
-def tape(tape_store: str, tape_settings: dict[str, Any], tape_registry: None) -> Iterator[Tape]:
-    """A Tape of a Celery app of its own, with a broker in memory. `tape_effect` finds it."""
+def tape(tape_store: str, tape_settings: dict[str, Any]) -> Iterator[Tape]:
+    """A Tape of a Celery app of its own, with a broker in memory and no connectors. `tape_effect` finds it."""
     from celery import Celery
     from celery import _state as celery_state
 
@@ -92,7 +83,7 @@ def tape_clock(tape: Tape) -> TapeClock:
 
 
 @pytest.fixture
-def scripted_connector(tape_registry: None, tape_clock: TapeClock) -> Iterator[ScriptedConnector]:
+def scripted_connector(tape_clock: TapeClock) -> Iterator[ScriptedConnector]:
     """A `ScriptedConnector` named ``bank.wire``, registered, on the store's clock."""
     from tape_celery.connectors import register
     from tape_celery.testing.scripted import ScriptedConnector

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
 from celery import _state as celery_state
 
 from tape_celery.connectors import base
@@ -68,29 +70,57 @@ def kept_registry() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def borrowed(tape: Tape, store_url: str, **settings: Any) -> Iterator[Tape]:
+def borrowed(tape: Tape, store_url: str, *, keep_connectors: bool = False, **settings: Any) -> Iterator[Tape]:
     """An app's own ``tape``, over another store and with short settings, until the block is left.
 
-    Its app is the current one meanwhile, and its hints go to a broker in memory, so that nothing of a test reaches the
-    app's own. ``settings`` override those of the app and the short ones.
+    Its app is the current one meanwhile, with a broker in memory, so that nothing of a test reaches the app's own.
+    No connector is registered inside but what the test registers: it calls no real upstream by mistake; with
+    ``keep_connectors`` the app's own stay. Afterwards the registry is as before. ``settings`` override those of the app
+    and the short ones.
     """
-    app = tape.app
-    given, broker, current = tape._given, app.conf.broker_url, celery_state._tls.current_app
-    tape._given = {**given, **SHORT, **settings, "store_url": store_url}
-    app.conf.broker_url = "memory://"
-    app.set_current()
-    tape.reconfigure()
-    tape._publisher = None
-    try:
-        yield tape
-    finally:
-        with contextlib.suppress(Exception):
-            tape.database.close()
-        _drop_hints(tape)
-        tape._given, app.conf.broker_url = given, broker
-        celery_state._tls.current_app = current
-        tape._publisher = None
+    tape.import_connectors()  # not inside, where it would replace what the test has registered
+    app, given, current = tape.app, tape._given, celery_state._tls.current_app
+    with kept_registry(), _broker_in_memory(app):
+        if not keep_connectors:
+            base.clear()
+        tape._given = {**given, **SHORT, **settings, "store_url": store_url}
+        app.set_current()
         tape.reconfigure()
+        tape._publisher = None
+        try:
+            yield tape
+        finally:
+            tape.database.close()
+            _drop_hints(tape)
+            tape._given, tape._publisher = given, None
+            celery_state._tls.current_app = current
+            tape.reconfigure()
+
+
+@contextlib.contextmanager
+def _broker_in_memory(app: Celery) -> Iterator[None]:
+    """Whatever the app's configuration and the environment name."""
+    names = ("broker_url", "broker_read_url", "broker_write_url")
+    environment = {name: os.environ.pop(name, None) for name in (f"CELERY_{name.upper()}" for name in names)}
+    app.conf.get("broker_url")  # loads a configuration that is still to be loaded
+    changes = app.conf.changes
+    before = {name: changes[name] for name in names if name in changes}
+    app.conf.update(dict.fromkeys(names, "memory://"))
+    _forget_pools(app)
+    try:
+        yield
+    finally:
+        for name in names:
+            changes.pop(name, None)
+        app.conf.update(before)
+        os.environ.update({name: value for name, value in environment.items() if value is not None})
+        _forget_pools(app)
+
+
+def _forget_pools(app: Celery) -> None:
+    """Connections are made anew, as after a fork: to the broker that is named now."""
+    app._pool = None
+    app.amqp._producer_pool = None
 
 
 def _drop_hints(tape: Tape) -> None:

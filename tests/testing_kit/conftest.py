@@ -5,7 +5,6 @@ from tape_celery.testing.plugin import (  # noqa: F401 - fixtures
     scripted_connector,
     tape,
     tape_clock,
-    tape_registry,
     tape_settings,
     tape_store,
     tape_store_url,

@@ -159,6 +159,19 @@ def test_what_is_urgent_goes_first(tape: Tape, scripted_connector: ScriptedConne
     assert [call.business_key for call in scripted_connector.calls] == ["b-2", "b-3", "b-1"]
 
 
+def test_a_run_is_walked_back_newest_first(tape: Tape, scripted_connector: ScriptedConnector, drain: Drain) -> None:
+    """What an exception out of a run leaves to workers and sweep is one `drain`."""
+    with tape.run("order-42"):
+        for key in ("b-1", "b-2", "b-3"):
+            tape.effect.delay("bank.wire", {"key": key}, business_key=key)
+    drain()
+    refs = [landing.ref for landing in scripted_connector.landings]
+    tape.compensate_run("order-42", reason="the customer left", actor="ann")
+    drain(advance=True)
+    assert [reversal.ref for reversal in scripted_connector.reversals] == refs[::-1]
+    assert tape.run("order-42").status == "COMPENSATED"
+
+
 def test_what_is_held_for_a_person_is_left(tape: Tape, scripted_connector: ScriptedConnector, drain: Drain) -> None:
     """It waits for as long as it takes; once it is released it goes."""
     for key in ("b-1", "b-2"):

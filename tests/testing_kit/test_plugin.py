@@ -32,7 +32,7 @@ from tape_celery.testing import borrowed
 
 
 @pytest.fixture
-def tape(tape_store, tape_registry):
+def tape(tape_store):
     import shop
 
     with borrowed(shop.tape, tape_store) as tape:

@@ -121,7 +121,7 @@ def test_an_inverse_that_is_refused_waits_for_a_person(
     assert [row.status for row in drain(advance=True).left] == ["STUCK"]
 
 
-def test_an_upstream_that_deduplicates_books_a_key_once(tape: Tape, tape_registry: None, drain: Drain) -> None:
+def test_an_upstream_that_deduplicates_books_a_key_once(tape: Tape, drain: Drain) -> None:
     from tape_celery.connectors import register
 
     connector = register(ScriptedConnector("dedup", ["lose_ack"], deduplicates=True, can_observe=False))

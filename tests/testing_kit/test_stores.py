@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from tape_celery import Tape, connectors, tape_effect
+from tape_celery import Tape, connectors, intent, tape_effect
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.errors import StoreInUse
 from tape_celery.store import emptying
@@ -91,6 +91,45 @@ def test_an_apps_own_tape_is_borrowed_and_given_back(shop: Tape, tape_store: str
     assert shop.app.conf.broker_url == "redis://127.0.0.1:1/0"
     assert shop.database.shift_ms == 0
     assert not (tmp_path / "production.db").exists()
+
+
+def test_a_real_connector_is_never_called_by_mistake(
+    tape_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's own are out of the way, whenever they would have been imported, and are back afterwards."""
+    (tmp_path / "real_connectors.py").write_text(
+        "from tape_celery.connectors import register\n\n\nclass Real:\n    name = 'bank.wire'\n\n"
+        "    def dispatch(self, effect):\n        raise SystemExit('a real wire')\n\n"
+        "    def observe(self, effect):\n        raise SystemExit('a real look')\n\n\nregister(Real())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app = Celery("real", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    tape = Tape(app, connectors=["real_connectors"])
+    with kept_registry():
+        for _ in range(2):
+            with borrowed(tape, tape_store):
+                mine = connectors.register(ScriptedConnector("bank.wire"))
+                tape.effect.delay("bank.wire", {"amount": 1}, idempotency_key=intent.new_key())
+                drain(tape)
+                assert len(mine.calls) == 1
+            assert type(connectors.get("bank.wire")).__name__ == "Real"
+        with borrowed(tape, tape_store, keep_connectors=True):
+            assert type(connectors.get("bank.wire")).__name__ == "Real"
+
+
+def test_no_broker_of_the_app_is_reached_whatever_names_it(tape_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery takes the environment before the configuration, and an URL for writing before both."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("CELERY_BROKER_WRITE_URL", "redis://127.0.0.1:1/1")
+    app = Celery("env", set_as_current=False)
+    app.conf.broker_read_url = "redis://127.0.0.1:1/2"
+    with borrowed(Tape(app), tape_store):
+        assert app.connection_for_write().transport_cls == app.connection_for_read().transport_cls == "memory"
+        with app.pool.acquire() as connection:
+            assert connection.transport_cls == "memory"
+    assert app.conf.broker_write_url == "redis://127.0.0.1:1/1"
+    assert app.conf.broker_read_url == "redis://127.0.0.1:1/2"
+    assert app.conf.broker_url == "redis://127.0.0.1:1/0"
 
 
 def test_no_test_finds_the_hints_of_another(tape_store: str) -> None:
