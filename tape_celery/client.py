@@ -33,6 +33,7 @@ _KEYWORDS = frozenset(
         "max_attempts",
         "allow_unsafe",
         "priority",
+        "ordering_key",
         "hold_similar",
         "session",
     }
@@ -59,7 +60,8 @@ class EffectCaller:
         The request is a dict, a dataclass or a pydantic model; `tape_celery.values` says what may stand in it.
         Keywords: ``business_key`` (one live effect per connector and business key), ``run_id``, ``idempotency_key``,
         ``semantics``, ``max_attempts``, ``allow_unsafe``, ``priority`` (0 to 9, default 0: what is more urgent is
-        hinted first; a call that is under way is never interrupted), ``hold_similar`` (a
+        hinted first; a call that is under way is never interrupted), ``ordering_key`` (effects with the same one, over
+        all connectors, are sent one at a time, in the order in which they were recorded), ``hold_similar`` (a
         `tape_celery.similar.HoldSimilar`: what looks like another is HELD until a person releases or cancels it).
         When it returns, the intent is in the store; the broker may be down, which costs at most
         ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
@@ -236,7 +238,7 @@ def _intent(
     run_id = keywords.get("run_id")
     named_run = runs.surrounding(tape) if run_id is None else intent.check_run_id(run_id)
     max_attempts = keywords.get("max_attempts")
-    priority = keywords.get("priority")
+    priority, ordering_key = keywords.get("priority"), keywords.get("ordering_key")
     return Intent(
         effect_key=effect_key,
         connector=connector,
@@ -250,6 +252,7 @@ def _intent(
         semantics=semantics,
         max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
         priority=0 if priority is None else intent.check_priority(priority),
+        ordering_key="" if ordering_key is None else intent.check_ordering_key(ordering_key),
         **held,
         **when,
     )

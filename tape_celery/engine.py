@@ -53,6 +53,8 @@ class Outcome(StrEnum):
     NOT_DUE = "not_due"
     EXPIRED = "expired"
     """It is not sent any more; the next sweep ends it."""
+    WAITING_ITS_TURN = "waiting_its_turn"
+    """An earlier effect of its ordering key was not settled."""
     HELD = "held"
     """Another worker holds it."""
     NOTHING_TO_DO = "nothing_to_do"
@@ -239,6 +241,8 @@ class Engine:
         report.outcomes[key] = Outcome.LATE if late else _outcome(after)
         report.to_compensate.extend(result.owed)
         report.run_ids.add(after.run_id)
+        if result.next is not None and (result.next.due_at_ms or 0) <= after.updated_at_ms:
+            report.to_dispatch.append(result.next)
         due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
         if isinstance(after, Obligation):
             if due_now:
@@ -272,6 +276,8 @@ class Engine:
             return Outcome.NOT_DUE
         if isinstance(record, Effect) and record.expires_at_ms is not None and record.expires_at_ms <= now:
             return Outcome.EXPIRED
+        if isinstance(record, Effect) and record.ordering_key and "call" in verbs:
+            return Outcome.WAITING_ITS_TURN
         return Outcome.WAITING if isinstance(record, Obligation) else Outcome.HELD
 
     def _keeper(self, work: _Work[R], claimed: Sequence[R]) -> LeaseKeeper:

@@ -51,6 +51,8 @@ class Intent:
     expires_in_ms: int | None = None
     priority: int = 0
     """0 to 9; what is more urgent is hinted first."""
+    ordering_key: str = ""
+    """Effects with the same one are dispatched one at a time, in the order in which they are recorded."""
     reissue_of: str = ""
     similar_digest: str = ""
     hold_within_ms: int | None = None
@@ -74,6 +76,7 @@ def successor_of(effect: Effect, effect_key: str) -> Intent:
         semantics=effect.semantics,
         max_attempts=effect.max_attempts,
         priority=effect.priority,
+        ordering_key=effect.ordering_key,
         reissue_of=effect.effect_key,
         similar_digest=effect.similar_digest,
     )
@@ -191,6 +194,11 @@ def check_priority(priority: Any) -> int:
     if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= 9:
         raise InvalidIntent(f"priority must be a whole number from 0 to 9, the most urgent, not {shown(priority)}")
     return priority
+
+
+def check_ordering_key(key: Any) -> str:
+    """``key`` if it is 1 to 200 printable characters, else `InvalidIntent`."""
+    return _check_printable("ordering_key", key)
 
 
 def derived_idempotency_key(task_id: str, connector: str, business_key: str, request_digest: str) -> str:

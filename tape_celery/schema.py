@@ -215,7 +215,14 @@ Index(
 Index("tape_effects_by_status", effects.c.status, effects.c.effect_key, effects.c.connector)
 Index("tape_effects_by_run", effects.c.run_id)
 Index("tape_effects_by_business_key", effects.c.business_key)
-Index("tape_effects_by_order", effects.c.ordering_key, effects.c.order_number)
+Index(
+    "tape_effects_by_order",
+    effects.c.ordering_key,
+    effects.c.status,
+    effects.c.order_number,
+    sqlite_where=effects.c.ordering_key != "",
+    postgresql_where=effects.c.ordering_key != "",
+)
 Index("tape_effects_by_similarity", effects.c.connector, effects.c.similar_digest, effects.c.created_at_ms)
 Index("tape_effects_by_end", effects.c.ended_at_ms)
 

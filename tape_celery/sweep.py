@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 500
 """The most rows of one connector that one pass acts on; the next pass goes on."""
+PARKED_MS = 600_000
+"""How long an effect that waits for its turn is left alone, unless it is woken."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class SweepReport:
     expired: int = 0
     runs: int = 0
     """Closed runs that were walked."""
+    waiting: int = 0
+    """Effects that wait for an earlier one of their ordering key."""
     lost_races: int = 0
     """Rows that somebody else moved first."""
 
@@ -101,8 +105,12 @@ class Sweep:
         report.expired += self._end(EFFECTS, expired, Expired(actor=self._actor), report)
         # What lapsed or expired is UNKNOWN or PENDING now, and due at once.
         again = self._due(EFFECTS, connector) if over or expired else rows
-        for_dispatch = [row for row in again if row.status == EffectStatus.PENDING and not row.expired]
-        runs.wake_those_of(self._database, [row.key for row in for_dispatch])
+        pending = [row for row in again if row.status == EffectStatus.PENDING and not row.expired]
+        runs.wake_those_of(self._database, [row.key for row in pending])
+        waiting = [row for row in pending if row.waits]
+        due.park(self._database, waiting, span_ms=PARKED_MS)
+        report.waiting += len(waiting)
+        for_dispatch = [row for row in pending if not row.waits]
         report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
         for_look = [row for row in again if row.status in EFFECTS.looking]
         report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)

@@ -270,6 +270,7 @@ class Tape:
         if moved.owed:
             self.hint("compensate", "", moved.owed)
         self._walk_due([moved.after.run_id])
+        self._hint_next(moved)
         return moved.after
 
     def cancel(self, effect_key: str, *, reason: str, actor: str) -> Effect:
@@ -278,7 +279,9 @@ class Tape:
         Raises `NoSuchEffect`, and `NotAllowed` for an effect that is over or STUCK.
         """
         event = CancelAsked(actor=_said("actor", actor), reason=_said("reason", reason))
-        return moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key))).after
+        moved = moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key)))
+        self._hint_next(moved)
+        return moved.after
 
     def release(self, effect_key: str, *, reason: str, actor: str) -> Effect:
         """A person says that a HELD effect is meant: it is PENDING, and due at once unless its eta is still to come.
@@ -393,6 +396,11 @@ class Tape:
         """Create or upgrade the store's schema. Raises `SchemaMismatch` where it is newer than this code."""
         self.database.prepare_file()
         self.database.migrate()
+
+    def _hint_next(self, moved: moves.Moved[Effect]) -> None:
+        """Hint the effect whose turn it has become by what was done to another one of its ordering key."""
+        if (turn := moved.next) is not None:
+            self.hint("dispatch", turn.connector, [turn.effect_key], priority=turn.priority)
 
     def _existing(self, effect_key: str) -> Effect:
         effect = self.get(effect_key)

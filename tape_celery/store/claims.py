@@ -18,7 +18,7 @@ from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailab
 from tape_celery.events import Claimed, to_evidence
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.schema import effects, obligations
-from tape_celery.store import runs
+from tape_celery.store import orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import Kind, R, entry, write_journal
 
@@ -98,7 +98,7 @@ def _claim(
         .where(columns[kind.key].in_(list(keys)))
         .where(reach.covers(kind))
         .where(columns.due_at_ms <= now)
-        .where(_may_call(kind, now) if verb == "call" else _may_look(kind, now))
+        .where(_may_call(kind, now, keys) if verb == "call" else _may_look(kind, now))
         .values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
     )
     # Without this read-back a claim whose COMMIT was cut could be taken for another worker's, or the other way round.
@@ -109,12 +109,12 @@ def _claim(
     return claimed
 
 
-def _may_call(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:
+def _may_call(kind: Kind[R], now: ColumnElement[int], keys: Sequence[str]) -> ColumnElement[bool]:
     columns = kind.table.c
     pending = columns.status == EffectStatus.PENDING.value
     if kind.table is effects:
         in_time = or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now)
-        return and_(pending, in_time, not_(runs.is_closed(columns.run_id)))
+        return and_(pending, in_time, not_(runs.is_closed(columns.run_id)), orderings.is_free(keys))
     # Nothing is compensated while its effect is anything but CONFIRMED.
     confirmed = exists().where(
         effects.c.effect_key == obligations.c.effect_key, effects.c.status == EffectStatus.CONFIRMED.value

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, literal, select, update
+from sqlalchemy import Connection, and_, literal, select, update
+from sqlalchemy.sql.expression import ColumnElement
 
+from tape_celery.schema import effects
+from tape_celery.store import orderings
 from tape_celery.store.claims import Reach
 from tape_celery.store.database import Database
 from tape_celery.store.rows import Kind
@@ -25,6 +28,9 @@ class Due:
     expired: bool
     """Its expiry has passed."""
     priority: int
+    sweep_at_ms: int
+    waits: bool
+    """An earlier effect of its ordering key is not settled."""
 
 
 def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, limit: int) -> list[Due]:
@@ -43,14 +49,26 @@ def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, li
         .where(columns.connector == connector)
         .where(columns.sweep_at_ms.is_not(None), columns.sweep_at_ms <= now)
         .where(columns.effect_name.in_(["", *sorted(reach.effect_names)]))
-        .add_columns(columns.priority if "priority" in columns else literal(0).label("priority"))
+        .add_columns(*_of_effects(kind))
         .order_by(columns.sweep_at_ms)
         .limit(WINDOW * limit)
         .subquery("due")
     )
-    statement = select(window).order_by(window.c.priority.desc(), window.c.sweep_at_ms).limit(limit)
+    first = select(window).order_by(window.c.priority.desc(), window.c.sweep_at_ms).limit(limit).subquery("first_due")
+    waits = and_(first.c.ordering_key != "", orderings.has_earlier(first))
+    statement = select(first, waits.label("waits")).order_by(first.c.priority.desc(), first.c.sweep_at_ms)
     rows = database.read(lambda connection: connection.execute(statement).all())
-    return [Due(row.key, row.connector, row.status, bool(row.expired), row.priority) for row in rows]
+    return [
+        Due(row.key, row.connector, row.status, bool(row.expired), row.priority, row.sweep_at_ms, bool(row.waits))
+        for row in rows
+    ]
+
+
+def _of_effects(kind: Kind[Any]) -> list[ColumnElement[Any]]:
+    columns = kind.table.c
+    if kind.table is effects:
+        return [columns.priority, columns.ordering_key, columns.order_number]
+    return [literal(0).label("priority"), literal("").label("ordering_key"), literal(0).label("order_number")]
 
 
 def mark_relayed(database: Database, kind: Kind[Any], keys: Sequence[str], *, relay_ms: int) -> list[str]:
@@ -75,3 +93,10 @@ def mark_relayed(database: Database, kind: Kind[Any], keys: Sequence[str], *, re
         return taken
 
     return database.write(mark) if keys else []
+
+
+def park(database: Database, rows: Sequence[Due], *, span_ms: int) -> None:
+    """Leave effects that wait for their turn alone for so long: they are woken when it comes."""
+    if rows:
+        seen = [(row.key, row.sweep_at_ms) for row in rows]
+        database.write(lambda connection: orderings.park(connection, seen, until_ms=database.now + span_ms))

@@ -19,7 +19,7 @@ from tape_celery.errors import (
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import effects
-from tape_celery.store import holds, runs
+from tape_celery.store import holds, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, entry, write_journal
 
@@ -95,8 +95,11 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     """
     if intent.run_id != intent.effect_key:
         runs.refuse_closed(connection, intent.run_id)
+    number = 0
+    if intent.ordering_key:
+        number = orderings.take_numbers(connection, {intent.ordering_key: 1})[intent.ordering_key]
     now: int = connection.execute(select(database.now)).scalar_one()
-    effect = _effect(intent, now, hint_ms)
+    effect = _effect(intent, now, hint_ms, number)
     similar = holds.similar_to(connection, intent, now)
     if similar is not None:
         effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
@@ -117,7 +120,7 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     return Recorded(effect, created=True)
 
 
-def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
+def _effect(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect:
     due = max(now + intent.delay_ms, intent.due_at_ms or 0)
     expires = intent.expires_at_ms if intent.expires_in_ms is None else now + intent.expires_in_ms
     sweep = due + hint_ms if due <= now else due
@@ -139,6 +142,8 @@ def _effect(intent: Intent, now: int, hint_ms: int) -> Effect:
         created_at_ms=now,
         updated_at_ms=now,
         priority=intent.priority,
+        ordering_key=intent.ordering_key,
+        order_number=number,
         reissue_of=intent.reissue_of,
         similar_digest=intent.similar_digest,
     )

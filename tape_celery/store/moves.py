@@ -22,7 +22,7 @@ from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
 from tape_celery.schema import effects, journal, obligations, tombstones
-from tape_celery.store import runs
+from tape_celery.store import orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import insert_intent
 from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
@@ -50,6 +50,8 @@ class Moved(Generic[R]):
     """The journal entry's; ``"late"`` where the event did not end the claim that the row was under."""
     owed: tuple[str, ...] = ()
     """The keys of the obligations that it registered."""
+    next: Effect | None = None
+    """The effect whose turn it has become: the next one of the ordering key."""
 
 
 Refused = NotAllowed | NoSuchEffect
@@ -198,7 +200,10 @@ def _apply(
         connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in debts])
     entries.append(entry(after, name, from_status=before.status, actor=event.actor, evidence=evidence))
     entries.extend(_registered(debt, event) for debt in debts)
-    return Moved(before, after, name, tuple(debt.obligation_key for debt in debts))
+    turn = None
+    if isinstance(after, Effect) and after.ordering_key and after.status.settled and before.status != after.status:
+        turn = orderings.wake_next(connection, database, after)
+    return Moved(before, after, name, tuple(debt.obligation_key for debt in debts), turn)
 
 
 def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:

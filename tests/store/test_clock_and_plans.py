@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, text
 from tape_celery.intent import new_key
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, now_ms, obligations
+from tape_celery.schema import orderings as orderings_table
 from tape_celery.store import due, inspection
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
@@ -104,8 +105,20 @@ def kept(database: Database, rng: random.Random) -> Database:
             "connector": rng.choice([BANK, "bank.sepa", "mail"]),
             "business_key": f"b-{number}",
             "held_business_key": f"b-{number}",
+            "ordering_key": f"order-{number % 5}",
+            "order_number": number,
         }
         for number, key in enumerate(new_key() for _ in range(SETTLED))
+    ]
+    in_line = [
+        EFFECTS.columns(recorded(database, {"line": number}, connector="in order"))
+        | {
+            "effect_key": f"s-{number}",
+            "idempotency_key": f"s-{number}",
+            "ordering_key": f"order-{number % 2}",
+            "order_number": SETTLED + number,
+        }
+        for number in range(20)
     ]
     done = [
         {
@@ -143,18 +156,26 @@ def kept(database: Database, rng: random.Random) -> Database:
         for row in settled
     ]
     database.write(lambda connection: connection.execute(insert(effects), settled))
+    database.write(lambda connection: connection.execute(insert(effects), in_line))
+    database.write(
+        lambda connection: connection.execute(
+            insert(orderings_table), [{"ordering_key": "order-1", "last_number": 9999}]
+        )
+    )
     database.write(lambda connection: connection.execute(insert(journal), history))
     database.write(lambda connection: connection.execute(insert(obligations), done))
     for number in range(DUE):
         recorded(database, {"number": number}, business_key=f"due-{number}", run_id="run-due")
-    assert count(database) == SETTLED + DUE + 1
+    assert count(database) == SETTLED + DUE + 1 + 2 * len(in_line)
     if database.url.get_backend_name() == "postgresql":
         database.write(lambda connection: connection.execute(text("ANALYZE")))
     return database
 
 
 def due_keys(database: Database) -> list[str]:
-    return [effect.effect_key for effect in inspection.list_effects(database, status=EffectStatus.PENDING)]
+    return [
+        effect.effect_key for effect in inspection.list_effects(database, status=EffectStatus.PENDING, connector=BANK)
+    ]
 
 
 def sweep_effects(database: Database) -> object:
@@ -171,6 +192,24 @@ def relay(database: Database) -> object:
 
 def claim_for_call(database: Database) -> object:
     return claim(database, *due_keys(database)[:10])
+
+
+def claim_in_order(database: Database) -> object:
+    return claim(database, *[f"s-{number}" for number in range(20)])
+
+
+def sweep_those_that_wait(database: Database) -> object:
+    waiting = [row for row in due.due(database, EFFECTS, connector="in order", reach=REACH, limit=20) if row.waits]
+    return due.park(database, waiting[:3], span_ms=0)
+
+
+def settle_in_order(database: Database) -> object:
+    mine = claimed(database, recorded(database, ordering_key="of-one").effect_key)
+    return seal_effect(database, mine)
+
+
+def record_in_order(database: Database) -> object:
+    return record(database, an_intent(ordering_key="order-1"))
 
 
 def claim_for_look(database: Database) -> object:
@@ -232,6 +271,9 @@ VERBS: list[Callable[[Database], object]] = [
     sweep_obligations,
     relay,
     claim_for_call,
+    claim_in_order,
+    sweep_those_that_wait,
+    settle_in_order,
     claim_for_look,
     claim_obligations,
     seal_one,
@@ -245,6 +287,7 @@ VERBS: list[Callable[[Database], object]] = [
     read_journal,
     obligations_of_an_effect,
     obligations_of_a_run,
+    record_in_order,
 ]
 
 

@@ -48,7 +48,14 @@ def upgrade() -> None:
         if column.name not in {known["name"] for known in sa.inspect(op.get_bind()).get_columns("tape_effects")}:
             op.add_column("tape_effects", column)
     _change_checks()
-    _create_index("tape_effects_by_order", "tape_effects", ["ordering_key", "order_number"])
+    ordered = sa.text("ordering_key != ''")
+    _create_index(
+        "tape_effects_by_order",
+        "tape_effects",
+        ["ordering_key", "status", "order_number"],
+        sqlite_where=ordered,
+        postgresql_where=ordered,
+    )
     _create_index("tape_effects_by_similarity", "tape_effects", ["connector", "similar_digest", "created_at_ms"])
     _create_index("tape_effects_by_end", "tape_effects", ["ended_at_ms"])
     _create_callbacks()
