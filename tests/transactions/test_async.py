@@ -58,6 +58,10 @@ def _own_registry() -> Iterator[None]:
     connectors.clear()
 
 
+NOT_STOPPED_SECONDS = 2.0
+"""Each wait here takes longer than that; a busy machine may hold up an event loop for a part of it."""
+
+
 async def longest_pause(work: Awaitable[Any]) -> tuple[float, Any]:
     """The longest that the event loop did not come round while ``work`` was awaited, and what that came to."""
     longest, ended = 0.0, False
@@ -147,7 +151,8 @@ def away(own_redis: RedisServer) -> Iterator[str]:
 def test_a_broker_that_never_answers_does_not_stop_the_event_loop(
     away: str, ready_sqlite_url: str, within: bool
 ) -> None:
-    tape = Tape(Celery("away", broker=away, set_as_current=False), store_url=ready_sqlite_url)
+    app = Celery("away", broker=away, set_as_current=False)
+    tape = Tape(app, store_url=ready_sqlite_url, publish_timeout_seconds=4.0)
 
     async def shop() -> tuple[float, str]:
         async with app_engine(ready_sqlite_url) as engine, AsyncSession(engine) as session:
@@ -161,7 +166,7 @@ def test_a_broker_that_never_answers_does_not_stop_the_event_loop(
 
     paused, key = asyncio.run(shop())
     assert tape.get(key)
-    assert paused < 0.5
+    assert paused < NOT_STOPPED_SECONDS
     tape.database.close()
 
 
@@ -181,13 +186,13 @@ def test_a_locked_store_does_not_stop_the_event_loop(make_tape: MakeTape, ready_
     locked.wait(30)
 
     async def shop() -> tuple[float, Any]:
-        asyncio.get_running_loop().call_later(1.0, release.set)
+        asyncio.get_running_loop().call_later(3.0, release.set)
         return await longest_pause(pay(tape))
 
     paused, handle = asyncio.run(shop())
     holder.join()
     assert handle.status == EffectStatus.PENDING
-    assert paused < 0.5
+    assert paused < NOT_STOPPED_SECONDS
 
 
 # --- waiting ---
@@ -212,13 +217,13 @@ def test_aget_waits_without_stopping_the_event_loop(make_tape: MakeTape, ready_s
             await handle.aget(timeout=0)
         with pytest.raises(EffectTimeout):
             await handle.aget(timeout=0.2)
-        worker = threading.Timer(0.3, tape.dispatch, (handle.id,))
+        worker = threading.Timer(3.0, tape.dispatch, (handle.id,))
         worker.start()
         return await longest_pause(handle.aget(timeout=30))
 
     paused, response = asyncio.run(shop())
     assert response == {"booked": True}
-    assert paused < 0.5
+    assert paused < NOT_STOPPED_SECONDS
 
 
 def test_aget_of_nothing(make_tape: MakeTape, ready_sqlite_url: str) -> None:
