@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tape_celery import Tape, connectors
+from tape_celery import Tape, authored, connectors
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.settings import Settings
 from tests.servers import Processes
@@ -85,20 +85,30 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
     app = Celery("docs", broker="memory://")
     tape = Tape(app, store_url=sqlite_url)
     connectors.register(Wire())
+    known = dict(authored.by_name)
     yield {"app": app, "tape": tape, "__name__": "printed"}
+    authored.by_name.clear()
+    authored.by_name.update(known)
     connectors.clear()
     tape.database.close()
 
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/concepts.md", "docs/connectors.md", "docs/reissue-and-hold.md", "docs/transactions.md", "docs/runs.md"],
+    [
+        "docs/concepts.md",
+        "docs/authoring.md",
+        "docs/connectors.md",
+        "docs/reissue-and-hold.md",
+        "docs/transactions.md",
+        "docs/runs.md",
+    ],
 )
 def test_every_block_of_a_page_runs(printed_world: dict[str, Any], page: str) -> None:
     found = blocks(page)
     assert found
     for block in found:
-        exec(compile(block, page, "exec"), printed_world)
+        exec(compile(block, page, "exec", dont_inherit=True), printed_world)
 
 
 def test_the_page_of_settings_is_the_settings() -> None:
