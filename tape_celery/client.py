@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery._state import _task_stack
 
-from tape_celery import authored, failpoints, intent, runs, similar, transactions, values
+from tape_celery import authored, failpoints, intent, many, runs, similar, transactions, values
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
-from tape_celery.records import EffectStatus, Semantics
-from tape_celery.store import app_transaction, intents, sharing
+from tape_celery.records import Semantics
+from tape_celery.store import app_transaction, bulk, intents, sharing
 from tape_celery.values import Request
 
 if TYPE_CHECKING:
@@ -133,6 +133,40 @@ class EffectCaller:
             forget()
             raise
 
+    def delay_many(
+        self, items: Iterable[Mapping[str, Any]], *, session: Any = None, effect_name: str = ""
+    ) -> list[EffectHandle]:
+        """Commit many intents in one transaction, all or none, then hint workers; their handles, in the same order.
+
+        Each item is a dict of the keywords of `delay`, ``connector`` and ``request`` among them, and of ``countdown``,
+        ``eta`` and ``expires``. Two items of one key and the same request are one effect. Raises what `delay` does; the
+        message names the item by its index, from 0, and nothing was recorded then. `IntentUncertain` names the first
+        one: all were recorded, or none; where each has a ``business_key`` or ``idempotency_key`` the same list may be
+        given again.
+        """
+        tape, running = self._find_tape(), _running()
+        asked: list[Intent] = []
+        forgets: list[Callable[[], None]] = []
+
+        def forget() -> None:
+            for one in forgets:
+                one()
+
+        try:
+            for index, item in enumerate(items):
+                with bulk.item(index):
+                    _, one, _ = self._asked((), None, _checked_item(item), None, effect_name)
+                asked.append(one)
+                forgets.append(_remember(one, running))
+            if not asked:
+                return []
+            if session is None:
+                return many.submit(tape, asked, actor=process_actor())
+            return many.submit_within(tape, asked, session, actor=process_actor(), forget=forget)
+        except BaseException:
+            forget()
+            raise
+
     def _asked(
         self, args: Any, kwargs: Any, options: Mapping[str, Any], task_id: str | None, effect_name: str
     ) -> tuple[Tape, Intent, Any]:
@@ -155,7 +189,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
         tape.database.write(lambda c: sharing.share(c, tape.database, recorded, asked, actor=process_actor()))
     _remember(asked, _running())
     failpoints.reach("record.committed")
-    if _due_now(recorded):
+    if recorded.due_now:
         effect = recorded.effect
         tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority)
     return EffectHandle(recorded.effect.effect_key, tape)
@@ -167,15 +201,16 @@ def submit_within(tape: Tape, asked: Intent, session: Any, running: Any) -> Effe
     hint_ms = round(tape.settings.sweep_seconds * 1000)
     with transactions.joined(session) as (connection, follower):
         recorded = app_transaction.record(connection, tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
-    follower.add(tape, recorded.effect if _due_now(recorded) else None, forget=_remember(asked, running))
+    follower.add(tape, [recorded.effect] if recorded.due_now else [], forget=_remember(asked, running))
     return EffectHandle(recorded.effect.effect_key, tape)
 
 
-def _due_now(recorded: intents.Recorded) -> bool:
-    effect = recorded.effect
-    if effect.status is not EffectStatus.PENDING:
-        return False
-    return recorded.created and effect.due_at_ms is not None and effect.due_at_ms <= effect.created_at_ms
+def _checked_item(item: Any) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping):
+        raise InvalidIntent(f"must be a dict of keywords of delay, not a {type(item).__name__}")
+    if "session" in item:
+        raise InvalidIntent("session is one for all: give it to delay_many")
+    return item
 
 
 def check_arguments(args: Any, kwargs: Any) -> None:

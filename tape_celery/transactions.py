@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,7 +89,7 @@ class _Made:
     """An intent of a transaction that has not ended."""
 
     tape: Tape
-    to_hint: Effect | None
+    to_hint: Sequence[Effect]
     forget: Callable[[], None]
     savepoint: int
     """The number of the savepoint that it was made in, and that was released then."""
@@ -102,7 +102,7 @@ class Follower:
         self._made: list[_Made] = []
         self._released = 0
 
-    def add(self, tape: Tape, to_hint: Effect | None, *, forget: Callable[[], None]) -> None:
+    def add(self, tape: Tape, to_hint: Sequence[Effect], *, forget: Callable[[], None]) -> None:
         """``to_hint`` is hinted after the COMMIT; ``forget`` is called when the transaction, or the savepoint that
         this happens in, is rolled back."""
         self._made.append(_Made(tape, to_hint, forget, self._released))
@@ -138,7 +138,7 @@ class DjangoFollower:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def add(self, tape: Tape, to_hint: Effect | None, *, forget: Callable[[], None]) -> None:
+    def add(self, tape: Tape, to_hint: Sequence[Effect], *, forget: Callable[[], None]) -> None:
         """As `Follower.add`."""
         from tape_celery import django_connection
 
@@ -151,9 +151,7 @@ def _publish(ended: list[_Made]) -> None:
     failpoints.reach("record.committed")
     wanted: dict[Tape, list[hints.Wanted]] = defaultdict(list)
     for made in ended:
-        if made.to_hint is not None:
-            effect = made.to_hint
-            wanted[made.tape].append(hints.Wanted(effect.effect_key, effect.connector, effect.priority))
+        wanted[made.tape].extend(hints.Wanted(one.effect_key, one.connector, one.priority) for one in made.to_hint)
     for tape, listed in wanted.items():
         try:
             for hint in hints.grouped(listed, tape.settings.chunk_size):

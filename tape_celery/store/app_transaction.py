@@ -5,6 +5,9 @@ All of it happens inside a savepoint: what is refused here leaves the app's tran
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from sqlalchemy import ColumnElement, Connection, TwoPhaseTransaction, literal_column, select
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
@@ -14,6 +17,8 @@ from tape_celery.schema import installation
 from tape_celery.store import intents, sharing
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
+
+T = TypeVar("T")
 
 _KINDS = {"mariadb": "mysql"}
 """A dialect that goes by another name in the URL of an app."""
@@ -26,6 +31,18 @@ def record(connection: Connection, database: Database, intent: Intent, *, actor:
     where that is no transaction on this store, `KeyConflict` where a key belongs to another request,
     `StoreUnavailable` where the database refused (a deadlock, a lock that was not free in time): then roll back.
     """
+
+    def work() -> Recorded:
+        recorded = intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms)
+        if sharing.is_needed(recorded, intent):
+            sharing.share(connection, database, recorded, intent, actor=actor)
+        return recorded
+
+    return within(connection, database, work)
+
+
+def within(connection: Connection, database: Database, work: Callable[[], T]) -> T:
+    """Do ``work`` in a savepoint of the transaction of ``connection``, which must be one on this store."""
     ours = database.installation_id
     _refuse_another_kind(connection, database)
     try:
@@ -35,10 +52,7 @@ def record(connection: Connection, database: Database, intent: Intent, *, actor:
             _refuse_mysql_autocommit(connection)
         with connection.begin_nested():
             _refuse_another_store(connection, ours)
-            recorded = intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms)
-            if sharing.is_needed(recorded, intent):
-                sharing.share(connection, database, recorded, intent, actor=actor)
-            return recorded
+            return work()
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "25P01":
             raise _commits_by_itself() from error

@@ -34,6 +34,14 @@ class Recorded:
     effect: Effect
     created: bool
 
+    @property
+    def due_now(self) -> bool:
+        """Whether it was made just now, and is to be sent at once."""
+        effect = self.effect
+        if not self.created or effect.status is not EffectStatus.PENDING or effect.due_at_ms is None:
+            return False
+        return effect.due_at_ms <= effect.created_at_ms
+
 
 def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> Recorded:
     """Commit ``intent``, or find the effect that already stands for it.
@@ -55,7 +63,7 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
                 raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
             except CommitUncertain as error:
                 uncertain = error
-            existing = database.read(lambda connection: _standing_for(connection, intent))
+            existing = database.read(lambda connection: standing_for(connection, intent))
         except StoreUnavailable as error:
             if uncertain is None:
                 raise
@@ -80,7 +88,7 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
             with connection.begin_nested():
                 return insert_intent(connection, database, intent, actor, hint_ms)
         except IntegrityError:
-            existing = _standing_for(connection, intent, latest=True)
+            existing = standing_for(connection, intent, latest=True)
         if existing is not None:
             return Recorded(existing, created=False)
     raise StoreUnavailable(
@@ -99,11 +107,17 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     if intent.ordering_key:
         number = orderings.take_numbers(connection, {intent.ordering_key: 1})[intent.ordering_key]
     now: int = connection.execute(select(database.now)).scalar_one()
-    effect = _effect(intent, now, hint_ms, number)
+    effect = effect_of(intent, now, hint_ms, number)
     similar = holds.similar_to(connection, intent, now)
     if similar is not None:
         effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
     connection.execute(insert(effects), [EFFECTS.columns(effect)])
+    write_journal(connection, [recorded_entry(effect, actor, similar)])
+    return Recorded(effect, created=True)
+
+
+def recorded_entry(effect: Effect, actor: str, similar: holds.Similar | None = None) -> dict[str, Any]:
+    """The first journal entry of ``effect``."""
     evidence: dict[str, Any] = {
         "event": "Recorded",
         "request_digest": effect.request_digest,
@@ -116,11 +130,11 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
         evidence |= {"similar_to": similar.effect_key, "reason": similar.reason}
     if effect.reissue_of:
         evidence["reissue_of"] = effect.reissue_of
-    write_journal(connection, [entry(effect, "recorded", from_status="", actor=actor, evidence=evidence)])
-    return Recorded(effect, created=True)
+    return entry(effect, "recorded", from_status="", actor=actor, evidence=evidence)
 
 
-def _effect(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect:
+def effect_of(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect:
+    """The row that ``intent`` becomes."""
     due = max(now + intent.delay_ms, intent.due_at_ms or 0)
     expires = intent.expires_at_ms if intent.expires_in_ms is None else now + intent.expires_in_ms
     sweep = due + hint_ms if due <= now else due
@@ -149,7 +163,7 @@ def _effect(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect:
     )
 
 
-def _standing_for(connection: Connection, intent: Intent, *, latest: bool = False) -> Effect | None:
+def standing_for(connection: Connection, intent: Intent, *, latest: bool = False) -> Effect | None:
     """The effect that has the intent's key, if its request is the same; raises `KeyConflict` if it is not.
 
     ``latest``: what was committed last, where this transaction would read an older snapshot, and MySQL lets it see.

@@ -142,7 +142,7 @@ class Bench(RuleBasedStateMachine):
             self.happened(before, lambda prediction: None)
             return expected
         demand(found.created, "who makes an effect is told so", intent, found)
-        effect = intents._effect(intent, found.effect.created_at_ms, LEASE_MS)
+        effect = intents.effect_of(intent, found.effect.created_at_ms, LEASE_MS)
         if alike := self._alike(intent, effect.created_at_ms):
             demand(any(key in found.effect.reason for key in alike), "what is held says like what", found, alike)
             effect = replace(

@@ -114,7 +114,7 @@ class Prediction:
         rows[deed.key] = decided.after
         if isinstance(event, ReissueAsked):
             made_at = self._found.effects[event.successor].created_at_ms
-            self.record(intents._effect(successor_of(before, event.successor), made_at, 0))
+            self.record(intents.effect_of(successor_of(before, event.successor), made_at, 0))
         for owed in getattr(decided, "owed", ()):
             self._register(decided.after, owed, event)
         return Outcome(decided.kind, decided.after)

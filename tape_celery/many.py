@@ -1,0 +1,60 @@
+"""Many intents at once: one transaction, and few hints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tape_celery import failpoints, hints, transactions
+from tape_celery.handle import EffectHandle
+from tape_celery.intent import Intent
+from tape_celery.store import app_transaction, bulk
+from tape_celery.store.intents import Recorded
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+
+def submit(tape: Tape, asked: Sequence[Intent], *, actor: str) -> list[EffectHandle]:
+    """Record ``asked`` in one transaction and publish their hints."""
+    recorded = bulk.record_many(tape.database, asked, actor=actor, hint_ms=_hint_ms(tape))
+    failpoints.reach("record.committed")
+    _hint(tape, recorded)
+    return _handles(tape, recorded)
+
+
+def submit_within(
+    tape: Tape, asked: Sequence[Intent], session: Any, *, actor: str, forget: Callable[[], None]
+) -> list[EffectHandle]:
+    """Record ``asked`` in the transaction of ``session``; their hints follow the commit."""
+    hint_ms = _hint_ms(tape)
+    with transactions.joined(session) as (connection, follower):
+        recorded = app_transaction.within(
+            connection,
+            tape.database,
+            lambda: bulk.record_many_within(connection, tape.database, asked, actor=actor, hint_ms=hint_ms),
+        )
+    follower.add(tape, [one.effect for one in recorded if one.due_now], forget=forget)
+    return _handles(tape, recorded)
+
+
+def _hint(tape: Tape, recorded: Sequence[Recorded]) -> None:
+    """A message for many keys each; what a slow broker does not take in the time of one is the sweep's."""
+    give_up = time.monotonic() + tape.settings.publish_timeout_seconds
+    wanted = [
+        hints.Wanted(one.effect.effect_key, one.effect.connector, one.effect.priority)
+        for one in recorded
+        if one.due_now
+    ]
+    for hint in hints.grouped(wanted, tape.settings.chunk_size):
+        if not tape.hint("dispatch", hint.connector, hint.keys, priority=hint.priority) or time.monotonic() > give_up:
+            return
+
+
+def _handles(tape: Tape, recorded: Sequence[Recorded]) -> list[EffectHandle]:
+    return [EffectHandle(one.effect.effect_key, tape) for one in recorded]
+
+
+def _hint_ms(tape: Tape) -> int:
+    return round(tape.settings.sweep_seconds * 1000)
