@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import _state
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from tape_celery import EffectStatus, Tape
+from tape_celery import EffectStatus, Tape, effect
 from tape_celery.errors import KeyConflict, NoSuchEffect, StoreUnavailable, WrongSession
 from tape_celery.store import urls
 from tests.transactions.conftest import hinted, pay
@@ -395,3 +396,18 @@ def test_sqlites_trap_commits_the_intent_with_the_apps_rows_at_least(
         session.rollback()
     assert (tape.get(key) is not None, orders(engine), hinted(tape)) == (True, 1, [])
     engine.dispose()
+
+
+def test_a_decorated_effect_takes_a_session_too(tape: Tape, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_state._tls, "current_app", tape.app)
+
+    @effect(connector="bank", name="tests.pay_within", business_key=lambda number: f"order-{number}")
+    def pay_within(number: int) -> dict[str, int]:
+        return {"number": number}
+
+    with Session(engine) as session:
+        gone = pay_within.apply_async((1,), session=session)
+        session.rollback()
+        kept = pay_within.apply_async((1,), session=session)
+        session.commit()
+    assert (gone.effect, hinted(tape)) == (None, [kept.id])
