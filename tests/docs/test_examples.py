@@ -99,6 +99,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/concepts.md",
         "docs/authoring.md",
         "docs/connectors.md",
+        "docs/scheduling.md",
         "docs/reissue-and-hold.md",
         "docs/transactions.md",
         "docs/runs.md",
