@@ -54,7 +54,8 @@ def request_json(request: Any, *, max_bytes: int | None = None) -> str:
             raise
         except InvalidIntent:  # it holds something that is not plain, or is wrong: what follows tells
             pass
-    plain = as_json(request, max_values=max_bytes)
+    carries = isinstance(request, Mapping) or dataclasses.is_dataclass(request) or is_model(type(request))
+    plain = as_json(request, max_values=max_bytes) if carries else None
     if not isinstance(plain, dict):
         raise InvalidIntent(f"request must be a dict, a dataclass or a pydantic model, not a {type(request).__name__}")
     return canonical_json(plain, max_bytes=max_bytes)
@@ -132,7 +133,8 @@ def _refuse_within(value: Any, place: str, depth: int) -> None:
 def _refuse(value: Any, place: str) -> None:
     """Refuse what has no one text."""
     if isinstance(value, bytes | bytearray | memoryview):
-        raise InvalidIntent(f"{place} is bytes, which JSON cannot carry: encode it, for example with base64")
+        kind = type(value).__name__
+        raise InvalidIntent(f"{place} is a {kind}, which JSON cannot carry: encode it, for example with base64")
     if isinstance(value, set | frozenset):
         raise InvalidIntent(f"{place} is a {type(value).__name__}, which has no order: make it a list with sorted()")
     if isinstance(value, datetime) and value.utcoffset() is None:

@@ -160,8 +160,8 @@ class Holds(pydantic.BaseModel):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (b"x", "is bytes, which JSON cannot carry: encode it, for example with base64"),
-        (bytearray(b"x"), "is bytes"),
+        (b"x", "is a bytes, which JSON cannot carry: encode it, for example with base64"),
+        (bytearray(b"x"), "is a bytearray, which JSON"),
         ({1, 2}, r"is a set, which has no order: make it a list with sorted\(\)"),
         (frozenset({1}), "is a frozenset, which has no order"),
         (datetime(2026, 11, 23, 12), "is a datetime without a time zone: 2026-11-23T12:00:00; give it one"),

@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from enum import Enum, IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -201,20 +201,16 @@ REFUSED: list[tuple[Any, str]] = [
     (float("nan"), "nan"),
     (float("inf"), "inf"),
     (-float("inf"), "-inf"),
-    (datetime(2026, 11, 23, tzinfo=UTC), "datetime"),
-    (date(2026, 11, 23), "date"),
-    (decimal.Decimal("1.10"), "Decimal"),
-    (uuid.UUID(int=1), "UUID"),
+    (datetime(2026, 11, 23), "datetime"),
+    (decimal.Decimal("NaN"), "NaN"),
     (b"bytes", "bytes"),
     (bytearray(b"bytes"), "bytearray"),
     ({1, 2}, "set"),
     (frozenset(), "frozenset"),
     (1 + 2j, "complex"),
-    (Plain.ONE, "Plain"),
     (object(), "object"),
     (Unreadable(), "Unreadable"),
     (lambda: 1, "function"),
-    (MappingProxyType({}), "mappingproxy"),
     (iter([]), "iterator"),
 ]
 
@@ -299,7 +295,7 @@ NOT_ASCII = [*NOT_PRINTABLE[:9], "a b", " ", "k ", "\N{LATIN SMALL LETTER E WITH
         *(("idempotency_key", value) for value in NOT_ASCII),
         *(("semantics", value) for value in ["", "sometimes", "IDEMPOTENT", None, 1, []]),
         *(("max_attempts", value) for value in [0, -1, 1001, 2.0, "5", True, []]),
-        ("priority", 5),
+        ("priority", 10),
     ],
     ids=lambda part: ascii(part)[:20],
 )
