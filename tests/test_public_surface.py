@@ -69,7 +69,10 @@ def test_records_have_what_connectors_and_readers_are_promised() -> None:
 
 
 def test_a_tape_has_the_verbs() -> None:
-    verbs = "get effects journal obligations dispatch observe compensate sweep resolve cancel owe audit migrate effect"
+    verbs = (
+        "get effects journal obligations dispatch observe compensate sweep resolve cancel owe run compensate_run "
+        "audit migrate effect"
+    )
     for verb in verbs.split():
         assert hasattr(Tape, verb) or verb == "effect"
 

@@ -14,6 +14,7 @@ from tape_celery.intent import new_key
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, now_ms, obligations
 from tape_celery.schema import orderings as orderings_table
+from tape_celery.schema import runs as runs_table
 from tape_celery.store import due, inspection
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
@@ -159,11 +160,21 @@ def kept(database: Database, rng: random.Random) -> Database:
     database.write(lambda connection: connection.execute(insert(effects), in_line))
     database.write(
         lambda connection: connection.execute(
-            insert(orderings_table), [{"ordering_key": "order-1", "last_number": 9999}]
+            insert(orderings_table), [{"ordering_key": f"order-{n}", "last_number": 9999} for n in range(1000)]
         )
     )
     database.write(lambda connection: connection.execute(insert(journal), history))
     database.write(lambda connection: connection.execute(insert(obligations), done))
+    ended = [
+        {
+            **dict.fromkeys(("reason", "closing_reason", "actor"), ""),
+            **dict.fromkeys(("created_at_ms", "updated_at_ms", "version"), 1),
+            "run_id": f"run-{number}",
+            "status": "COMPENSATED",
+        }
+        for number in range(1000)
+    ]
+    database.write(lambda connection: connection.execute(insert(runs_table), ended))
     for number in range(DUE):
         recorded(database, {"number": number}, business_key=f"due-{number}", run_id="run-due")
     assert count(database) == SETTLED + DUE + 1 + 2 * len(in_line)
