@@ -12,7 +12,7 @@ from tape_celery.errors import NotAllowed
 from tape_celery.events import from_evidence
 from tape_celery.intent import Intent
 from tape_celery.records import JournalEntry, ObligationStatus
-from tape_celery.store.intents import _effect
+from tape_celery.store.intents import effect_of
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
 from tests.simulation.store import Tables
 
@@ -45,7 +45,7 @@ def _effects(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, Any]:
     names = ("effect_key", "connector", "request_json", "request_digest", "idempotency_key", "business_key", "run_id")
     facts = {name: getattr(stands, name) for name in (*names, "semantics")}
     told = {name: first.evidence[name] for name in ("max_attempts", "due_at_ms", "expires_at_ms")}
-    return state.replay(_effect(Intent(**facts, **told), first.at_ms, 0), later), stands
+    return state.replay(effect_of(Intent(**facts, **told), first.at_ms, 0), later), stands
 
 
 def _obligations(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ import pytest
 from tape_celery import state
 from tape_celery.intent import Intent
 from tape_celery.records import Effect
-from tape_celery.store.intents import _effect
+from tape_celery.store.intents import effect_of
 from tests.state.stage import S, Stage
 
 
@@ -27,7 +27,7 @@ def assert_replays(stage: Stage, effect: Effect) -> None:
     """The journal of ``effect``, replayed through the transition function, gives its row."""
     first, *entries = stage.tape.journal(effect.effect_key)
     facts = first.evidence
-    recorded = _effect(
+    recorded = effect_of(
         Intent(
             effect_key=effect.effect_key,
             connector=effect.connector,
