@@ -160,6 +160,10 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
     def forget(self) -> None:
         """Nothing to forget: the store keeps the effect."""
 
+    def cancel(self, *, reason: str, actor: str) -> Effect:
+        """Ask for the effect not to happen; see `Tape.cancel`."""
+        return self._tape.cancel(self.id, reason=reason, actor=actor)
+
     def revoke(self, *args: Any, **options: Any) -> None:
         """Cancel the effect durably, as `Tape.cancel` does; Celery's own options do not apply."""
         self._tape.cancel(self.id, reason="revoked", actor="handle")
