@@ -27,6 +27,7 @@ TapeError
 │   ├── EffectCancelled
 │   ├── EffectStuck
 │   ├── ResponseMismatch          it is CONFIRMED, and its response is not of the type that was asked for
+│   ├── EffectPruned              it was CONFIRMED, and its response is gone
 │   └── EffectTimeout             (also a `TimeoutError`) not decided within the time given
 └── KitError                  (also an `AssertionError`) what ``tape_celery.testing`` has to say to a test
     ├── ScriptError               a script has a step that cannot be played
@@ -209,6 +210,10 @@ class ResponseMismatch(OutcomeError):
 
     ``tape.get(effect_key).response`` has it as it came.
     """
+
+
+class EffectPruned(OutcomeError):
+    """The effect was CONFIRMED long ago and has been pruned: its response is gone, its keys stay taken."""
 
 
 class EffectTimeout(OutcomeError, TimeoutError):

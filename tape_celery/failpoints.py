@@ -17,7 +17,15 @@ POINTS = frozenset(
     f"{verb}.{point}"
     for verb in ("dispatch", "observe", "compensate")
     for point in ("claimed", "checked", "called", "sealed")
-) | {"record.committed", "reissue.committed", "sweep.selected", "sweep.marked", "run.closed", "run.advanced"}
+) | {
+    "record.committed",
+    "reissue.committed",
+    "sweep.selected",
+    "sweep.marked",
+    "run.closed",
+    "run.advanced",
+    "prune.chunk",
+}
 ACTS = ("kill9", "stop", "raise", "exit")
 
 logger = logging.getLogger(__name__)

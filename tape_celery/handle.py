@@ -16,6 +16,7 @@ from tape_celery import values
 from tape_celery.errors import (
     EffectCancelled,
     EffectFailed,
+    EffectPruned,
     EffectStuck,
     EffectTimeout,
     NoSuchEffect,
@@ -23,6 +24,7 @@ from tape_celery.errors import (
     ResponseMismatch,
 )
 from tape_celery.records import Effect, EffectStatus, JournalEntry
+from tape_celery.store.tombstones import PRUNED
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
@@ -60,7 +62,7 @@ class StoreBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
         """The effect's row in Celery's words, read at each call; raises `NoSuchEffect`."""
-        effect = self._tape.get(task_id)
+        effect = self._tape.get(task_id) or self._tape.pruned(task_id)
         if effect is None:
             raise NoSuchEffect(task_id)
         result: Any = effect.response if effect.status is EffectStatus.CONFIRMED else None
@@ -71,7 +73,7 @@ class StoreBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
 
     def task_result_exists(self, task_id: str) -> bool:
         """Whether such an effect was recorded."""
-        return self._tape.get(task_id) is not None
+        return (self._tape.get(task_id) or self._tape.pruned(task_id)) is not None
 
     def store_result(self, task_id: str, *args: Any, **kwargs: Any) -> None:
         """Refused: what becomes of an effect is written by nobody but the engine."""
@@ -104,7 +106,7 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
 
     @property
     def effect(self) -> Effect | None:
-        """The effect's row as it is now; ``None`` where no such effect was recorded."""
+        """The effect's row as it is now; ``None`` where there is none, or none any more."""
         return self._tape.get(self.id)
 
     @property
@@ -114,7 +116,7 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
 
     @property
     def status(self) -> EffectStatus:
-        """The row's state; raises `NoSuchEffect` where no such effect was recorded."""
+        """The row's state, or that in which it was pruned; raises `NoSuchEffect` where there was never any."""
         return self._existing().status
 
     @overload
@@ -128,8 +130,8 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
         ``@effect(response=…)`` said.
 
         ``timeout`` is in seconds (``None``: for ever). Raises `EffectFailed`, `EffectCancelled`, `EffectStuck`,
-        `ResponseMismatch`, `NoSuchEffect`, and `EffectTimeout` when it is not decided in time; with
-        ``propagate=False`` the first four are returned.
+        `ResponseMismatch`, `EffectPruned` for a CONFIRMED one whose response is gone, `NoSuchEffect`, and
+        `EffectTimeout` when it is not decided in time; with ``propagate=False`` the first five are returned.
         """
         if options.get("disable_sync_subtasks", True):
             assert_will_not_block()
@@ -169,7 +171,7 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
         self._tape.cancel(self.id, reason="revoked", actor="handle")
 
     def _existing(self) -> Effect:
-        effect = self.effect
+        effect = self.effect or self._tape.pruned(self.id)
         if effect is None:
             raise NoSuchEffect(self.id)
         return effect
@@ -177,7 +179,9 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
     def _result(self, effect: Effect, propagate: bool) -> Any:
         """The response of a decided effect as the type that was asked for, or its error."""
         error: OutcomeError
-        if effect.status is EffectStatus.CONFIRMED:
+        if effect.status is EffectStatus.CONFIRMED and effect.reason == PRUNED:
+            error = EffectPruned(effect.effect_key, effect.status, effect.reason)
+        elif effect.status is EffectStatus.CONFIRMED:
             try:
                 return effect.response if self._response is None else values.decoded(self._response, effect.response)
             except values.Mismatch as mismatch:

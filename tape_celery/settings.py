@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -51,6 +51,8 @@ class Settings:
     chunk_size: int = 20
     """How many effects one task claims and calls at once."""
     queue_prefix: str = "tape."
+    retention_days: float = 0.0
+    """How long after its end an effect is kept; then the sweep prunes it. 0 or None: for ever."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -79,6 +81,8 @@ class Settings:
             self.absence_watch,
             "rising numbers of seconds above 0",
         )
+        if self.retention_days:
+            check_retention(f"{PREFIX}retention_days", self.retention_days, self.absence_watch)
         _require(
             bool(re.fullmatch(r"[A-Za-z0-9._-]{1,60}", self.queue_prefix)),
             "queue_prefix",
@@ -126,6 +130,17 @@ def settings_from(given: Mapping[str, Any], *, named: Callable[[str], str] = lam
     return Settings(**values)
 
 
+LEAST_RETENTION_DAYS = 1.0
+"""Longer than any call may run: what comes to light of an effect while it is kept is never dropped."""
+
+
+def check_retention(name: str, days: float, absence_watch: Sequence[float]) -> None:
+    """Raise `SettingsError` where evidence could come for an effect that was pruned."""
+    least = max([LEAST_RETENTION_DAYS, *(seconds / 86400 for seconds in absence_watch)])
+    if isinstance(days, bool) or not isinstance(days, int | float) or not least <= days < 1e6:
+        raise SettingsError(f"{name} must be {least:g} days or more, as absence_watch is set, not {days!r}")
+
+
 def _require(holds: bool, name: str, seen: object, wanted: str) -> None:
     if not holds:
         raise SettingsError(f"{PREFIX}{name} must be {wanted}, not {seen!r}")
@@ -141,6 +156,10 @@ def _number(name: str, value: Any) -> float:
     if not 0 <= number < 1e10:
         raise SettingsError(f"{name} must be a number of seconds of 0 or more, not {value!r}")
     return number
+
+
+def _days(name: str, value: Any) -> float:
+    return 0.0 if value is None else _number(name, value)
 
 
 def _shown(value: Any) -> str:
@@ -190,4 +209,5 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **{field.name: _text for field in fields(Settings) if field.type == "str"},
     "connectors": _modules,
     "absence_watch": _durations,
+    "retention_days": _days,
 }

@@ -18,7 +18,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
 from tape_celery.records import EffectStatus
 from tape_celery.settings import Settings
-from tape_celery.store import due, inspection, moves, runs
+from tape_celery.store import due, inspection, moves, retention, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
@@ -28,6 +28,8 @@ BATCH = 500
 """The most rows of one connector that one pass acts on; the next pass goes on."""
 PARKED_MS = 600_000
 """How long an effect that waits for its turn is left alone, unless it is woken."""
+PRUNED_AT_MOST = 1000
+"""The most effects that one pass prunes."""
 
 
 @dataclass
@@ -43,6 +45,8 @@ class SweepReport:
     """Closed runs that were walked."""
     waiting: int = 0
     """Effects that wait for an earlier one of their ordering key."""
+    pruned: int = 0
+    """Effects that ended longer ago than ``tape_retention_days``."""
     lost_races: int = 0
     """Rows that somebody else moved first."""
 
@@ -93,7 +97,14 @@ class Sweep:
         closed = runs.due(self._database, limit=BATCH)
         self._walk_runs(closed)
         report.runs += len(closed)
+        self._prune(report)
         return report
+
+    def _prune(self, report: SweepReport) -> None:
+        if self._settings.retention_days:
+            age_ms = round(self._settings.retention_days * 86_400_000)
+            chunks = retention.chunks(self._database, age_ms=age_ms, limit=PRUNED_AT_MOST)
+            report.pruned = sum(chunk.effects for chunk in chunks)
 
     def _sweep_effects(self, connector: str, report: SweepReport) -> None:
         rows = self._due(EFFECTS, connector)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
 
-from tape_celery import authored, failpoints, hints, intent, wiring
+from tape_celery import archive, authored, failpoints, hints, intent, wiring
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
@@ -32,9 +32,10 @@ from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
 from tape_celery.runs import EffectRun
 from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
-from tape_celery.store import audit, inspection, moves, reissues, runs, walks
+from tape_celery.store import audit, inspection, moves, reissues, runs, tombstones, walks
 from tape_celery.store.audit import Batch
 from tape_celery.store.database import Database
+from tape_celery.store.retention import PruneReport
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 from tape_celery.sweep import Sweep, SweepReport
 
@@ -158,6 +159,10 @@ class Tape:
     def get(self, effect_key: str) -> Effect | None:
         """The effect as its row stands; ``None`` where there is none."""
         return inspection.get_effect(self.database, effect_key)
+
+    def pruned(self, effect_key: str) -> Effect | None:
+        """What is left of an effect that was pruned: its keys and its outcome, but no request, response or journal."""
+        return tombstones.get(self.database, effect_key)
 
     def handle(self, effect_key: str) -> EffectHandle:
         """A handle of an effect by its key, whether it exists or not."""
@@ -391,6 +396,22 @@ class Tape:
         intent.check_run_id(run_id)
         if not runs.has_effects(self.database, run_id) and runs.get(self.database, run_id).status is RunStatus.OPEN:
             raise NoSuchRun(run_id)
+
+    # --- keep ---
+
+    def prune(
+        self, older_than_days: float | None = None, *, limit: int | None = None, dry_run: bool = False
+    ) -> PruneReport:
+        """Remove effects that ended more than ``older_than_days`` ago, with their journals, obligations and callbacks.
+
+        Without ``older_than_days``: ``tape_retention_days``. It goes by the database's clock, the oldest first, some
+        hundred effects a transaction, ``limit`` of them at most. Nothing goes that is unsettled, watched or owed, nor
+        any member of a run with such a one. What goes leaves a tombstone: its idempotency key, and the business key
+        of a CONFIRMED one, stay taken. ``dry_run`` counts the effects that could go now. Raises `SettingsError` for
+        less than a day or than the last ``tape_absence_watch``, and where neither says how long; `StoreUnavailable`:
+        what was pruned before stays pruned, and running it again goes on.
+        """
+        return archive.prune(self.database, self.settings, older_than_days, limit=limit, dry_run=dry_run)
 
     def migrate(self) -> None:
         """Create or upgrade the store's schema. Raises `SchemaMismatch` where it is newer than this code."""

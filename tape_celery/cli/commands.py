@@ -111,7 +111,7 @@ def list_(
 @command(click.argument("key"), as_json)
 def show(tape: Tape, key: str, as_json: bool) -> None:
     """One effect or obligation: its row, its journal, what it owes."""
-    record = tape.get(key) or inspection.get_obligation(tape.database, key)
+    record = tape.get(key) or inspection.get_obligation(tape.database, key) or tape.pruned(key)
     if record is None:
         raise NoSuchEffect(key)
     journal, owed = tape.journal(key), tape.obligations(effect_key=key)
@@ -197,6 +197,23 @@ def compensate_run(tape: Tape, run: str, reason: str, actor: str, as_json: bool)
         if owed:
             tables.print_obligations(tables.console(), owed)
     return 2 if record.status is RunStatus.STUCK else 0
+
+
+@command(
+    click.option("--older-than", "days", type=float, metavar="DAYS", help="Default: tape_retention_days."),
+    click.option("--limit", type=click.IntRange(1), help="The most effects that are pruned."),
+    click.option("--dry-run", is_flag=True, help="Count the effects that would go, and leave them."),
+    as_json,
+)
+def prune(tape: Tape, days: float | None, limit: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove what ended long ago and owes nothing; its keys stay taken."""
+    report = dataclasses.asdict(tape.prune(days, limit=limit, dry_run=dry_run))
+    if as_json:
+        tables.print_json(report)
+    elif dry_run:
+        click.echo(f"{report['effects']} effects could be pruned")
+    else:
+        click.echo("pruned: " + ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in report.items()))
 
 
 @command(as_json)

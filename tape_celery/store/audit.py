@@ -209,6 +209,18 @@ def _of_effects(within: Within) -> Iterator[Named]:
         "what is CONFIRMED has evidence",
         found.where(e.status == "CONFIRMED", not_(_has_entry(e.effect_key, j.status == "CONFIRMED"))),
     )
+    dead = tombstones.c
+    same_held = and_(dead.connector == e.connector, dead.held_business_key == e.held_business_key)
+    yield (
+        "no key belongs to a tombstone and a row",
+        found.where(
+            or_(
+                exists().where(dead.effect_key == e.effect_key),
+                exists().where(dead.idempotency_key == e.idempotency_key),
+                exists().where(same_held),
+            )
+        ),
+    )
     yield "what is CANCELLED is not in doubt", found.where(e.status == "CANCELLED", e.may_have_landed)
 
 

@@ -21,7 +21,7 @@ from tape_celery.errors import (
 from tape_celery.intent import Intent
 from tape_celery.records import Effect
 from tape_celery.schema import effects
-from tape_celery.store import intents, orderings, runs, sharing
+from tape_celery.store import intents, orderings, runs, sharing, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 from tape_celery.store.rows import EFFECTS, write_journal
@@ -47,15 +47,24 @@ def record_many(database: Database, asked: Sequence[Intent], *, actor: str, hint
     then; `IntentUncertain` names the first of them: all of them were recorded, or none.
     """
     uncertain: CommitUncertain | None = None
+    buried = False
     for _ in range(intents.TRIES):
         try:
             try:
                 unit = partial(
-                    _record, database=database, asked=asked, actor=actor, hint_ms=hint_ms, again=uncertain is not None
+                    _record,
+                    database=database,
+                    asked=asked,
+                    actor=actor,
+                    hint_ms=hint_ms,
+                    again=uncertain is not None,
+                    latest=buried,
                 )
                 return database.write(unit)
             except IntegrityError:
                 continue
+            except tombstones.KeyBuried:
+                buried = True
             except CommitNotDurable as error:
                 raise _uncertain(asked) from error
             except CommitUncertain as error:
@@ -77,7 +86,7 @@ def record_many_within(
         try:
             with connection.begin_nested():
                 return _record(connection, database, asked, actor, hint_ms, latest=tries > 0)
-        except IntegrityError:
+        except (IntegrityError, tombstones.KeyBuried):
             continue
     raise StoreUnavailable(
         "a key of these intents was taken by a transaction that this one cannot see; roll back, and run it again"
@@ -199,5 +208,6 @@ def _insert(
     for start in range(0, len(made), CHUNK):
         chunk = made[start : start + CHUNK]
         connection.execute(insert(effects), [EFFECTS.columns(effect) for effect in chunk])
+        tombstones.refuse_buried(connection, asked[start : start + CHUNK])
         write_journal(connection, [intents.recorded_entry(effect, actor) for effect in chunk])
     return [Recorded(effect, created=True) for effect in made]

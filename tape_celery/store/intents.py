@@ -19,7 +19,7 @@ from tape_celery.errors import (
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import effects
-from tape_celery.store import holds, orderings, runs
+from tape_celery.store import holds, orderings, runs, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, entry, write_journal
 
@@ -54,7 +54,7 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
         try:
             try:
                 return database.write(lambda connection: insert_intent(connection, database, intent, actor, hint_ms))
-            except IntegrityError:
+            except (IntegrityError, tombstones.KeyBuried):
                 pass
             except RunClosed:
                 if uncertain is None:
@@ -87,7 +87,7 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
         try:
             with connection.begin_nested():
                 return insert_intent(connection, database, intent, actor, hint_ms)
-        except IntegrityError:
+        except (IntegrityError, tombstones.KeyBuried):
             existing = standing_for(connection, intent, latest=True)
         if existing is not None:
             return Recorded(existing, created=False)
@@ -99,7 +99,7 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
 def insert_intent(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
     """Write ``intent`` as one row and its journal entry, in the caller's transaction.
 
-    Raises SQLAlchemy's `IntegrityError` where a key of it is taken, `RunClosed`.
+    Raises SQLAlchemy's `IntegrityError` where a key of it is taken, `KeyBuried` where a tombstone has it, `RunClosed`.
     """
     if intent.run_id != intent.effect_key:
         runs.refuse_closed(connection, intent.run_id)
@@ -112,6 +112,7 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     if similar is not None:
         effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
     connection.execute(insert(effects), [EFFECTS.columns(effect)])
+    tombstones.refuse_buried(connection, [intent])
     write_journal(connection, [recorded_entry(effect, actor, similar)])
     return Recorded(effect, created=True)
 
@@ -164,6 +165,11 @@ def effect_of(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect
 
 
 def standing_for(connection: Connection, intent: Intent, *, latest: bool = False) -> Effect | None:
+    """The effect that has the intent's key, or what was left of it; raises `KeyConflict`."""
+    return _alive(connection, intent, latest) or tombstones.standing_for(connection, intent)
+
+
+def _alive(connection: Connection, intent: Intent, latest: bool) -> Effect | None:
     """The effect that has the intent's key, if its request is the same; raises `KeyConflict` if it is not.
 
     ``latest``: what was committed last, where this transaction would read an older snapshot, and MySQL lets it see.

@@ -26,6 +26,7 @@ from tape_celery.store import orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import insert_intent
 from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
+from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
 """How often a row may be moved under our hands before the unit gives up."""
@@ -253,7 +254,9 @@ def _has_lost_its_key(connection: Connection, effect: Effect) -> bool:
     if not effect.business_key or effect.holds_business_key:
         return False
     held = (effects.c.connector == effect.connector) & (effects.c.held_business_key == effect.business_key)
-    return connection.execute(select(effects.c.effect_key).where(held)).first() is not None
+    if connection.execute(select(effects.c.effect_key).where(held)).first() is not None:
+        return True
+    return holder(connection, effect.connector, effect.business_key) is not None
 
 
 def _not_owed_yet(connection: Connection, effect: Effect, event: Event, owed: Sequence[state.Owed]) -> list[state.Owed]:

@@ -10,7 +10,7 @@ from tape_celery.events import ReissueAsked
 from tape_celery.policy import Terms
 from tape_celery.records import Effect
 from tape_celery.schema import effects
-from tape_celery.store import intents, moves
+from tape_celery.store import intents, moves, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
 
@@ -25,14 +25,15 @@ def reissue(database: Database, effect: Effect, event: ReissueAsked, terms: Term
         try:
             moves.act(database, EFFECTS, effect.effect_key, event, terms)
             return
-        except IntegrityError:
+        except (IntegrityError, tombstones.KeyBuried):
             database.read(lambda connection: _refuse_taken(connection, effect))
     raise StoreUnavailable(f"the business key was taken and freed {intents.TRIES} times under the reissue")
 
 
 def _refuse_taken(connection: Connection, effect: Effect) -> None:
     held = (effects.c.connector == effect.connector) & (effects.c.held_business_key == effect.business_key)
-    holder = connection.execute(select(effects.c.effect_key, effects.c.status).where(held)).first()
+    row = connection.execute(select(effects.c.effect_key, effects.c.status).where(held)).first()
+    holder = row or tombstones.holder(connection, effect.connector, effect.business_key)
     if holder is not None:
         raise KeyConflict(
             f"business_key {effect.business_key!r} of {effect.connector!r} belongs to effect {holder.effect_key} "

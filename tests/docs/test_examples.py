@@ -101,6 +101,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/connectors.md",
         "docs/scheduling.md",
         "docs/reissue-and-hold.md",
+        "docs/retention.md",
         "docs/transactions.md",
         "docs/runs.md",
     ],

@@ -159,6 +159,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "max_response_bytes": 65536,
         "chunk_size": 20,
         "queue_prefix": "tape.",
+        "retention_days": 0.0,
     }
     assert tuple(field.name for field in fields(Settings)) == NAMES
 

@@ -1,0 +1,113 @@
+"""Pruning: effects that ended long ago, with all that belongs to them, become tombstones.
+
+Only what is settled and owes nothing goes. One chunk is one transaction: a process that dies between two leaves whole
+effects and whole tombstones. The rows are locked before it is decided, so that late evidence for one either comes first
+and is seen, or finds that there is no such effect any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, insert, not_, or_, select
+
+from tape_celery import failpoints
+from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.schema import callbacks, effects, journal, obligations, runs, tombstones
+from tape_celery.store.database import Database
+
+CHUNK = 500
+"""The most effects that one transaction prunes."""
+_ENDED = tuple(status.value for status in EffectStatus if status.settled)
+_OPEN = tuple(status.value for status in EffectStatus if not status.settled)
+_OWED = tuple(status.value for status in ObligationStatus if status is not ObligationStatus.COMPENSATED)
+_WALKED = ("CANCELLING", "COMPENSATING", "STUCK")
+
+
+@dataclass
+class PruneReport:
+    """What was pruned, in rows."""
+
+    effects: int = 0
+    obligations: int = 0
+    callbacks: int = 0
+    journal_entries: int = 0
+
+
+def chunks(database: Database, *, age_ms: int, limit: int | None = None) -> Iterator[PruneReport]:
+    """Prune what ended ``age_ms`` ago or earlier, up to ``limit`` effects; what each transaction took."""
+    left = limit
+    while left is None or left > 0:
+        number = CHUNK if left is None else min(CHUNK, left)
+        report = database.write(partial(_prune, database=database, age_ms=age_ms, number=number))
+        if not report.effects:
+            return
+        yield report
+        failpoints.reach("prune.chunk")
+        left = None if left is None else left - report.effects
+
+
+def count(database: Database, *, age_ms: int) -> int:
+    """How many effects could be pruned now, those aside that others of these keep until they are gone."""
+    statement = select(func.count()).select_from(effects).where(may_go(database.now - age_ms))
+    return database.read(lambda connection: int(connection.execute(statement).scalar_one()))
+
+
+def may_go(before: ColumnElement[int]) -> ColumnElement[bool]:
+    """The condition that nobody needs an effect any more that ended at ``before`` or earlier."""
+    e, o, c = effects.c, obligations.c, callbacks.c
+    predecessor = effects.alias("predecessor")
+    in_debt = exists().where(o.effect_key == e.effect_key, or_(o.status.in_(_OWED), o.updated_at_ms > before))
+    to_call = exists().where(c.effect_key == e.effect_key, c.status == "DUE")
+    # A run is compensated as a whole: while a part of it is open, all of it stays. These lists follow what is open.
+    sibling = effects.alias("sibling")
+    open_runs = select(sibling.c.run_id).where(sibling.c.status.in_(_OPEN))
+    debt = obligations.alias("debt")
+    owing_runs = select(debt.c.run_id).where(debt.c.status.in_(_OWED))
+    walked_runs = select(runs.c.run_id).where(runs.c.status.in_(_WALKED))
+    return and_(
+        e.ended_at_ms <= before,
+        e.status.in_(_ENDED),
+        e.sweep_at_ms.is_(None),
+        e.lease_until_ms.is_(None),
+        not_(in_debt),
+        not_(to_call),
+        # What is seen of a predecessor is judged by what became of its successor.
+        or_(e.reissue_of == "", not_(exists().where(predecessor.c.effect_key == e.reissue_of))),
+        e.run_id.not_in(open_runs),
+        e.run_id.not_in(owing_runs),
+        e.run_id.not_in(walked_runs),
+    )
+
+
+def candidates(before: ColumnElement[int], number: int) -> Select[tuple[str]]:
+    """The keys of up to ``number`` effects that may go, the oldest first."""
+    return select(effects.c.effect_key).where(may_go(before)).order_by(effects.c.ended_at_ms).limit(number)
+
+
+def _prune(connection: Connection, database: Database, age_ms: int, number: int) -> PruneReport:
+    before = database.now - age_ms
+    locked = connection.execute(candidates(before, number).with_for_update(skip_locked=True)).scalars().all()
+    if not locked:
+        return PruneReport()
+    # Their debts too; then what was committed before a lock was had is seen.
+    debts = select(obligations.c.obligation_key).where(obligations.c.effect_key.in_(locked)).with_for_update()
+    connection.execute(debts).all()
+    still = select(effects.c.effect_key).where(effects.c.effect_key.in_(locked), may_go(before))
+    keys = connection.execute(still).scalars().all()
+    return _bury(connection, database, keys) if keys else PruneReport()
+
+
+def _bury(connection: Connection, database: Database, keys: Sequence[str]) -> PruneReport:
+    kept = [column.name for column in tombstones.c if column.name != "pruned_at_ms"]
+    rows = select(*(effects.c[name] for name in kept), database.now).where(effects.c.effect_key.in_(keys))
+    connection.execute(insert(tombstones).from_select([*kept, "pruned_at_ms"], rows))
+    report = PruneReport()
+    report.callbacks = connection.execute(delete(callbacks).where(callbacks.c.effect_key.in_(keys))).rowcount
+    report.obligations = connection.execute(delete(obligations).where(obligations.c.effect_key.in_(keys))).rowcount
+    report.effects = connection.execute(delete(effects).where(effects.c.effect_key.in_(keys))).rowcount
+    # Last: nobody writes an entry any more once the rows are gone.
+    report.journal_entries = connection.execute(delete(journal).where(journal.c.effect_key.in_(keys))).rowcount
+    return report

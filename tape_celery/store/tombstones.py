@@ -1,0 +1,121 @@
+"""What is left of effects that were pruned: their keys stay taken, and who comes with one meets what it stood for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
+
+from tape_celery.errors import KeyConflict
+from tape_celery.intent import Intent
+from tape_celery.records import Effect, EffectStatus
+from tape_celery.schema import tombstones
+from tape_celery.store.database import Database
+
+PRUNED = "pruned"
+"""The reason that an effect shows of which only the tombstone is left."""
+
+
+class KeyBuried(Exception):
+    """A key of an intent belongs to an effect that was pruned; the transaction that met it must not be committed."""
+
+
+def get(database: Database, effect_key: str) -> Effect | None:
+    """What is left of the effect with that key, if it was pruned."""
+    statement = select(tombstones).where(tombstones.c.effect_key == effect_key)
+    row = database.read(lambda connection: connection.execute(statement).mappings().first())
+    return None if row is None else _read(row)
+
+
+def refuse_buried(connection: Connection, asked: Sequence[Intent]) -> None:
+    """Raise `KeyBuried` where a key of one of ``asked`` is taken by a tombstone.
+
+    To be called after the rows were inserted, in their transaction: an index made that wait for whoever was pruning the
+    effect that had the key, and what they left is seen by now.
+    """
+    t = tombstones.c
+    held: dict[str, list[str]] = defaultdict(list)
+    for intent in asked:
+        if intent.business_key:
+            held[intent.connector].append(intent.business_key)
+    taken = [
+        t.effect_key.in_([intent.effect_key for intent in asked]),
+        t.idempotency_key.in_([intent.idempotency_key for intent in asked]),
+        *((t.connector == connector) & t.held_business_key.in_(keys) for connector, keys in held.items()),
+    ]
+    for condition in taken:
+        row = _row(connection, condition)
+        if row is not None:
+            raise KeyBuried(row["effect_key"])
+
+
+def standing_for(connection: Connection, intent: Intent) -> Effect | None:
+    """What is left of the effect that has a key of ``intent``; raises `KeyConflict` if its request was another."""
+    row = _row(connection, tombstones.c.idempotency_key == intent.idempotency_key)
+    key = f"idempotency_key {intent.idempotency_key!r}"
+    if row is None:
+        row = _row(connection, tombstones.c.effect_key == intent.effect_key)
+        if row is not None:
+            raise KeyConflict(
+                f"effect key {intent.effect_key!r} belongs to another effect, {row['status']} and pruned",
+                effect_key=intent.effect_key,
+            )
+    elif intent.business_key and row["business_key"] != intent.business_key:
+        raise KeyConflict(
+            f"{key} belongs to effect {row['effect_key']} ({row['status']}, pruned) with business_key "
+            f"{row['business_key']!r}, not {intent.business_key!r}",
+            effect_key=row["effect_key"],
+        )
+    if row is None and intent.business_key:
+        row = _row(connection, holds(intent.connector, intent.business_key))
+        key = f"business_key {intent.business_key!r} of {intent.connector!r}"
+    if row is None:
+        return None
+    if (row["connector"], row["request_digest"]) != (intent.connector, intent.request_digest):
+        raise KeyConflict(
+            f"{key} belongs to effect {row['effect_key']} ({row['status']}, pruned) of connector "
+            f"{row['connector']!r} with request {row['request_digest'][:12]}; this request, for "
+            f"{intent.connector!r}, is {intent.request_digest[:12]}",
+            effect_key=row["effect_key"],
+        )
+    return _read(row)
+
+
+def holds(connector: str, business_key: str) -> ColumnElement[bool]:
+    """The condition that a tombstone keeps a business key taken."""
+    return (tombstones.c.connector == connector) & (tombstones.c.held_business_key == business_key)
+
+
+def holder(connection: Connection, connector: str, business_key: str) -> Effect | None:
+    """What is left of the effect that keeps a business key taken."""
+    row = _row(connection, holds(connector, business_key))
+    return None if row is None else _read(row)
+
+
+def _row(connection: Connection, condition: ColumnElement[bool]) -> RowMapping | None:
+    statement = select(tombstones).where(condition).limit(1)
+    if connection.dialect.name in ("mysql", "mariadb"):
+        # What was committed last: a transaction of the app's may read an older snapshot.
+        statement = statement.with_for_update(read=True)
+    return connection.execute(statement).mappings().first()
+
+
+def _read(row: RowMapping) -> Effect:
+    return Effect(
+        effect_key=row["effect_key"],
+        connector=row["connector"],
+        status=EffectStatus(row["status"]),
+        reason=PRUNED,
+        idempotency_key=row["idempotency_key"],
+        business_key=row["business_key"],
+        holds_business_key=row["held_business_key"] is not None,
+        run_id=row["run_id"],
+        request_json="",
+        request_digest=row["request_digest"],
+        external_ref=row["external_ref"],
+        ended_at_ms=row["ended_at_ms"],
+        created_at_ms=row["created_at_ms"],
+        updated_at_ms=row["pruned_at_ms"],
+        shared=True,  # there is nothing left of it that a run could reverse
+    )
