@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from celery._state import _task_stack
 
-from tape_celery import authored, failpoints, intent, many, runs, similar, transactions, values
+from tape_celery import authored, canvas, failpoints, intent, many, runs, similar, transactions, values
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, RepeatedRequest, UnsafeEffect
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
 from tape_celery.records import Semantics
-from tape_celery.store import app_transaction, bulk, intents, sharing
+from tape_celery.store import app_transaction, bulk, callbacks, intents, sharing
 from tape_celery.values import Request
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ _KEYWORDS = frozenset(
         "ordering_key",
         "hold_similar",
         "session",
+        "chain",
+        "chord",
+        *canvas.OPTIONS,
     }
 )
 
@@ -63,6 +66,8 @@ class EffectCaller:
         hinted first; a call that is under way is never interrupted), ``ordering_key`` (effects with the same one, over
         all connectors, are sent one at a time, in the order in which they were recorded), ``hold_similar`` (a
         `tape_celery.similar.HoldSimilar`: what looks like another is HELD until a person releases or cancels it).
+        ``link``, ``link_error``, ``on_unknown`` and ``on_stuck`` take Celery signatures, one or a list: kept with the
+        effect, and sent when it is CONFIRMED (with its response), ends otherwise, is UNKNOWN, or STUCK (with its key).
         When it returns, the intent is in the store; the broker may be down, which costs at most
         ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
         `RunClosed` among them, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
@@ -187,9 +192,14 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     recorded = intents.record(tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
     if sharing.is_needed(recorded, asked):
         tape.database.write(lambda c: sharing.share(c, tape.database, recorded, asked, actor=process_actor()))
+    if asked.callbacks and not recorded.created:
+        tape.database.write(lambda c: callbacks.add(c, tape.database, recorded.effect.effect_key, asked.callbacks))
+        canvas.send_due(tape, [recorded.effect.effect_key])
     _remember(asked, _running())
     failpoints.reach("record.committed")
-    if recorded.due_now:
+    if recorded.due_now and tape.app.conf.task_always_eager:
+        canvas.run_eagerly(tape, recorded.effect.effect_key)
+    elif recorded.due_now:
         effect = recorded.effect
         tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority)
     return EffectHandle(recorded.effect.effect_key, tape)
@@ -288,6 +298,7 @@ def _intent(
         max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
         priority=0 if priority is None else intent.check_priority(priority),
         ordering_key="" if ordering_key is None else intent.check_ordering_key(ordering_key),
+        callbacks=canvas.wanted(keywords, max_bytes=settings.max_payload_bytes),
         **held,
         **when,
     )

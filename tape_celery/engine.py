@@ -79,6 +79,8 @@ class Report:
     to_compensate: list[str] = field(default_factory=list)
     run_ids: set[str] = field(default_factory=set)
     """The runs in which something has moved."""
+    moved: list[str] = field(default_factory=list)
+    """The effects whose status has changed: their callbacks may be due."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,8 @@ class Engine:
         report.run_ids.add(after.run_id)
         if result.next is not None and (result.next.due_at_ms or 0) <= after.updated_at_ms:
             report.to_dispatch.append(result.next)
+        if isinstance(after, Effect):
+            report.moved.append(key)
         due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
         if isinstance(after, Obligation):
             if due_now:

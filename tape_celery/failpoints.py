@@ -22,6 +22,7 @@ POINTS = frozenset(
     "reissue.committed",
     "sweep.selected",
     "sweep.marked",
+    "callbacks.taken",
     "run.closed",
     "run.advanced",
     "prune.chunk",

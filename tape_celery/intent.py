@@ -13,6 +13,7 @@ import math
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,20 @@ REF_LENGTH = 512
 DEPTH = 100
 """Levels of a request. An obligation's payload holds it one level deeper, and is ours: it is not checked again."""
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,200}\Z")
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A Celery signature that waits for an effect to get to where ``event`` says."""
+
+    event: str
+    """``confirmed``, ``failed``, ``unknown`` or ``stuck``."""
+    signature_json: str
+
+
+def callback_key(effect_key: str, callback: Callback) -> str:
+    """The same for the same callback of the same effect, whoever asks for it again; 36 characters."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{effect_key} {callback.event} {callback.signature_json}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +72,7 @@ class Intent:
     similar_digest: str = ""
     hold_within_ms: int | None = None
     """It is HELD where a live effect of its connector with the same ``similar_digest`` is at most that old."""
+    callbacks: tuple[Callback, ...] = ()
 
 
 def successor_of(effect: Effect, effect_key: str) -> Intent:

@@ -41,6 +41,8 @@ class SweepReport:
     compensate_hints: int = 0
     lapsed: int = 0
     expired: int = 0
+    callbacks: int = 0
+    """Callbacks that were sent."""
     runs: int = 0
     """Closed runs that were walked."""
     waiting: int = 0
@@ -70,6 +72,7 @@ class Sweep:
         publish: Publish,
         actor: str,
         walk_runs: Callable[[Sequence[str]], None],
+        send_callbacks: Callable[[], int],
     ) -> None:
         self._database = database
         self._settings = settings
@@ -77,6 +80,7 @@ class Sweep:
         self._publish = publish
         self._actor = actor
         self._walk_runs = walk_runs
+        self._send_callbacks = send_callbacks
 
     def run(self) -> SweepReport:
         """One pass.
@@ -97,6 +101,7 @@ class Sweep:
         closed = runs.due(self._database, limit=BATCH)
         self._walk_runs(closed)
         report.runs += len(closed)
+        report.callbacks += self._send_callbacks()
         self._prune(report)
         return report
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from celery import Celery, current_app, current_task
 
-from tape_celery import archive, authored, failpoints, hints, intent, wiring
+from tape_celery import archive, authored, canvas, failpoints, hints, intent, wiring
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
@@ -136,13 +136,24 @@ class Tape:
         False when the broker did not take it in time, or was not waited for. ``hops`` says how many workers passed it
         on, ``priority`` (0 to 9) how urgent it is.
         """
-        with self._lock:
-            if self._publisher is None:
-                self._publisher = Publisher(self.app, timeout_seconds=self.settings.publish_timeout_seconds)
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        return self._publisher.publish(f"tape.{verb}", queue, keys, hops, priority, wait=wait)
+        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, wait=wait)
+
+    def publish(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
+        """Publish one callback, with ``first`` as its first argument, within the bound of a hint."""
+        return self._publishing().publish_signature(signature, first, options)
+
+    def _publishing(self) -> Publisher:
+        with self._lock:
+            if self._publisher is None:
+                self._publisher = Publisher(self.app, timeout_seconds=self.settings.publish_timeout_seconds)
+            return self._publisher
+
+    def _call_back(self, effect_keys: Sequence[str]) -> None:
+        if effect_keys:
+            canvas.send_due(self, effect_keys)
 
     def follow_up(self, report: Report) -> None:
         """Publish the hints for what one pass made due at once."""
@@ -153,6 +164,7 @@ class Tape:
         if report.to_compensate:
             self.hint("compensate", "", report.to_compensate)
         self._walk_due(report.run_ids)
+        self._call_back(report.moved)
 
     # --- look ---
 
@@ -224,12 +236,14 @@ class Tape:
         """Call the upstream for those of ``effect_keys`` that are due and free; one named outcome a key."""
         report = self.engine.dispatch(effect_keys)
         self._walk_due(report.run_ids)
+        self._call_back(report.moved)
         return report.outcomes
 
     def observe(self, *effect_keys: str) -> dict[str, Outcome]:
         """Ask the upstream about those of ``effect_keys`` whose look is due; one named outcome a key."""
         report = self.engine.observe(effect_keys)
         self._walk_due(report.run_ids)
+        self._call_back(report.moved)
         return report.outcomes
 
     def compensate(self, *obligation_keys: str) -> dict[str, Outcome]:
@@ -245,7 +259,15 @@ class Tape:
             self.hint(verb, connector, keys, priority=priority)
 
         actor = f"sweep@{process_actor()}"
-        sweep = Sweep(self.database, self.settings, self.engine, publish=publish, actor=actor, walk_runs=self._walk)
+        sweep = Sweep(
+            self.database,
+            self.settings,
+            self.engine,
+            publish=publish,
+            actor=actor,
+            walk_runs=self._walk,
+            send_callbacks=lambda: canvas.send_due(self),
+        )
         return sweep.run()
 
     def resolve(
@@ -276,6 +298,7 @@ class Tape:
             self.hint("compensate", "", moved.owed)
         self._walk_due([moved.after.run_id])
         self._hint_next(moved)
+        self._call_back([key])
         return moved.after
 
     def cancel(self, effect_key: str, *, reason: str, actor: str) -> Effect:
@@ -286,6 +309,7 @@ class Tape:
         event = CancelAsked(actor=_said("actor", actor), reason=_said("reason", reason))
         moved = moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key)))
         self._hint_next(moved)
+        self._call_back([effect_key])
         return moved.after
 
     def release(self, effect_key: str, *, reason: str, actor: str) -> Effect:

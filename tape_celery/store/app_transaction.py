@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from tape_celery.errors import StoreUnavailable, WrongSession
 from tape_celery.intent import Intent
 from tape_celery.schema import installation
-from tape_celery.store import intents, sharing
+from tape_celery.store import callbacks, intents, sharing
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 
@@ -36,6 +36,8 @@ def record(connection: Connection, database: Database, intent: Intent, *, actor:
         recorded = intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms)
         if sharing.is_needed(recorded, intent):
             sharing.share(connection, database, recorded, intent, actor=actor)
+        if intent.callbacks and not recorded.created:
+            callbacks.add(connection, database, recorded.effect.effect_key, intent.callbacks)
         return recorded
 
     return within(connection, database, work)

@@ -19,7 +19,7 @@ from tape_celery.errors import (
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import effects
-from tape_celery.store import holds, orderings, runs, tombstones
+from tape_celery.store import callbacks, holds, orderings, runs, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, entry, write_journal
 
@@ -114,6 +114,7 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     connection.execute(insert(effects), [EFFECTS.columns(effect)])
     tombstones.refuse_buried(connection, [intent])
     write_journal(connection, [recorded_entry(effect, actor, similar)])
+    callbacks.keep(connection, database, effect.effect_key, effect.status, intent.callbacks)
     return Recorded(effect, created=True)
 
 

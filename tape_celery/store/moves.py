@@ -22,7 +22,7 @@ from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
 from tape_celery.schema import effects, journal, obligations, tombstones
-from tape_celery.store import orderings, runs
+from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import insert_intent
 from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
@@ -195,6 +195,8 @@ def _apply(
     if isinstance(event, ReissueAsked) and isinstance(before, Effect):
         # Behind the guard of the row above: whoever does not make that write makes no successor.
         insert_intent(connection, database, successor_of(before, event.successor), event.actor, 0)
+    if isinstance(after, Effect) and after.status is not before.status:
+        callbacks.fall_due(connection, after.effect_key, after.status, event.at_ms)
     evidence = to_evidence(event, terms)
     if debts:
         evidence["owed"] = [debt.external_ref for debt in debts]

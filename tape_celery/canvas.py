@@ -1,0 +1,104 @@
+"""Celery's callbacks of effects: signatures that are kept with an effect and sent when it is sealed.
+
+A signature is kept as JSON and sent at least once, under one task id, so that a second message is recognisable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery.canvas import Signature
+from kombu.utils import json as kombu_json
+
+from tape_celery import failpoints, intent
+from tape_celery.errors import InvalidIntent, StoreUnavailable
+from tape_celery.intent import Callback
+from tape_celery.records import EffectStatus
+from tape_celery.store import callbacks, inspection
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+logger = logging.getLogger(__name__)
+
+OPTIONS = {"link": "confirmed", "link_error": "failed", "on_unknown": "unknown", "on_stuck": "stuck"}
+"""The options that take signatures, and what each waits for."""
+MOST = 500
+"""The most callbacks that one pass of a sweep sends; the next goes on."""
+
+
+def wanted(options: Mapping[str, Any], *, max_bytes: int) -> tuple[Callback, ...]:
+    """The callbacks that these options ask for; raises `InvalidIntent` for what is no signature or cannot be kept."""
+    found: list[Callback] = []
+    for option, event in OPTIONS.items():
+        given = options.get(option)
+        listed = given if isinstance(given, list | tuple) else [] if given is None else [given]
+        found.extend(Callback(event, _as_json(option, one, max_bytes)) for one in listed)
+    if chain := options.get("chain"):
+        # Celery keeps what is left of a chain backwards; what comes next carries the rest of it.
+        following, rest = Signature.from_dict(dict(chain[-1])).clone(), list(chain[:-1])
+        if rest:
+            following.set(chain=rest)
+        found.append(Callback("confirmed", _as_json("chain", following, max_bytes)))
+    if options.get("chord"):
+        raise InvalidIntent("an effect cannot be a part of a chord: no result backend is told of its outcome")
+    return tuple(found)
+
+
+def _as_json(option: str, signature: Any, max_bytes: int) -> str:
+    if not (isinstance(signature, Mapping) and isinstance(signature.get("task"), str)):
+        raise InvalidIntent(f"{option} must be a Celery signature or a list of them, not {intent.shown(signature)}")
+    try:
+        plain = json.loads(kombu_json.dumps(dict(signature)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidIntent(f"the signature in {option} cannot be kept as JSON: {error}") from None
+    return intent.canonical_json(plain, what=f"the signature in {option}", max_bytes=max_bytes)
+
+
+def send_due(tape: Tape, effect_keys: Sequence[str] | None = None) -> int:
+    """Publish the callbacks that are due, of these effects only where given; how many the broker took.
+
+    What it did not take stays DUE, and a later sweep sends it.
+    """
+    relay_ms = round(tape.settings.relay_seconds * 1000)
+    sent = 0
+    try:
+        taken = callbacks.take(tape.database, relay_ms=relay_ms, limit=MOST, effect_keys=effect_keys)
+        failpoints.reach("callbacks.taken")
+        for one in taken:
+            if _send(tape, one):
+                callbacks.mark_sent(tape.database, one.callback_key)
+                sent += 1
+    except StoreUnavailable as error:
+        logger.warning("callbacks are left to the sweep: %s", error)
+    return sent
+
+
+def _send(tape: Tape, one: callbacks.Taken) -> bool:
+    effect = inspection.get_effect(tape.database, one.effect_key)
+    if effect is None:
+        return False
+    signature = tape.app.signature(kombu_json.loads(one.signature_json))
+    options: dict[str, Any] = {} if signature.options.get("task_id") else {"task_id": one.callback_key}
+    first = effect.response if one.event == "confirmed" else one.effect_key
+    if tape.app.conf.task_always_eager or getattr(signature.type, "records_an_effect", False):
+        try:
+            signature.apply_async((first,), **options)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            logger.exception("callback %s of effect %s was refused", one.callback_key, one.effect_key)
+            return False
+        return True
+    return tape.publish(signature, first, options)
+
+
+def run_eagerly(tape: Tape, effect_key: str) -> None:
+    """``task_always_eager``: what workers would do for this effect, here and now, as far as it is due."""
+    tape.dispatch(effect_key)
+    effect = tape.get(effect_key)
+    if effect is not None and effect.status is EffectStatus.UNKNOWN:
+        tape.observe(effect_key)

@@ -1,0 +1,121 @@
+"""Callbacks: kept with their effect, DUE in the transaction that brings it where they wait for, and relayed like hints.
+
+WAITING → DUE → SENT. A callback is published after it is taken and before it is SENT, so it may be published twice, each
+time under the same task id; a worker or broker that dies in between costs a delay only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from tape_celery.intent import Callback, callback_key
+from tape_celery.records import EffectStatus
+from tape_celery.schema import callbacks, effects
+from tape_celery.store.database import Database
+
+REACHED: dict[EffectStatus, tuple[str, ...]] = {
+    EffectStatus.CONFIRMED: ("confirmed",),
+    EffectStatus.FAILED: ("failed",),
+    EffectStatus.CANCELLED: ("failed",),
+    EffectStatus.STUCK: ("failed", "stuck"),
+    EffectStatus.UNKNOWN: ("unknown",),
+}
+"""Which callbacks are due when an effect gets to a state; each fires once."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One callback that its taker is to publish."""
+
+    callback_key: str
+    effect_key: str
+    event: str
+    signature_json: str
+
+
+def keep(
+    connection: Connection, database: Database, effect_key: str, status: EffectStatus, wanted: Sequence[Callback]
+) -> None:
+    """Write the callbacks of an effect that this transaction wrote or has locked; those it has already are kept once.
+
+    Where the effect is already where one waits for, that one is DUE at once.
+    """
+    if not wanted:
+        return
+    now: int = connection.execute(select(database.now)).scalar_one()
+    known = connection.execute(select(callbacks.c.callback_key).where(callbacks.c.effect_key == effect_key)).scalars()
+    fresh = {callback_key(effect_key, one): one for one in wanted}
+    for key in known:
+        fresh.pop(key, None)
+    rows = []
+    for key, one in fresh.items():
+        due = one.event in REACHED.get(status, ())
+        rows.append(
+            {
+                "callback_key": key,
+                "effect_key": effect_key,
+                "event": one.event,
+                "signature_json": one.signature_json,
+                "status": "DUE" if due else "WAITING",
+                "sweep_at_ms": now if due else None,
+                "created_at_ms": now,
+                "updated_at_ms": now,
+            }
+        )
+    if rows:
+        connection.execute(insert(callbacks), rows)
+
+
+def add(connection: Connection, database: Database, effect_key: str, wanted: Sequence[Callback]) -> None:
+    """`keep` for an effect that was found: under the lock of its row, so that no seal passes by unseen."""
+    locked = select(effects.c.status).where(effects.c.effect_key == effect_key).with_for_update()
+    status = connection.execute(locked).scalar_one()
+    keep(connection, database, effect_key, EffectStatus(status), wanted)
+
+
+def fall_due(connection: Connection, effect_key: str, status: EffectStatus, now: int) -> None:
+    """In the transaction that brings the effect to ``status``: what waits for that is DUE."""
+    if reached := REACHED.get(status):
+        connection.execute(
+            update(callbacks)
+            .where(callbacks.c.effect_key == effect_key, callbacks.c.event.in_(reached))
+            .where(callbacks.c.status == "WAITING")
+            .values(status="DUE", sweep_at_ms=now, updated_at_ms=now)
+        )
+
+
+def take(database: Database, *, relay_ms: int, limit: int, effect_keys: Sequence[str] | None = None) -> list[Taken]:
+    """Take the publishing of what is DUE upon the caller, for ``relay_ms``; of these effects only, where given."""
+    columns, now = callbacks.c, database.now
+    is_due = columns.sweep_at_ms <= now
+    if effect_keys is not None:
+        is_due &= columns.effect_key.in_(list(effect_keys))
+    found = select(columns.callback_key).where(is_due).order_by(columns.sweep_at_ms).limit(limit)
+    keys = database.read(lambda connection: list(connection.execute(found).scalars()))
+    if not keys:
+        return []
+
+    def mark(connection: Connection) -> list[Taken]:
+        still = (
+            select(columns.callback_key, columns.effect_key, columns.event, columns.signature_json)
+            .where(columns.callback_key.in_(keys), columns.status == "DUE", columns.sweep_at_ms <= now)
+            .order_by(columns.callback_key)
+            .with_for_update(skip_locked=True)
+        )
+        taken = [Taken(**row) for row in connection.execute(still).mappings()]
+        if taken:
+            mine = columns.callback_key.in_([one.callback_key for one in taken])
+            connection.execute(update(callbacks).where(mine).values(sweep_at_ms=now + relay_ms))
+        return taken
+
+    return database.write(mark)
+
+
+def mark_sent(database: Database, callback_key: str) -> None:
+    """The broker has it."""
+    mine = (callbacks.c.callback_key == callback_key) & (callbacks.c.status == "DUE")
+    statement = update(callbacks).where(mine).values(status="SENT", sweep_at_ms=None, updated_at_ms=database.now)
+    database.write(lambda connection: connection.execute(statement))

@@ -1,0 +1,167 @@
+"""Callbacks of effects: kept with the effect, due with its transition, sent at least once under one task id."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery, chain, group
+from sqlalchemy import select
+
+from tape_celery import Tape, connectors, effect
+from tape_celery.connectors.base import DispatchResult, ObservationResult
+from tape_celery.errors import InvalidIntent
+from tape_celery.schema import callbacks
+
+HEARD: list[tuple[str, Any]] = []
+
+
+class Bank:
+    """It answers as its request says, and knows nothing when it is asked."""
+
+    name = "canvas.bank"
+
+    def dispatch(self, effect: Any) -> DispatchResult:
+        return DispatchResult(effect.request["answer"], external_ref="w-1", response={"booked": effect.request})
+
+    def observe(self, effect: Any) -> ObservationResult:
+        return ObservationResult("stuck")
+
+
+@effect(connector="canvas.bank", business_key=lambda note, answer="confirmed": f"{note}", name="canvas.wire")
+def wire(note: Any, answer: str = "confirmed") -> dict[str, Any]:
+    """A wire about something."""
+    return {"answer": answer, "note": note}
+
+
+@pytest.fixture(params=["eager", "broker"])
+def tape(request: pytest.FixtureRequest, ready_url: str) -> Iterator[Tape]:
+    app = Celery("canvas", broker="memory://")
+    app.conf.task_always_eager = request.param == "eager"
+
+    for event in ("confirmed", "failed", "unknown", "stuck"):
+
+        @app.task(name=f"heard.{event}")
+        def heard(first: Any, event: str = event) -> Any:
+            HEARD.append((event, first))
+            return {"note": f"after {event}"}
+
+    HEARD.clear()
+    tape = Tape(app, store_url=ready_url, observe_attempts=1)
+    connectors.register(Bank())
+    yield tape
+    connectors.clear()
+    tape.database.close()
+
+
+def statuses(tape: Tape) -> dict[str, str]:
+    statement = select(callbacks.c.event, callbacks.c.status)
+    return {row.event: row.status for row in tape.database.read(lambda c: c.execute(statement).all())}
+
+
+def links(tape: Tape) -> dict[str, Any]:
+    def heard(event: str) -> Any:
+        return tape.app.signature(f"heard.{event}")
+
+    return {
+        "link": heard("confirmed"),
+        "link_error": heard("failed"),
+        "on_unknown": heard("unknown"),
+        "on_stuck": heard("stuck"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("confirmed", {"confirmed"}), ("failed", {"failed"}), ("unknown", {"unknown", "failed", "stuck"})],
+)
+def test_each_end_sends_its_callbacks_and_no_other(tape: Tape, answer: str, expected: set[str]) -> None:
+    """CONFIRMED, FAILED, and UNKNOWN that gets STUCK."""
+    handle = tape.effect.delay("canvas.bank", {"answer": answer}, business_key="b", **links(tape))
+    tape.dispatch(handle.id)
+    tape.observe(handle.id)
+    found = statuses(tape)
+    assert {event for event, status in found.items() if status == "SENT"} == expected
+    assert all(status == "WAITING" for event, status in found.items() if event not in expected)
+    if tape.app.conf.task_always_eager:
+        response = {"booked": {"answer": "confirmed"}}
+        assert sorted(HEARD, key=str) == sorted(
+            ((event, response if event == "confirmed" else handle.id) for event in expected), key=str
+        )
+
+
+def test_cancelled_is_an_end_for_link_error(tape: Tape) -> None:
+    handle = tape.effect.apply_async(
+        ("canvas.bank", {"answer": "confirmed"}), {"business_key": "b", **links(tape)}, countdown=3600
+    )
+    tape.cancel(handle.id, reason="no more", actor="test")
+    assert statuses(tape)["failed"] == "SENT"
+
+
+def test_a_person_who_confirms_a_stuck_effect_sends_what_waited_for_that(tape: Tape) -> None:
+    handle = tape.effect.delay("canvas.bank", {"answer": "unknown"}, business_key="b", **links(tape))
+    tape.dispatch(handle.id)
+    tape.observe(handle.id)
+    tape.resolve(handle.id, "confirmed", reason="seen", actor="test")
+    assert set(statuses(tape).values()) == {"SENT"}
+
+
+def test_what_is_due_is_sent_by_a_sweep_where_nobody_sent_it(tape: Tape) -> None:
+    """The process that sealed it died before it published anything."""
+    tape.app.conf.task_always_eager = False
+    handle = tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key="b", **links(tape))
+    tape.engine.dispatch([handle.id])
+    assert statuses(tape)["confirmed"] == "DUE"
+    assert tape.sweep().callbacks == 1
+    assert statuses(tape)["confirmed"] == "SENT"
+    assert tape.sweep().callbacks == 0
+
+
+def test_a_callback_for_an_effect_that_is_there_already_is_kept_or_sent_at_once(tape: Tape) -> None:
+    """The same business key from two callers: each hears of it, and a repeated call adds nothing."""
+    handle = tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key="b")
+    tape.dispatch(handle.id)
+    for _ in range(2):
+        tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key="b", **links(tape))
+    assert statuses(tape) == {"confirmed": "SENT", "failed": "WAITING", "unknown": "WAITING", "stuck": "WAITING"}
+
+
+def test_a_chain_goes_from_effect_to_task_to_effect(tape: Tape) -> None:
+    """Each part gets the sealed effect's response, and the last effect has the id that the chain told."""
+    if not tape.app.conf.task_always_eager:
+        pytest.skip("needs a worker")
+    told = chain(wire.s("one"), tape.app.signature("heard.confirmed"), wire.s()).apply_async()
+    first, last = tape.effects()[-1], tape.effects()[0]
+    assert [("confirmed", first.response)] == HEARD
+    assert last.request["note"] == {"note": "after confirmed"}
+    assert str(told) == last.effect_key
+    assert told.get(timeout=5) == last.response
+
+
+def test_a_chain_of_effects_needs_no_broker_between_them(tape: Tape) -> None:
+    told = chain(wire.s("one"), wire.si("two"), wire.si("three")).apply_async()
+    for _ in range(3):
+        tape.dispatch(*[found.effect_key for found in tape.effects()])
+    assert [found.request["note"] for found in tape.effects()] == ["three", "two", "one"]
+    assert tape.get(told.id).status == "CONFIRMED"
+    assert len({found.run_id for found in tape.effects()}) == 1
+
+
+def test_a_group_is_as_ready_as_its_effects(tape: Tape) -> None:
+    told = group(wire.s(note) for note in ("one", "two")).apply_async()
+    tape.dispatch(*[found.effect_key for found in tape.effects()])
+    assert told.ready()
+    assert told.successful()
+    assert [answer["booked"]["note"] for answer in told.get(timeout=5)] == ["one", "two"]
+
+
+def test_an_effect_as_a_link_is_recorded_once_however_often_it_is_sent(tape: Tape) -> None:
+    handle = tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key="b", link=wire.si("linked"))
+    tape.dispatch(handle.id)
+    assert [found.request.get("note") for found in tape.effects()] == ["linked", None]
+
+
+@pytest.mark.parametrize("link", ["a name", 7, {"no": "task"}, [None]])
+def test_what_is_no_signature_is_refused_and_nothing_is_recorded(tape: Tape, link: Any) -> None:
+    with pytest.raises(InvalidIntent, match="signature"):
+        tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key="b", link=link)
+    assert tape.effects() == []
