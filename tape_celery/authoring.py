@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Required, TypedDict, overload
 
+from celery import Signature
 from typing_extensions import TypeVar, Unpack
 
-from tape_celery import authored
+from tape_celery import authored, canvas
 from tape_celery.authored import Authored
 from tape_celery.client import EffectCaller, check_arguments, check_resolvable
 from tape_celery.declaration import Declaration
@@ -25,6 +26,15 @@ T = TypeVar("T", default=dict[str, Any])
 tape_effect = EffectCaller(find_tape)
 
 
+def _handle(effect_key: str) -> EffectHandle:
+    return find_tape().handle(effect_key)
+
+
+canvas.add_task(
+    "tape.intent", lambda args, kwargs, **options: tape_effect.apply_async(args, kwargs, **options), _handle
+)
+
+
 class EffectFunction(Generic[P, R, T]):
     """A decorated body: calling it returns the request; `delay` and `apply_async` say that it should happen."""
 
@@ -33,11 +43,24 @@ class EffectFunction(Generic[P, R, T]):
         self.name = declared.name
         self._declared = declared
         self._caller = caller
+        canvas.add_task(self.name, lambda args, kwargs, **given: self.apply_async(args, kwargs, **given), _handle)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The request that the body returns for these arguments; nothing is recorded."""
         request: R = self._declared.body(*args, **kwargs)
         return request
+
+    def signature(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Signature:
+        """A Celery signature of this effect: applied, alone or in a chain or group, it records the effect."""
+        return Signature(self.name, args=tuple(args), kwargs=dict(kwargs or {}), options=options)
+
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature:
+        """`signature` of these arguments; in a chain the result before comes first."""
+        return self.signature(args, kwargs)
+
+    def si(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature:
+        """`s` that takes no result of what was before."""
+        return Signature(self.name, args=args, kwargs=kwargs, immutable=True)
 
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> EffectHandle[T]:
         """Commit the intent that the body returns for these arguments; like `EffectCaller.delay`.

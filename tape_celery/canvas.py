@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celery import Task, shared_task
 from celery.canvas import Signature
 from kombu.utils import json as kombu_json
 
@@ -28,6 +29,58 @@ OPTIONS = {"link": "confirmed", "link_error": "failed", "on_unknown": "unknown",
 """The options that take signatures, and what each waits for."""
 MOST = 500
 """The most callbacks that one pass of a sweep sends; the next goes on."""
+
+
+_CELERYS_OWN = frozenset(
+    {
+        "logfile", "loglevel", "throw",
+        "add_to_parent", "chord", "connection", "exchange", "group_id", "group_index", "ignore_result", "headers",
+        "parent_id", "producer", "queue", "replaced_task_nesting", "reply_to", "result_cls", "retry", "retry_policy",
+        "root_id", "router", "routing_key", "serializer", "shadow", "stamped_headers", "time_limit", "soft_time_limit",
+    }
+)  # fmt: skip
+"""Options that canvas gives to every task, and that say nothing of an effect."""
+_recorders: dict[str, Callable[..., Any]] = {}
+"""What records the effect of a task, by the task's name."""
+_handles: dict[str, Callable[[str], Any]] = {}
+
+
+class EffectTask(Task):  # type: ignore[misc]  # Celery ships no types
+    """A Celery task by whose name canvas finds an effect: to apply it is to record the effect, in this process."""
+
+    abstract = True
+    typing = False
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Record the effect; a ``task_id`` is its key. Raises `InvalidIntent` for a part of a chord."""
+        if options.get("chord"):
+            raise InvalidIntent("an effect cannot be a part of a chord: no result backend is told of its outcome")
+        kept = {name: value for name, value in options.items() if name not in _CELERYS_OWN}
+        return _recorders[self.name](tuple(args or ()), kwargs or {}, **kept)
+
+    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """The same, as canvas asks for it under ``task_always_eager``."""
+        return self.apply_async(args, kwargs, **options)
+
+    def AsyncResult(self, task_id: str, **_: Any) -> Any:  # noqa: N802 - Celery's name
+        """The handle of the effect of that key."""
+        return _handles[self.name](task_id)
+
+
+def add_task(name: str, record: Callable[..., Any], handle: Callable[[str], Any]) -> None:
+    """Make ``record`` a task of every app of this process, by its name; the latest of a name counts.
+
+    A message with that name on an ordinary queue records the effect too, once however often it is delivered.
+    """
+    known = name in _recorders
+    _recorders[name], _handles[name] = record, handle
+    if known:
+        return
+
+    def run(*args: Any, **kwargs: Any) -> str:
+        return str(_recorders[name](args, kwargs).id)
+
+    shared_task(name=name, base=EffectTask, acks_late=True)(run)
 
 
 def wanted(options: Mapping[str, Any], *, max_bytes: int) -> tuple[Callback, ...]:
@@ -69,9 +122,13 @@ def send_due(tape: Tape, effect_keys: Sequence[str] | None = None) -> int:
         taken = callbacks.take(tape.database, relay_ms=relay_ms, limit=MOST, effect_keys=effect_keys)
         failpoints.reach("callbacks.taken")
         for one in taken:
-            if _send(tape, one):
-                callbacks.mark_sent(tape.database, one.callback_key)
-                sent += 1
+            try:
+                if _send(tape, one):
+                    callbacks.mark_over(tape.database, one.callback_key, "SENT")
+                    sent += 1
+            except InvalidIntent:
+                logger.exception("callback %s of effect %s was refused, and dropped", one.callback_key, one.effect_key)
+                callbacks.mark_over(tape.database, one.callback_key, "DROPPED")
     except StoreUnavailable as error:
         logger.warning("callbacks are left to the sweep: %s", error)
     return sent
@@ -84,14 +141,15 @@ def _send(tape: Tape, one: callbacks.Taken) -> bool:
     signature = tape.app.signature(kombu_json.loads(one.signature_json))
     options: dict[str, Any] = {} if signature.options.get("task_id") else {"task_id": one.callback_key}
     first = effect.response if one.event == "confirmed" else one.effect_key
-    if tape.app.conf.task_always_eager or getattr(signature.type, "records_an_effect", False):
-        try:
-            signature.apply_async((first,), **options)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            logger.exception("callback %s of effect %s was refused", one.callback_key, one.effect_key)
-            return False
+    if isinstance(tape.app.tasks.get(signature.task), EffectTask):
+        # Under the key that it has each time, whichever of our tasks sends it.
+        key = signature.options.get("task_id") or one.callback_key
+        options |= {"idempotency_key": signature.options.get("idempotency_key") or key}
+        options |= {"run_id": signature.options.get("run_id") or effect.run_id}
+        signature.apply_async((first,), **options)
+        return True
+    if tape.app.conf.task_always_eager:
+        signature.apply_async((first,), **options)
         return True
     return tape.publish(signature, first, options)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from celery import Signature
 from celery._state import _task_stack
 
 from tape_celery import authored, canvas, failpoints, intent, many, runs, similar, transactions, values
@@ -104,6 +105,13 @@ class EffectCaller:
         if session is None:
             return submit(tape, asked)
         return submit_within(tape, asked, session, _running())
+
+    def s(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> Signature:
+        """A Celery signature of `delay`, for links, groups and chains.
+
+        What is sent is said here, so it takes no result of what was before.
+        """
+        return Signature("tape.intent", args=(connector, dict(request)), kwargs=keywords, immutable=True)
 
     async def adelay(self, connector: str, request: Request, **keywords: Any) -> EffectHandle:
         """`delay` for async code: the same keywords, and the event loop goes on meanwhile.

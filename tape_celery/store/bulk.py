@@ -196,6 +196,10 @@ def _insert(
         return [intents.insert_intent(connection, database, intent, actor, hint_ms) for intent in asked]
     for run_id in sorted({intent.run_id for intent in asked if intent.run_id != intent.effect_key}):
         runs.refuse_closed(connection, run_id)
+    for index, intent in enumerate(asked):
+        with item(index):
+            if intent.callbacks:
+                raise InvalidIntent("an effect that is one of many takes no callbacks; ask for it with apply_async")
     counts = Counter(intent.ordering_key for intent in asked if intent.ordering_key)
     following = orderings.take_numbers(connection, counts)
     now: int = connection.execute(select(database.now)).scalar_one()

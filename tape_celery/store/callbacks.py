@@ -1,13 +1,14 @@
-"""Callbacks: kept with their effect, DUE in the transaction that brings it where they wait for, and relayed like hints.
+"""Callbacks: kept with their effect, DUE in the transaction that brings it to where they wait for, and relayed.
 
-WAITING → DUE → SENT. A callback is published after it is taken and before it is SENT, so it may be published twice, each
-time under the same task id; a worker or broker that dies in between costs a delay only.
+WAITING → DUE → SENT (or DROPPED: it was refused for good). A callback is published after it is taken and before it is
+SENT, so it may be published twice, under the same task id; a worker or broker that dies in between costs a delay only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -114,8 +115,8 @@ def take(database: Database, *, relay_ms: int, limit: int, effect_keys: Sequence
     return database.write(mark)
 
 
-def mark_sent(database: Database, callback_key: str) -> None:
-    """The broker has it."""
+def mark_over(database: Database, callback_key: str, status: Literal["SENT", "DROPPED"]) -> None:
+    """The broker has it, or nobody will ever take it."""
     mine = (callbacks.c.callback_key == callback_key) & (callbacks.c.status == "DUE")
-    statement = update(callbacks).where(mine).values(status="SENT", sweep_at_ms=None, updated_at_ms=database.now)
+    statement = update(callbacks).where(mine).values(status=status, sweep_at_ms=None, updated_at_ms=database.now)
     database.write(lambda connection: connection.execute(statement))

@@ -98,6 +98,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
     [
         "docs/concepts.md",
         "docs/authoring.md",
+        "docs/canvas.md",
         "docs/connectors.md",
         "docs/scheduling.md",
         "docs/reissue-and-hold.md",
