@@ -129,6 +129,11 @@ def send_due(tape: Tape, effect_keys: Sequence[str] | None = None) -> int:
             except InvalidIntent:
                 logger.exception("callback %s of effect %s was refused, and dropped", one.callback_key, one.effect_key)
                 callbacks.mark_over(tape.database, one.callback_key, "DROPPED")
+            except StoreUnavailable:
+                raise
+            except Exception:
+                # The body of an effect, or a task that is run on the spot, is the app's: it holds up nothing else.
+                logger.exception("callback %s of effect %s raised; it is sent again", one.callback_key, one.effect_key)
     except StoreUnavailable as error:
         logger.warning("callbacks are left to the sweep: %s", error)
     return sent

@@ -167,3 +167,15 @@ def test_what_is_no_signature_is_refused_and_nothing_is_recorded(tape: Tape, lin
     with pytest.raises(InvalidIntent, match="signature"):
         tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key="b", link=link)
     assert tape.effects() == []
+
+
+def test_a_link_whose_body_raises_keeps_nothing_else_from_being_sent(tape: Tape) -> None:
+    """Its arguments do not fit; the next sweeps go on, and it stays due for a worker that has a better body."""
+    for number in range(2):
+        link = [wire.s("one", "confirmed", "too many"), tape.app.signature("heard.confirmed")]
+        handle = tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key=f"b{number}", link=link)
+        tape.dispatch(handle.id)
+    tape.sweep()
+    statement = select(callbacks.c.status)
+    found = tape.database.read(lambda c: sorted(c.execute(statement).scalars()))
+    assert found == ["DUE", "DUE", "SENT", "SENT"]
