@@ -111,6 +111,7 @@ def _record(
 ) -> list[Recorded]:
     """``again``: they may have been recorded before, by a transaction whose answer was lost. ``latest``: so may others
     have been, by one that this transaction's snapshot does not show."""
+    _refuse_callbacks(asked)
     first = _first_of_each(asked)
     maybe = range(len(asked)) if again or latest else _taken(connection, asked)
     found: dict[int, Recorded] = {}
@@ -133,6 +134,13 @@ def _record(
             sharing.share(connection, database, one, intent, actor=actor)
             shared.add(one.effect.effect_key)
     return recorded
+
+
+def _refuse_callbacks(asked: Sequence[Intent]) -> None:
+    for index, intent in enumerate(asked):
+        if intent.callbacks:
+            with item(index):
+                raise InvalidIntent("an effect that is one of many takes no callbacks; ask for it with apply_async")
 
 
 def _first_of_each(asked: Sequence[Intent]) -> list[int]:
@@ -196,10 +204,6 @@ def _insert(
         return [intents.insert_intent(connection, database, intent, actor, hint_ms) for intent in asked]
     for run_id in sorted({intent.run_id for intent in asked if intent.run_id != intent.effect_key}):
         runs.refuse_closed(connection, run_id)
-    for index, intent in enumerate(asked):
-        with item(index):
-            if intent.callbacks:
-                raise InvalidIntent("an effect that is one of many takes no callbacks; ask for it with apply_async")
     counts = Counter(intent.ordering_key for intent in asked if intent.ordering_key)
     following = orderings.take_numbers(connection, counts)
     now: int = connection.execute(select(database.now)).scalar_one()
