@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, text
 
 from tape_celery.intent import new_key
 from tape_celery.records import EffectStatus
-from tape_celery.schema import effects, journal, now_ms, obligations
+from tape_celery.schema import effects, journal, now_ms, obligations, tombstones
 from tape_celery.schema import orderings as orderings_table
 from tape_celery.schema import runs as runs_table
 from tape_celery.store import due, inspection
@@ -175,6 +175,19 @@ def kept(database: Database, rng: random.Random) -> Database:
         for number in range(1000)
     ]
     database.write(lambda connection: connection.execute(insert(runs_table), ended))
+    pruned = [
+        {
+            **dict.fromkeys(("created_at_ms", "ended_at_ms", "pruned_at_ms"), 1),
+            **dict.fromkeys(("effect_key", "idempotency_key", "run_id"), f"pruned-{number}"),
+            **dict.fromkeys(("business_key", "held_business_key"), f"p-{number}"),
+            "connector": rng.choice([BANK, "bank.sepa", "mail"]),
+            "request_digest": "",
+            "status": "CONFIRMED",
+            "external_ref": "",
+        }
+        for number in range(SETTLED)
+    ]
+    database.write(lambda connection: connection.execute(insert(tombstones), pruned))
     for number in range(DUE):
         recorded(database, {"number": number}, business_key=f"due-{number}", run_id="run-due")
     assert count(database) == SETTLED + DUE + 1 + 2 * len(in_line)
