@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, text
 
 from tape_celery.intent import new_key
 from tape_celery.records import EffectStatus
+from tape_celery.schema import callbacks as callbacks_table
 from tape_celery.schema import effects, journal, now_ms, obligations, tombstones
 from tape_celery.schema import orderings as orderings_table
 from tape_celery.schema import runs as runs_table
@@ -188,6 +189,18 @@ def kept(database: Database, rng: random.Random) -> Database:
         for number in range(SETTLED)
     ]
     database.write(lambda connection: connection.execute(insert(tombstones), pruned))
+    sent = [
+        {
+            **dict.fromkeys(("created_at_ms", "updated_at_ms"), 1),
+            "callback_key": f"c-{row['effect_key']}",
+            "effect_key": row["effect_key"],
+            "event": "confirmed",
+            "signature_json": "{}",
+            "status": "SENT",
+        }
+        for row in settled
+    ]
+    database.write(lambda connection: connection.execute(insert(callbacks_table), sent))
     for number in range(DUE):
         recorded(database, {"number": number}, business_key=f"due-{number}", run_id="run-due")
     assert count(database) == SETTLED + DUE + 1 + 2 * len(in_line)
