@@ -22,6 +22,8 @@ TapeError
 │   └── AlreadyReissued           it has a successor already, which is named
 ├── NoSuchEffect              no row has that key
 ├── NoSuchRun                 no effect is in that run
+├── ExportFailed              the file of an export cannot be written
+│   └── ExportTargetExists        there is a file already, and it was left as it is
 ├── OutcomeError              what ``handle.get()`` raises when there is no response to return
 │   ├── EffectFailed
 │   ├── EffectCancelled
@@ -160,6 +162,14 @@ class NoSuchRun(TapeError, LookupError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"no effect is in run {run_id!r}")
         self.run_id = run_id
+
+
+class ExportFailed(TapeError):
+    """The file of an export cannot be written; the message says which and why."""
+
+
+class ExportTargetExists(ExportFailed):
+    """There is a file at the target already; nothing of it was touched."""
 
 
 class NotAllowed(TapeError):

@@ -25,7 +25,9 @@ POINTS = frozenset(
     "callbacks.taken",
     "run.closed",
     "run.advanced",
+    "prune.exported",
     "prune.chunk",
+    "export.batch",
 }
 ACTS = ("kill9", "stop", "raise", "exit")
 

@@ -147,9 +147,8 @@ class Effect:
 
     @property
     def request(self) -> dict[str, Any]:
-        """The request, decoded anew at each call."""
-        decoded: dict[str, Any] = json.loads(self.request_json)
-        return decoded
+        """The request, decoded anew at each call; empty where only a tombstone is left."""
+        return _decoded(self.request_json)
 
     @property
     def response(self) -> dict[str, Any]:

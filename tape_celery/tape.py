@@ -8,11 +8,12 @@ import logging
 import threading
 import weakref
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from celery import Celery, current_app, current_task
 
 from tape_celery import archive, authored, canvas, failpoints, hints, intent, wiring
+from tape_celery.archive import ExportReport
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
 from tape_celery.engine import Engine, Outcome, Report
@@ -26,6 +27,7 @@ from tape_celery.errors import (
     StoreUnavailable,
 )
 from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
+from tape_celery.export_file import FilePath
 from tape_celery.handle import EffectHandle
 from tape_celery.policy import Terms
 from tape_celery.publisher import Publisher
@@ -424,18 +426,47 @@ class Tape:
     # --- keep ---
 
     def prune(
-        self, older_than_days: float | None = None, *, limit: int | None = None, dry_run: bool = False
+        self,
+        older_than_days: float | None = None,
+        *,
+        limit: int | None = None,
+        dry_run: bool = False,
+        export_to: FilePath | None = None,
     ) -> PruneReport:
         """Remove effects that ended more than ``older_than_days`` ago, with their journals, obligations and callbacks.
 
         Without ``older_than_days``: ``tape_retention_days``. It goes by the database's clock, the oldest first, some
         hundred effects a transaction, ``limit`` of them at most. Nothing goes that is unsettled, watched or owed, nor
         any member of a run with such a one. What goes leaves a tombstone: its idempotency key, and the business key
-        of a CONFIRMED one, stay taken. ``dry_run`` counts the effects that could go now. Raises `SettingsError` for
-        less than a day or than the last ``tape_absence_watch``, and where neither says how long; `StoreUnavailable`:
-        what was pruned before stays pruned, and running it again goes on.
+        of a CONFIRMED one, stay taken. ``dry_run`` counts the effects that could go now.
+
+        ``export_to`` is a new file that gets a line of each effect, as of `export`, and has it on disk before the
+        effect goes. A crash may leave lines there of effects that still are in the store, the last one torn.
+
+        Raises `SettingsError` for less than a day or than the last ``tape_absence_watch``, and where neither says how
+        long; `ExportTargetExists`; `ExportFailed` and `StoreUnavailable`: what was pruned before stays pruned, and
+        running it again goes on, with another file.
         """
-        return archive.prune(self.database, self.settings, older_than_days, limit=limit, dry_run=dry_run)
+        return archive.prune(
+            self.database, self.settings, older_than_days, limit=limit, dry_run=dry_run, export_to=export_to
+        )
+
+    def export(self, target: FilePath | TextIO, *, older_than_days: float | None = None) -> ExportReport:
+        """Write every effect to ``target`` as JSON lines; with ``older_than_days``, what could be pruned now.
+
+        One line an effect, in the order of their keys: ``schema`` (the revision that names its columns), ``effect``,
+        its ``journal``, its ``obligations`` with a ``journal`` each, its ``callbacks``; the columns as they stand in
+        the store. It is read some hundred effects a transaction: a line is one moment, the whole is not. What is
+        recorded, changed or pruned meanwhile may be there or not.
+
+        A path gets a new file that only its owner may read, whole and on disk, or none: a process that dies leaves a
+        ``.part`` beside it. A text file object is written to, and neither synced nor closed; what it raises is raised.
+
+        What ``older_than_days`` means and raises is as of `prune`, but there is no default: what ``dry_run`` counts.
+        A `prune` that comes later takes more; its ``export_to`` has all that it takes. Raises `ExportTargetExists`,
+        `ExportFailed`, `StoreUnavailable`.
+        """
+        return archive.export(self.database, self.settings, target, older_than_days)
 
     def migrate(self) -> None:
         """Create or upgrade the store's schema. Raises `SchemaMismatch` where it is newer than this code."""

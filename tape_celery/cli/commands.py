@@ -203,17 +203,34 @@ def compensate_run(tape: Tape, run: str, reason: str, actor: str, as_json: bool)
     click.option("--older-than", "days", type=float, metavar="DAYS", help="Default: tape_retention_days."),
     click.option("--limit", type=click.IntRange(1), help="The most effects that are pruned."),
     click.option("--dry-run", is_flag=True, help="Count the effects that would go, and leave them."),
+    click.option("--export", "file", metavar="FILE", help="A new file for what goes, as JSON lines."),
     as_json,
 )
-def prune(tape: Tape, days: float | None, limit: int | None, dry_run: bool, as_json: bool) -> None:
+def prune(tape: Tape, days: float | None, limit: int | None, dry_run: bool, file: str | None, as_json: bool) -> None:
     """Remove what ended long ago and owes nothing; its keys stay taken."""
-    report = dataclasses.asdict(tape.prune(days, limit=limit, dry_run=dry_run))
+    report = dataclasses.asdict(tape.prune(days, limit=limit, dry_run=dry_run, export_to=file))
     if as_json:
         tables.print_json(report)
     elif dry_run:
         click.echo(f"{report['effects']} effects could be pruned")
     else:
         click.echo("pruned: " + ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in report.items()))
+
+
+@command(
+    click.argument("file"),
+    click.option("--older-than", "days", type=float, metavar="DAYS", help="Only what could be pruned now."),
+    as_json,
+)
+def export(tape: Tape, file: str, days: float | None, as_json: bool) -> None:
+    """Write effects, with all that belongs to them, to a new FILE as JSON lines."""
+    report = dataclasses.asdict(tape.export(file, older_than_days=days))
+    if as_json:
+        tables.print_json(report)
+    else:
+        watermark = report.pop("watermark")
+        told = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in report.items())
+        click.echo(f"exported: {told}" + (f"; the last is {watermark}" if watermark else ""))
 
 
 @command(as_json)

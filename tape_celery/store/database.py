@@ -66,10 +66,10 @@ class Database:
         self.ready()
         return self._run(work, read_only=False)
 
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work``, which only reads; raises `StoreUnavailable`."""
+    def read(self, work: Callable[[Connection], T], *, one_moment: bool = False) -> T:
+        """Run ``work``, which only reads, with ``one_moment`` all of it the same moment; raises `StoreUnavailable`."""
         self.ready()
-        return self._run(work, read_only=True)
+        return self._run(work, read_only=True, one_moment=one_moment)
 
     def migrate(self) -> None:
         """Create or upgrade the schema; safe to run twice, by several processes at once, and after one that died."""
@@ -114,12 +114,14 @@ class Database:
         if self._backend is mysql:
             self._run(mysql.check, read_only=True)
 
-    def _run(self, work: Callable[[Connection], T], *, read_only: bool) -> T:
+    def _run(self, work: Callable[[Connection], T], *, read_only: bool, one_moment: bool = False) -> T:
         for tries in range(1, TRIES + 1):
             try:
                 with self._engine.connect() as connection:
                     if read_only:
                         connection = connection.execution_options(tape_read_only=True)
+                    if one_moment and self._file is None:  # SQLite's transactions all are so
+                        connection = connection.execution_options(isolation_level="REPEATABLE READ")
                     result = work(connection)
                     _commit(connection, read_only)
                     if self._file is not None and not read_only:

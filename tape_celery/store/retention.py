@@ -7,7 +7,7 @@ and is seen, or finds that there is no such effect any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,9 @@ _OPEN = tuple(status.value for status in EffectStatus if not status.settled)
 _OWED = tuple(status.value for status in ObligationStatus if status is not ObligationStatus.COMPENSATED)
 _WALKED = ("CANCELLING", "COMPENSATING", "STUCK")
 
+Keep = Callable[[Connection, Sequence[str]], None]
+"""What is to be done with effects in the transaction that deletes them, before it does."""
+
 
 @dataclass
 class PruneReport:
@@ -36,12 +39,17 @@ class PruneReport:
     journal_entries: int = 0
 
 
-def chunks(database: Database, *, age_ms: int, limit: int | None = None) -> Iterator[PruneReport]:
-    """Prune what ended ``age_ms`` ago or earlier, up to ``limit`` effects; what each transaction took."""
+def chunks(
+    database: Database, *, age_ms: int, limit: int | None = None, keep: Keep | None = None
+) -> Iterator[PruneReport]:
+    """Prune what ended ``age_ms`` ago or earlier, up to ``limit`` effects; what each transaction took.
+
+    ``keep`` gets the keys of each first; it is called again where the transaction has to be run again.
+    """
     left = limit
     while left is None or left > 0:
         number = CHUNK if left is None else min(CHUNK, left)
-        report = database.write(partial(_prune, database=database, age_ms=age_ms, number=number))
+        report = database.write(partial(_prune, database=database, age_ms=age_ms, number=number, keep=keep))
         if not report.effects:
             return
         yield report
@@ -87,7 +95,9 @@ def candidates(before: ColumnElement[int], number: int) -> Select[tuple[str]]:
     return select(effects.c.effect_key).where(may_go(before)).order_by(effects.c.ended_at_ms).limit(number)
 
 
-def _prune(connection: Connection, database: Database, age_ms: int, number: int) -> PruneReport:
+def _prune(
+    connection: Connection, database: Database, age_ms: int, number: int, keep: Keep | None = None
+) -> PruneReport:
     before = database.now - age_ms
     locked = connection.execute(candidates(before, number).with_for_update(skip_locked=True)).scalars().all()
     if not locked:
@@ -97,7 +107,12 @@ def _prune(connection: Connection, database: Database, age_ms: int, number: int)
     connection.execute(debts).all()
     still = select(effects.c.effect_key).where(effects.c.effect_key.in_(locked), may_go(before))
     keys = connection.execute(still).scalars().all()
-    return _bury(connection, database, keys) if keys else PruneReport()
+    if not keys:
+        return PruneReport()
+    if keep is not None:
+        keep(connection, keys)
+        failpoints.reach("prune.exported")
+    return _bury(connection, database, keys)
 
 
 def _bury(connection: Connection, database: Database, keys: Sequence[str]) -> PruneReport:

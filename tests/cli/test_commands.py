@@ -196,6 +196,49 @@ def test_what_does_not_exist_is_named(run: Callable[..., Result]) -> None:
     assert (refused.exit_code, "'nothing'" in refused.output) == (commands.REFUSED, True)
 
 
+def test_prune_counts_what_went_and_show_tells_what_is_left(
+    tape: Tape, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """A key that was pruned shows its outcome and nothing more."""
+    key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
+    tape.cancel(key, reason="not wanted", actor="ann")
+    refused = run("prune")
+    assert (refused.exit_code, "tape_retention_days is not set" in refused.output) == (commands.REFUSED, True)
+    assert run("prune", "--older-than", "0.5").exit_code == commands.REFUSED
+    assert run("prune", "--older-than", "2", "--dry-run").output.strip() == "0 effects could be pruned"
+    tape.database.shift_ms += 3 * 86_400_000
+    assert run("prune", "--older-than", "2", "--dry-run").output.strip() == "1 effects could be pruned"
+    file = str(tmp_path / "pruned.jsonl")
+    done = run("prune", "--older-than", "2", "--export", file)
+    assert done.exit_code == 0, done.output
+    assert done.output.strip() == "pruned: 1 effects, 0 obligations, 0 callbacks, 2 journal entries"
+    assert json.loads(Path(file).read_text())["effect"]["effect_key"] == key
+    again = run("prune", "--older-than", "2", "--export", file)
+    assert (again.exit_code, "ExportTargetExists" in again.output) == (commands.REFUSED, True)
+    assert json.loads(run("prune", "--older-than", "2", "--json").output)["effects"] == 0
+    shown = run("show", key)
+    assert shown.exit_code == 0, shown.output
+    assert "CANCELLED" in shown.output
+    assert "pruned" in shown.output
+    told = json.loads(run("show", key, "--json").output)
+    assert (told["status"], told["reason"], told["request"]) == ("CANCELLED", "pruned", {})
+    assert told["journal"] == told["obligations"] == []
+
+
+def test_export_writes_a_new_file_and_counts(tape: Tape, run: Callable[..., Result], tmp_path: Path) -> None:
+    key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
+    file = str(tmp_path / "all.jsonl")
+    done = run("export", file)
+    assert done.exit_code == 0, done.output
+    told = f"exported: 1 effects, 0 obligations, 0 callbacks, 1 journal entries; the last is {key}"
+    assert done.output.strip() == told
+    assert json.loads(Path(file).read_text())["effect"]["effect_key"] == key
+    again = run("export", file)
+    assert (again.exit_code, f"ExportTargetExists: {file}" in again.output) == (commands.REFUSED, True)
+    old = json.loads(run("export", f"{file}.old", "--older-than", "2", "--json").output)
+    assert (old["effects"], old["watermark"]) == (0, "")
+
+
 def test_sweep_and_audit_say_what_they_did_and_found(tape: Tape, run: Callable[..., Result]) -> None:
     key = tape.effect.apply_async(("scripted", {"a": 1}), {"business_key": "b"}, expires=0.1).id
     tape.database.shift_ms += 60_000

@@ -243,6 +243,23 @@ def test_the_model_and_the_audit_know_the_same_edges() -> None:
     assert told == TRANSITIONS | NOT_PLAYED
 
 
+def buried(effect_key: str = "'gone'", idempotency_key: str = "'gone'", held_business_key: str = "NULL") -> str:
+    """Plants a tombstone that shares these columns with the effect."""
+    return (
+        "INSERT INTO tape_tombstones (effect_key, connector, idempotency_key, business_key, held_business_key, run_id, "
+        "request_digest, status, external_ref, created_at_ms, ended_at_ms, pruned_at_ms) "
+        f"SELECT {effect_key}, connector, {idempotency_key}, business_key, {held_business_key}, run_id, "
+        f"request_digest, 'CONFIRMED', '', 1, 1, 1 FROM tape_effects WHERE {KEY}"
+    )
+
+
+EFFECT_CASES += [
+    ("no key belongs to a tombstone and a row", S.CONFIRMED, buried(effect_key="effect_key")),
+    ("no key belongs to a tombstone and a row", S.FAILED, buried(idempotency_key="idempotency_key")),
+    ("no key belongs to a tombstone and a row", S.PENDING, buried(held_business_key="held_business_key")),
+]
+
+
 @pytest.mark.parametrize(("invariant", "status", "change"), EFFECT_CASES)
 def test_an_effect_that_was_tampered_with_is_found(
     sqlite_store: Database, invariant: str, status: EffectStatus, change: str
