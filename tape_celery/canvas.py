@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from celery import Task, shared_task
+from celery import Celery, Task, shared_task
 from celery.canvas import Signature
 from kombu.utils import json as kombu_json
 
-from tape_celery import failpoints, intent
+from tape_celery import chords, failpoints, intent
 from tape_celery.errors import InvalidIntent, StoreUnavailable
 from tape_celery.intent import Callback
 from tape_celery.records import EffectStatus
@@ -52,10 +53,12 @@ class EffectTask(Task):  # type: ignore[misc]  # Celery ships no types
     typing = False
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Record the effect; a ``task_id`` is its key. Raises `InvalidIntent` for a part of a chord."""
-        if options.get("chord"):
-            raise InvalidIntent("an effect cannot be a part of a chord: no result backend is told of its outcome")
+        """Record the effect; a ``task_id`` is its key. Raises `ChordNeedsBackend` for a part of a chord that could
+        not be told of it."""
         kept = {name: value for name, value in options.items() if name not in _CELERYS_OWN}
+        kept |= chords.own_keys(options)
+        if part := chords.part_of(options):
+            kept["chord"] = part
         return _recorders[self.name](tuple(args or ()), kwargs or {}, **kept)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
@@ -83,7 +86,7 @@ def add_task(name: str, record: Callable[..., Any], handle: Callable[[str], Any]
     shared_task(name=name, base=EffectTask, acks_late=True)(run)
 
 
-def wanted(options: Mapping[str, Any], *, max_bytes: int) -> tuple[Callback, ...]:
+def wanted(app: Celery, options: Mapping[str, Any], *, max_bytes: int) -> tuple[Callback, ...]:
     """The callbacks that these options ask for; raises `InvalidIntent` for what is no signature or cannot be kept."""
     found: list[Callback] = []
     for option, event in OPTIONS.items():
@@ -96,14 +99,21 @@ def wanted(options: Mapping[str, Any], *, max_bytes: int) -> tuple[Callback, ...
         if rest:
             following.set(chain=rest)
         found.append(Callback("confirmed", _as_json("chain", following, max_bytes)))
-    if options.get("chord"):
-        raise InvalidIntent("an effect cannot be a part of a chord: no result backend is told of its outcome")
+    if told := options.get("chord"):
+        if not (isinstance(told, tuple) and told[0] in chords.EVENTS):
+            raise InvalidIntent("chord is what Celery says to the parts of one; make a chord of the effect's signature")
+        chords.check_backend(app)
+        found.append(Callback(told[0], _plain_json("chord", told[1], max_bytes)))
     return tuple(found)
 
 
 def _as_json(option: str, signature: Any, max_bytes: int) -> str:
     if not (isinstance(signature, Mapping) and isinstance(signature.get("task"), str)):
         raise InvalidIntent(f"{option} must be a Celery signature or a list of them, not {intent.shown(signature)}")
+    return _plain_json(option, signature, max_bytes)
+
+
+def _plain_json(option: str, signature: Mapping[str, Any], max_bytes: int) -> str:
     try:
         plain = json.loads(kombu_json.dumps(dict(signature)))
     except (TypeError, ValueError, RecursionError) as error:
@@ -117,13 +127,19 @@ def send_due(tape: Tape, effect_keys: Sequence[str] | None = None) -> int:
     What it did not take stays DUE, and a later sweep sends it.
     """
     relay_ms = round(tape.settings.relay_seconds * 1000)
-    sent = 0
+    sent, backend_is_away = 0, False
     try:
         taken = callbacks.take(tape.database, relay_ms=relay_ms, limit=MOST, effect_keys=effect_keys)
         failpoints.reach("callbacks.taken")
-        for one in taken:
+        # A result backend that is away may keep its caller waiting: it does so after all else, and once.
+        for one in sorted(taken, key=lambda taken: taken.event in chords.EVENTS):
+            for_backend = one.event in chords.EVENTS
+            if for_backend and backend_is_away:
+                continue
+            began = time.monotonic()
             try:
                 if _send(tape, one):
+                    failpoints.reach("callbacks.sent")
                     callbacks.mark_over(tape.database, one.callback_key, "SENT")
                     sent += 1
             except InvalidIntent:
@@ -134,6 +150,7 @@ def send_due(tape: Tape, effect_keys: Sequence[str] | None = None) -> int:
             except Exception:
                 # The body of an effect, or a task that is run on the spot, is the app's: it holds up nothing else.
                 logger.exception("callback %s of effect %s raised; it is sent again", one.callback_key, one.effect_key)
+                backend_is_away = for_backend and time.monotonic() - began > tape.settings.publish_timeout_seconds
     except StoreUnavailable as error:
         logger.warning("callbacks are left to the sweep: %s", error)
     return sent
@@ -143,6 +160,9 @@ def _send(tape: Tape, one: callbacks.Taken) -> bool:
     effect = inspection.get_effect(tape.database, one.effect_key)
     if effect is None:
         return False
+    if one.event in chords.EVENTS:
+        part = kombu_json.loads(one.signature_json)
+        return chords.tell(tape, one.effect_key, effect.run_id, one.event, part)
     signature = tape.app.signature(kombu_json.loads(one.signature_json))
     options: dict[str, Any] = {} if signature.options.get("task_id") else {"task_id": one.callback_key}
     first = effect.response if one.event == "confirmed" else one.effect_key

@@ -306,7 +306,7 @@ def _intent(
         max_attempts=settings.max_attempts if max_attempts is None else intent.check_max_attempts(max_attempts),
         priority=0 if priority is None else intent.check_priority(priority),
         ordering_key="" if ordering_key is None else intent.check_ordering_key(ordering_key),
-        callbacks=canvas.wanted(keywords, max_bytes=settings.max_payload_bytes),
+        callbacks=canvas.wanted(tape.app, keywords, max_bytes=settings.max_payload_bytes),
         **held,
         **when,
     )

@@ -13,7 +13,8 @@ TapeError
 │   ├── RunClosed                 its run was compensated or cancelled
 │   ├── RepeatedRequest           the same request twice in one task execution, without keys
 │   ├── KeyConflict               the key belongs to another request
-│   └── WrongSession              ``session=`` is no transaction on this store
+│   ├── WrongSession              ``session=`` is no transaction on this store
+│   └── ChordNeedsBackend         no result backend that could be told of a chord's part
 ├── IntentUncertain           the answer to COMMIT was lost: the intent may exist
 ├── StoreUnavailable          the store cannot be reached or did not answer in time
 │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
@@ -110,6 +111,10 @@ class KeyConflict(InvalidIntent):
 
 class WrongSession(InvalidIntent):
     """``session=`` is no transaction that the intent could be part of: another database, or no transaction."""
+
+
+class ChordNeedsBackend(InvalidIntent):
+    """The app has no result backend that could be told, and told again, how a part of a chord ended."""
 
 
 class StoreUnavailable(TapeError):

@@ -23,6 +23,7 @@ POINTS = frozenset(
     "sweep.selected",
     "sweep.marked",
     "callbacks.taken",
+    "callbacks.sent",
     "run.closed",
     "run.advanced",
     "prune.exported",

@@ -33,8 +33,9 @@ class Callback:
     """A Celery signature that waits for an effect to get to where ``event`` says."""
 
     event: str
-    """``confirmed``, ``failed``, ``unknown`` or ``stuck``."""
+    """``confirmed``, ``failed``, ``unknown`` or ``stuck``; for a chord ``part`` or ``broken``."""
     signature_json: str
+    """Of a chord: its part, as the result backend is told of it."""
 
 
 def callback_key(effect_key: str, callback: Callback) -> str:

@@ -18,10 +18,10 @@ from tape_celery.schema import callbacks, effects
 from tape_celery.store.database import Database
 
 REACHED: dict[EffectStatus, tuple[str, ...]] = {
-    EffectStatus.CONFIRMED: ("confirmed",),
-    EffectStatus.FAILED: ("failed",),
-    EffectStatus.CANCELLED: ("failed",),
-    EffectStatus.STUCK: ("failed", "stuck"),
+    EffectStatus.CONFIRMED: ("confirmed", "part"),
+    EffectStatus.FAILED: ("failed", "part", "broken"),
+    EffectStatus.CANCELLED: ("failed", "part", "broken"),
+    EffectStatus.STUCK: ("failed", "stuck", "part", "broken"),
     EffectStatus.UNKNOWN: ("unknown",),
 }
 """Which callbacks are due when an effect gets to a state; each fires once."""

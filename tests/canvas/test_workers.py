@@ -1,51 +1,22 @@
 """Callbacks with a real broker and real workers: what is sent survives whoever should have sent it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import chain, current_app, group
+from celery import chain, group
 
 from tape_celery.handle import EffectHandle
 from tape_celery.records import EffectStatus
+from tests.canvas.conftest import BALANCE, heard, opened, words
 from tests.celery_wiring.apps.heard import note, wire
-from tests.celery_wiring.conftest import BANK, MakeShop, Shop
+from tests.celery_wiring.conftest import MakeShop, Shop
 from tests.servers import RedisServer, until
-
-MODULES = [BANK, "tests.celery_wiring.apps.picky", "tests.celery_wiring.apps.heard"]
-BALANCE = {"balance": 7}
-"""What the bank answers to every wire."""
-
-
-@pytest.fixture(autouse=True)
-def _own_current_app() -> Iterator[None]:
-    """The app that a test makes the current one is so for that test only."""
-    before = current_app._get_current_object()
-    yield
-    before.set_current()
-
-
-def opened(make_shop: MakeShop, **how: Any) -> Shop:
-    """A shop whose workers have ordinary tasks too, and whose app is the one that signatures mean."""
-    shop = make_shop(**{"connectors": MODULES, **how})
-    shop.app.set_current()
-    return shop
 
 
 @pytest.fixture
 def shop(make_shop: MakeShop) -> Shop:
-    """Such a shop on SQLite and Redis."""
+    """A shop on SQLite and Redis."""
     return opened(make_shop)
-
-
-def heard(shop: Shop, word: str, number: int = 1) -> list[Any]:
-    """Wait until that many have come under ``word``, and return what they were given."""
-
-    def all_of_them() -> list[Any]:
-        found = [entry["first"] for entry in shop.ledger.entries("heard") if entry["word"] == word]
-        return found if len(found) >= number else []
-
-    return until(all_of_them, timeout=20, what=f"{number} of {word!r}")
 
 
 def has_link(shop: Shop) -> bool:
@@ -103,13 +74,9 @@ def links() -> dict[str, Any]:
     }
 
 
-def words(shop: Shop) -> list[str]:
-    return sorted(entry["word"] for entry in shop.ledger.entries("heard"))
-
-
 def test_link_error_of_a_failed_effect_is_run_and_nothing_else(shop: Shop) -> None:
     shop.open()
-    handle = wire.apply_async(("x", "no"), {"refused": True}, **links())
+    handle = wire.apply_async(("x", "no"), {"answer": "refused"}, **links())
     shop.ends(handle, EffectStatus.FAILED)
     assert heard(shop, "link_error") == [handle.id]
     assert words(shop) == ["link_error"]
