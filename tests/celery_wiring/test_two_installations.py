@@ -86,7 +86,7 @@ def test_a_status_that_this_code_does_not_know_is_left_alone(
     held = shop.delay()
     with postgres.connect(postgres_url) as connection:
         connection.execute("ALTER TABLE tape_effects DROP CONSTRAINT tape_effects_status_is_known")
-        connection.execute("UPDATE tape_effects SET status = 'HELD', sweep_at_ms = due_at_ms")
+        connection.execute("UPDATE tape_effects SET status = 'DREAMT', sweep_at_ms = due_at_ms")
         row = "SELECT * FROM tape_effects WHERE effect_key = %s"
         before = connection.execute(row, [held.id]).fetchone()
         worker = shop.open()
@@ -95,7 +95,7 @@ def test_a_status_that_this_code_does_not_know_is_left_alone(
             shop.ends(other, end)
             assert len(shop.ledger.entries("called", other.id)) == 1
         until(lambda: worker.text().count("Task tape.sweep") >= 3, what="three sweeps")
-        with pytest.raises(SchemaMismatch, match="'HELD', of a newer tape_celery"):
+        with pytest.raises(SchemaMismatch, match="'DREAMT', of a newer tape_celery"):
             shop.tape.get(held.id)
         assert connection.execute(row, [held.id]).fetchone() == before
     assert shop.ledger.entries("called", held.id) == []

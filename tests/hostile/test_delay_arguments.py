@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from hypothesis import given
+from pydantic_core import to_jsonable_python
 
 from tape_celery.errors import InvalidIntent, TapeError
 from tape_celery.records import Effect
@@ -44,7 +45,7 @@ def tried(stage: Stage, *args: Any, **options: Any) -> Effect | None:
 def says_what_was_asked(effect: Effect, connector: Any, request: Any, asked: dict[str, Any]) -> None:
     """Field by field, by nothing but the arguments."""
     assert (effect.connector, effect.status, effect.effect_name) == (connector, "PENDING", "")
-    assert effect.request == json.loads(json.dumps(request))
+    assert effect.request == json.loads(json.dumps(request, default=to_jsonable_python))
     assert asked.get("task_id") in (None, effect.effect_key)
     for name, default in {
         "business_key": "",

@@ -68,4 +68,4 @@ def test_an_intent_sent_under_any_root_id_is_recorded(broker: Redis, shop: Shop,
     shop.ends(effect.effect_key, "CONFIRMED")
     assert 1 <= len(effect.run_id) <= 200
     assert effect.run_id.isprintable()
-    assert broker.left() == 0
+    until(lambda: broker.left() == 0, what="the message to be acknowledged")

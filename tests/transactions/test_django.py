@@ -19,6 +19,11 @@ from tests.transactions.test_races import execute
 
 MakeTape = Callable[..., Tape]
 
+# At once: pytest-celery asks every object of the process for its class, and settings without a configuration raise.
+if not settings.configured:
+    settings.configure(DATABASES={}, USE_TZ=True)
+    django.setup()
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
@@ -35,9 +40,6 @@ def tape(url: str, make_tape: MakeTape) -> Tape:
 @pytest.fixture
 def connection(url: str) -> Iterator[Any]:
     """Django's connection to the same database, under the alias ``shop``."""
-    if not settings.configured:
-        settings.configure(DATABASES={}, USE_TZ=True)
-        django.setup()
     parsed = urls.checked(url)
     kind = {"sqlite": "sqlite3", "postgresql": "postgresql"}[parsed.get_backend_name()]
     connections.databases["shop"] = {
