@@ -132,11 +132,13 @@ def test_the_name_is_that_of_the_function_and_its_module() -> None:
 
 def test_two_functions_cannot_have_one_name() -> None:
     """A row could not tell whose `status_check` it means. The first keeps the name."""
-    decorated(wire, name="tests.twice", status_check=lambda effect: None)
-    kept = authored.by_name["tests.twice"]
-    with pytest.raises(InvalidIntent, match=r"tests.twice is taken by wire in .*test_declaration.py; Bank.pay in "):
-        decorated(Bank.pay, name="tests.twice")
-    assert authored.by_name["tests.twice"] is kept
+    decorated(wire, name="tests.declared.twice", status_check=lambda effect: None)
+    kept = authored.by_name["tests.declared.twice"]
+    with pytest.raises(
+        InvalidIntent, match=r"tests.declared.twice is taken by wire in .*test_declaration.py; Bank.pay in "
+    ):
+        decorated(Bank.pay, name="tests.declared.twice")
+    assert authored.by_name["tests.declared.twice"] is kept
 
 
 def test_a_module_that_is_loaded_again_keeps_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
