@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, select
 
-from tape_celery.errors import StoreUnavailable
 from tape_celery.intent import Intent, digest_of
 from tape_celery.records import EffectStatus
-from tape_celery.schema import effects, orderings
+from tape_celery.schema import effects
+from tape_celery.store import orderings
 
 _ENDED = (EffectStatus.FAILED, EffectStatus.CANCELLED)
 
@@ -56,16 +55,4 @@ def _take_turns(connection: Connection, intent: Intent) -> None:
 
     No ordering key of an app's is like its key: those are printable.
     """
-    key = "\x01similar:" + digest_of(f"{intent.connector}\0{intent.similar_digest}")[:3]
-    taken = update(orderings).where(orderings.c.ordering_key == key).values(last_number=orderings.c.last_number + 1)
-    if connection.execute(taken).rowcount:
-        return
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(orderings).values(ordering_key=key, last_number=1))
-    except IntegrityError:
-        # Somebody made the row meanwhile, and has committed it.
-        if not connection.execute(taken).rowcount:
-            raise StoreUnavailable(
-                "what looks alike was recorded by a transaction that this one cannot see; roll back, and run it again"
-            ) from None
+    orderings.lock(connection, "\x01similar:" + digest_of(f"{intent.connector}\0{intent.similar_digest}")[:3])

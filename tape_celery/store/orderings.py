@@ -35,21 +35,31 @@ def take_numbers(connection: Connection, counts: Mapping[str, int]) -> dict[str,
 
 
 def _take(connection: Connection, key: str, count: int) -> int:
+    lock(connection, key, count)
     mine = orderings.c.ordering_key == key
-    raised = update(orderings).where(mine).values(last_number=orderings.c.last_number + count)
-    if not connection.execute(raised).rowcount:
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(orderings), {"ordering_key": key, "last_number": count})
-        except IntegrityError:
-            # Somebody else's first came before ours.
-            if not connection.execute(raised).rowcount:
-                raise StoreUnavailable(
-                    f"ordering_key {key!r} was used first by a transaction that this one cannot see; roll back, and "
-                    "run it again"
-                ) from None
     last: int = connection.execute(select(orderings.c.last_number).where(mine)).scalar_one()
     return last - count + 1
+
+
+def lock(connection: Connection, key: str, count: int = 1) -> None:
+    """Raise the key's number by ``count``: others that want it wait until the caller's transaction is over.
+
+    Raises `StoreUnavailable` in a transaction that cannot see who made the key's row.
+    """
+    mine = orderings.c.ordering_key == key
+    raised = update(orderings).where(mine).values(last_number=orderings.c.last_number + count)
+    if connection.execute(raised).rowcount:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(orderings), {"ordering_key": key, "last_number": count})
+    except IntegrityError:
+        # Somebody else's first came before ours.
+        if not connection.execute(raised).rowcount:
+            raise StoreUnavailable(
+                f"the turn of {key!r} was taken first by a transaction that this one cannot see; roll back, and run it "
+                "again"
+            ) from None
 
 
 def held_up(keys: Sequence[str]) -> Select[tuple[str]]:
