@@ -6,6 +6,7 @@ SENT, so it may be published twice, under the same task id; a worker or broker t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 from sqlalchemy import Connection, insert, select, update
 
 from tape_celery.intent import Callback, callback_key
-from tape_celery.records import EffectStatus
+from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import callbacks, effects
 from tape_celery.store.database import Database
 
@@ -77,15 +78,19 @@ def add(connection: Connection, database: Database, effect_key: str, wanted: Seq
     keep(connection, database, effect_key, EffectStatus(status), wanted)
 
 
-def fall_due(connection: Connection, effect_key: str, status: EffectStatus, now: int) -> None:
-    """In the transaction that brings the effect to ``status``: what waits for that is DUE."""
-    if reached := REACHED.get(status):
-        connection.execute(
-            update(callbacks)
-            .where(callbacks.c.effect_key == effect_key, callbacks.c.event.in_(reached))
-            .where(callbacks.c.status == "WAITING")
-            .values(status="DUE", sweep_at_ms=now, updated_at_ms=now)
-        )
+def fall_due(connection: Connection, arrived: Sequence[Effect], now: int) -> None:
+    """In the transaction that brings effects to their states: what waits for those is DUE."""
+    keys: dict[EffectStatus, list[str]] = defaultdict(list)
+    for effect in arrived:
+        keys[effect.status].append(effect.effect_key)
+    for status, listed in keys.items():
+        if reached := REACHED.get(status):
+            connection.execute(
+                update(callbacks)
+                .where(callbacks.c.effect_key.in_(listed), callbacks.c.event.in_(reached))
+                .where(callbacks.c.status == "WAITING")
+                .values(status="DUE", sweep_at_ms=now, updated_at_ms=now)
+            )
 
 
 def take(database: Database, *, relay_ms: int, limit: int, effect_keys: Sequence[str] | None = None) -> list[Taken]:

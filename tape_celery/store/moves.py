@@ -54,6 +54,11 @@ class Moved(Generic[R]):
     next: Effect | None = None
     """The effect whose turn it has become: the next one of the ordering key."""
 
+    @property
+    def has_new_status(self) -> bool:
+        """Whether the row is in another state than before."""
+        return self.before.status != self.after.status
+
 
 Refused = NotAllowed | NoSuchEffect
 
@@ -107,6 +112,7 @@ def move_within(
             results[key] = _made(connection, rows[key], made)
             del waiting[key]
         entries: list[dict[str, Any]] = []
+        arrived: list[Effect] = []
         for key, item in list(waiting.items()):
             before = rows.get(key)
             event = replace(item.event, at_ms=now)
@@ -121,6 +127,9 @@ def move_within(
             if outcome is not None:
                 results[key] = outcome
                 del waiting[key]
+            if isinstance(outcome, Moved) and outcome.has_new_status and isinstance(outcome.after, Effect):
+                arrived.append(outcome.after)
+        callbacks.fall_due(connection, arrived, now)
         write_journal(connection, entries)
         if not waiting:
             return results
@@ -195,8 +204,6 @@ def _apply(
     if isinstance(event, ReissueAsked) and isinstance(before, Effect):
         # Behind the guard of the row above: whoever does not make that write makes no successor.
         insert_intent(connection, database, successor_of(before, event.successor), event.actor, 0)
-    if isinstance(after, Effect) and after.status is not before.status:
-        callbacks.fall_due(connection, after.effect_key, after.status, event.at_ms)
     evidence = to_evidence(event, terms)
     if debts:
         evidence["owed"] = [debt.external_ref for debt in debts]

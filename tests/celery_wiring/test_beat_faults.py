@@ -60,7 +60,9 @@ def test_sweeps_that_come_faster_than_they_end_double_nothing(make_shop: MakeSho
     for _ in range(3):
         shop.beat(ready=False)
     each_landed_once(shop, handles)
-    assert all(shop.kinds(handle) == ["recorded", "claimed", "confirmed"] for handle in handles)
+    # A claim that a slow machine makes too late is handed back unsent, which is no call.
+    assert all(len(shop.ledger.entries("called", handle.id)) == 1 for handle in handles)
+    assert {kind for handle in handles for kind in shop.kinds(handle)} <= {"recorded", "claimed", "unsent", "confirmed"}
     assert all(worker.alive for worker in workers)
 
 
