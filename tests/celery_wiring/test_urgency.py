@@ -5,10 +5,12 @@ import json
 import pytest
 import redis
 
+from tape_celery import connectors
 from tape_celery.errors import InvalidIntent
 from tape_celery.hints import Hint, Wanted, grouped
 from tests.celery_wiring.conftest import MakeShop, Shop
 from tests.celery_wiring.test_messages import broker, decoded
+from tests.celery_wiring.upstream import ObservedBank
 
 
 def test_hints_are_grouped_by_priority_and_connector() -> None:
@@ -75,8 +77,7 @@ def test_rabbitmq_is_told_celerys_priority(make_shop: MakeShop, rabbitmq_url: st
 def test_a_sweep_hints_the_urgent_first(make_shop: MakeShop) -> None:
     """In messages of one priority each, whatever connector order and age say."""
     shop = make_shop(chunk_size=2)
-    from tests.celery_wiring.apps import bank  # noqa: F401 - registers the connectors here
-
+    connectors.register(ObservedBank("bank"))
     handles = [
         shop.tape.effect.apply_async(("bank", {"n": n}), {"business_key": f"u-{n}"}, priority=priority, countdown=60)
         for n, priority in enumerate((0, 9, 3, 9, 9))
