@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, literal, select, update
+from sqlalchemy import Connection, Row, Select, and_, literal, select, update
 from sqlalchemy.sql.expression import ColumnElement
 
-from tape_celery.schema import effects, now_ms
+from tape_celery.schema import effects
 from tape_celery.store import orderings
 from tape_celery.store.claims import Reach
 from tape_celery.store.database import Database
@@ -40,28 +39,38 @@ def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, li
     Of a longer backlog than `WINDOW` times as many, those that wait longest are looked at: so neither is a pass longer
     for what waits, nor waits anything for ever.
     """
-    statement = _due(kind, tuple(sorted(reach.effect_names)), limit, database.shift_ms)
-    rows = database.read(lambda connection: connection.execute(statement, {"of_connector": connector}).all())
+    columns, now = kind.table.c, database.now
+    in_reach = and_(
+        columns.connector == connector,
+        columns.sweep_at_ms.is_not(None),
+        columns.sweep_at_ms <= now,
+        columns.effect_name.in_(["", *sorted(reach.effect_names)]),
+    )
+
+    def read(connection: Connection) -> Sequence[Row[Any]]:
+        # Mostly nothing is due, and to make the statement below takes several times as long as to ask that.
+        if connection.execute(select(columns[kind.key]).where(in_reach).limit(1)).first() is None:
+            return []
+        return connection.execute(_urgent_first(kind, in_reach, now, limit)).all()
+
     return [
         Due(row.key, row.connector, row.status, bool(row.expired), row.priority, row.sweep_at_ms, bool(row.waits))
-        for row in rows
+        for row in database.read(read)
     ]
 
 
-@lru_cache(maxsize=64)
-def _due(kind: Kind[Any], effect_names: tuple[str, ...], limit: int, shift_ms: int) -> Select[Any]:
-    """Kept, because an idle sweep would spend most of its time on making it: twice for each connector."""
-    columns, now = kind.table.c, now_ms() + shift_ms if shift_ms else now_ms()
+def _urgent_first(
+    kind: Kind[Any], in_reach: ColumnElement[bool], now: ColumnElement[int], limit: int
+) -> Select[tuple[Any, ...]]:
+    columns = kind.table.c
     expires = getattr(columns, "expires_at_ms", None)
     window = (
         select(columns[kind.key].label("key"), columns.connector, columns.status, columns.sweep_at_ms)
         .add_columns(
             (expires <= now).label("expired") if expires is not None else (columns.version < 0).label("expired")
         )
-        .where(columns.connector == bindparam("of_connector"))
-        .where(columns.sweep_at_ms.is_not(None), columns.sweep_at_ms <= now)
-        .where(columns.effect_name.in_(["", *effect_names]))
         .add_columns(*_of_effects(kind))
+        .where(in_reach)
         .order_by(columns.sweep_at_ms)
         .limit(WINDOW * limit)
         .subquery("due")

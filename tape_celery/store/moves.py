@@ -20,7 +20,7 @@ from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreU
 from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, to_evidence
 from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, Semantics
 from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
@@ -259,12 +259,14 @@ def _has_live_successor(connection: Connection, effect: Effect) -> bool:
 
 
 def _has_lost_its_key(connection: Connection, effect: Effect) -> bool:
-    """Whether another live effect has taken the business key that this one let go."""
+    """Whether another live effect has taken the business key that this one let go, and may have made what is seen."""
     if not effect.business_key or effect.holds_business_key:
         return False
     held = (effects.c.connector == effect.connector) & (effects.c.held_business_key == effect.business_key)
-    if connection.execute(select(effects.c.effect_key).where(held)).first() is not None:
-        return True
+    row = connection.execute(select(effects.c.semantics).where(held)).first()
+    if row is not None:
+        # What changes nothing at the upstream has left no record there.
+        return bool(row.semantics != Semantics.OBSERVE_ONLY)
     return holder(connection, effect.connector, effect.business_key) is not None
 
 

@@ -161,6 +161,7 @@ class Prediction:
         return any(
             (other.connector, other.business_key) == (effect.connector, effect.business_key)
             and other.holds_business_key
+            and other.semantics != "observe_only"
             for other in self.effects.values()
         )
 

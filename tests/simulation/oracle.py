@@ -188,8 +188,9 @@ def _is_excused(stage: Stage, record: Record, rows: list[sqlite3.Row]) -> bool:
     Or another effect has taken the business key and is CONFIRMED: by the contract only a `duplicate` is news then.
     """
     [row] = [row for row in rows if row["effect_key"] == record.effect_key]
-    successors = [other for other in rows if other is not row and other["status"] == "CONFIRMED"]
-    if row["status"] == "FAILED" and row["absent"] and record.call.stale and successors:
+    others = [other for other in rows if other is not row and other["semantics"] != "observe_only"]
+    successors = [other for other in others if other["status"] == "CONFIRMED"]
+    if row["status"] in ("FAILED", "CANCELLED") and row["absent"] and record.call.stale and successors:
         return True
     if any(record.ref in call.named and call.told for call in stage.upstream.calls):
         return False

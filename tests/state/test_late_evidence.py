@@ -380,6 +380,15 @@ def test_whatever_ends_in_vain_after_a_believed_absence_is_watched(
     assert (stage.get(key).due_at_ms is not None) == (watch == "absent")
 
 
+def test_a_successor_that_changes_nothing_upstream_explains_no_record(stage: Stage) -> None:
+    """It left none there, so what is seen is what was believed absent."""
+    key = _failed_by_absence(stage, business_key="inv-1")
+    second = stage.record(business_key="inv-1", semantics="observe_only")
+    stage.dispatch(second, CONFIRMED)
+    stage.move_time(3601)
+    assert stage.observe(key, obs("confirmed", "ref-1")) == Outcome.STUCK
+
+
 @pytest.mark.parametrize("successor", ["under way", "CONFIRMED", "FAILED", "CANCELLED"])
 @pytest.mark.parametrize("status", ["confirmed", "duplicate"])
 def test_while_a_successor_has_the_business_key_only_a_duplicate_is_news(
