@@ -10,7 +10,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 DEMO_ARGS ?=
 SOAK_ARGS ?=
 

@@ -9,9 +9,23 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, case, exists, func, literal, not_, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    update,
+)
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
@@ -20,7 +34,7 @@ from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.schema import effects, obligations
 from tape_celery.store import orderings, runs
 from tape_celery.store.database import Database
-from tape_celery.store.rows import Kind, R, entry, write_journal
+from tape_celery.store.rows import Kind, R, by_keys, entry, write_journal
 
 Verb = Literal["call", "look"]
 
@@ -82,39 +96,58 @@ def _claim(
     nonce: str,
     actor: str,
 ) -> list[R]:
-    columns, now = kind.table.c, database.now
-    until = now + _lease(kind, reach)
-    taken: dict[str, Any] = {
-        "token": columns.token + 1,
-        "claim_nonce": nonce,
-        "claimed_at_ms": now,
-        "lease_until_ms": until,
-        "sweep_at_ms": until,
-        "updated_at_ms": now,
-        "version": columns.version + 1,
-    }
-    statement = (
-        update(kind.table)
-        .where(columns[kind.key].in_(list(keys)))
-        .where(reach.covers(kind))
-        .where(columns.due_at_ms <= now)
-        .where(_may_call(kind, now, keys) if verb == "call" else _may_look(kind, now))
-        .values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
-    )
+    asked: dict[str, Any] = {"claimed_keys": list(keys), "nonce": nonce}
+    if verb == "call" and kind.table is effects:
+        asked[orderings.KEYS] = list(keys)
     # Without this read-back a claim whose COMMIT was cut could be taken for another worker's, or the other way round.
-    if not connection.execute(statement).rowcount:
+    if not connection.execute(_statement(kind, verb, reach, database.now), asked).rowcount:
         return []
     claimed = _claimed_with(connection, kind, keys, nonce)
     write_journal(connection, [_claim_entry(kind, record, verb, nonce, actor) for record in claimed])
     return claimed
 
 
-def _may_call(kind: Kind[R], now: ColumnElement[int], keys: Sequence[str]) -> ColumnElement[bool]:
+def _statement(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int]) -> Update:
+    return _guarded(kind, verb, tuple(sorted(reach.lease_ms.items())), tuple(sorted(reach.effect_names)), now)
+
+
+@lru_cache(maxsize=64)
+def _guarded(
+    kind: Kind[Any],
+    verb: Verb,
+    lease_ms: tuple[tuple[str, int], ...],
+    effect_names: tuple[str, ...],
+    now: ColumnElement[int],
+) -> Update:
+    """The guarded update: a worker's reach is the same for each, and making it takes as long as executing it."""
+    columns = kind.table.c
+    reach = Reach(dict(lease_ms), effect_names)
+    until = now + _lease(kind, reach)
+    taken: dict[str, Any] = {
+        "token": columns.token + 1,
+        "claim_nonce": bindparam("nonce"),
+        "claimed_at_ms": now,
+        "lease_until_ms": until,
+        "sweep_at_ms": until,
+        "updated_at_ms": now,
+        "version": columns.version + 1,
+    }
+    return (
+        update(kind.table)
+        .where(columns[kind.key].in_(bindparam("claimed_keys", expanding=True)))
+        .where(reach.covers(kind))
+        .where(columns.due_at_ms <= now)
+        .where(_may_call(kind, now) if verb == "call" else _may_look(kind, now))
+        .values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
+    )
+
+
+def _may_call(kind: Kind[Any], now: ColumnElement[int]) -> ColumnElement[bool]:
     columns = kind.table.c
     pending = columns.status == EffectStatus.PENDING.value
     if kind.table is effects:
         in_time = or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now)
-        return and_(pending, in_time, not_(runs.is_closed(columns.run_id)), orderings.is_free(keys))
+        return and_(pending, in_time, not_(runs.is_closed(columns.run_id)), orderings.IS_FREE)
     # Nothing is compensated while its effect is anything but CONFIRMED.
     confirmed = exists().where(
         effects.c.effect_key == obligations.c.effect_key, effects.c.status == EffectStatus.CONFIRMED.value
@@ -155,13 +188,14 @@ def _lease(kind: Kind[R], reach: Reach) -> ColumnElement[int]:
 
 
 def _claimed_with(connection: Connection, kind: Kind[R], keys: Sequence[str], nonce: str) -> list[R]:
+    found = connection.execute(_by_nonce(kind), {"keys": list(keys), "nonce": nonce}).mappings()
+    return [kind.read(row) for row in found]
+
+
+@cache
+def _by_nonce(kind: Kind[Any]) -> Select[Any]:
     columns = kind.table.c
-    statement = (
-        select(kind.table)
-        .where(columns[kind.key].in_(list(keys)), columns.claim_nonce == nonce)
-        .order_by(columns[kind.key])
-    )
-    return [kind.read(row) for row in connection.execute(statement).mappings()]
+    return by_keys(kind).where(columns.claim_nonce == bindparam("nonce")).order_by(columns[kind.key])
 
 
 def _claim_entry(kind: Kind[R], record: R, verb: Verb, nonce: str, actor: str) -> dict[str, Any]:

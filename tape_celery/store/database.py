@@ -26,6 +26,7 @@ from tape_celery.schema import installation, now_ms
 from tape_celery.store import mysql, postgresql, sqlite, urls
 
 T = TypeVar("T")
+_NOW = now_ms()
 
 TRIES = 6
 """How often a unit is run before a passing refusal is taken for a lasting one."""
@@ -55,7 +56,7 @@ class Database:
     @property
     def now(self) -> ColumnElement[int]:
         """Now on the database's clock, in epoch milliseconds, as an SQL expression."""
-        return now_ms() + self.shift_ms if self.shift_ms else now_ms()
+        return _NOW + self.shift_ms if self.shift_ms else _NOW
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction and commit it.

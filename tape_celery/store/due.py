@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, literal, select, update
+from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, literal, select, update
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.schema import effects
@@ -39,19 +40,19 @@ def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, li
     Of a longer backlog than `WINDOW` times as many, those that wait longest are looked at: so neither is a pass longer
     for what waits, nor waits anything for ever.
     """
-    columns, now = kind.table.c, database.now
-    in_reach = and_(
-        columns.connector == connector,
-        columns.sweep_at_ms.is_not(None),
-        columns.sweep_at_ms <= now,
-        columns.effect_name.in_(["", *sorted(reach.effect_names)]),
-    )
+    anything, urgent_first = _statements(kind, database.now)
+    asked = {
+        "of_connector": connector,
+        "known_names": ["", *sorted(reach.effect_names)],
+        "at_most": limit,
+        "window": WINDOW * limit,
+    }
 
     def read(connection: Connection) -> Sequence[Row[Any]]:
-        # Mostly nothing is due, and to make the statement below takes several times as long as to ask that.
-        if connection.execute(select(columns[kind.key]).where(in_reach).limit(1)).first() is None:
+        # Mostly nothing is due, and to sort what is takes several times as long as to ask that.
+        if connection.execute(anything, asked).first() is None:
             return []
-        return connection.execute(_urgent_first(kind, in_reach, now, limit)).all()
+        return connection.execute(urgent_first, asked).all()
 
     return [
         Due(row.key, row.connector, row.status, bool(row.expired), row.priority, row.sweep_at_ms, bool(row.waits))
@@ -59,10 +60,16 @@ def due(database: Database, kind: Kind[Any], *, connector: str, reach: Reach, li
     ]
 
 
-def _urgent_first(
-    kind: Kind[Any], in_reach: ColumnElement[bool], now: ColumnElement[int], limit: int
-) -> Select[tuple[Any, ...]]:
+@lru_cache(maxsize=16)
+def _statements(kind: Kind[Any], now: ColumnElement[int]) -> tuple[Select[Any], Select[Any]]:
+    """Whether anything is due, and what; made once, as making them takes longer than an idle store takes to answer."""
     columns = kind.table.c
+    in_reach = and_(
+        columns.connector == bindparam("of_connector"),
+        columns.sweep_at_ms.is_not(None),
+        columns.sweep_at_ms <= now,
+        columns.effect_name.in_(bindparam("known_names", expanding=True)),
+    )
     expires = getattr(columns, "expires_at_ms", None)
     window = (
         select(columns[kind.key].label("key"), columns.connector, columns.status, columns.sweep_at_ms)
@@ -72,12 +79,20 @@ def _urgent_first(
         .add_columns(*_of_effects(kind))
         .where(in_reach)
         .order_by(columns.sweep_at_ms)
-        .limit(WINDOW * limit)
+        .limit(bindparam("window", type_=Integer))
         .subquery("due")
     )
-    first = select(window).order_by(window.c.priority.desc(), window.c.sweep_at_ms).limit(limit).subquery("first_due")
+    first = (
+        select(window)
+        .order_by(window.c.priority.desc(), window.c.sweep_at_ms)
+        .limit(bindparam("at_most", type_=Integer))
+        .subquery("first_due")
+    )
     waits = and_(first.c.ordering_key != "", orderings.has_earlier(first))
-    return select(first, waits.label("waits")).order_by(first.c.priority.desc(), first.c.sweep_at_ms)
+    return (
+        select(columns[kind.key]).where(in_reach).limit(1),
+        select(first, waits.label("waits")).order_by(first.c.priority.desc(), first.c.sweep_at_ms),
+    )
 
 
 def _of_effects(kind: Kind[Any]) -> list[ColumnElement[Any]]:

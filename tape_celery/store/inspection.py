@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, select
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus
 from tape_celery.schema import effects, installation, journal, obligations
 from tape_celery.store.database import Database
-from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R, read_entry
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R, by_keys, read_entry
 
 MOST = 10_000
 """The most rows that one listing returns."""
@@ -38,8 +38,8 @@ def get_obligation(database: Database, obligation_key: str) -> Obligation | None
 
 def get_many(database: Database, kind: Kind[R], keys: list[str]) -> dict[str, R]:
     """Those of ``keys`` that exist."""
-    statement = select(kind.table).where(kind.table.c[kind.key].in_(keys))
-    return {kind.key_of(record): record for record in _listed(database, kind, statement)}
+    rows = database.read(lambda connection: connection.execute(by_keys(kind), {"keys": keys}).mappings().all())
+    return {row[kind.key]: kind.read(row) for row in rows}
 
 
 def list_effects(
@@ -105,8 +105,7 @@ def installation_id(database: Database) -> str:
 
 
 def _one(database: Database, kind: Kind[R], key: str) -> R | None:
-    found = _listed(database, kind, select(kind.table).where(kind.table.c[kind.key] == key))
-    return found[0] if found else None
+    return get_many(database, kind, [key]).get(key)
 
 
 def _listed(database: Database, kind: Kind[R], statement: Select[Any]) -> list[R]:

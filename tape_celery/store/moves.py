@@ -25,7 +25,7 @@ from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import insert_intent
-from tape_celery.store.rows import OBLIGATIONS, Kind, R, entry, write_journal
+from tape_celery.store.rows import OBLIGATIONS, Kind, R, by_keys, entry, write_journal
 from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
@@ -166,7 +166,7 @@ def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
 
 def _read(connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]) -> tuple[int, dict[str, R]]:
     """Now, and the rows as they stand; the rows first, so that now is after whatever made them what they are."""
-    found = connection.execute(select(kind.table).where(kind.table.c[kind.key].in_(list(keys)))).mappings()
+    found = connection.execute(by_keys(kind), {"keys": list(keys)}).mappings()
     rows = {row[kind.key]: kind.read(row) for row in found}
     now: int = connection.execute(select(database.now)).scalar_one()
     return now, rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Select, and_, case, exists, insert, select, update
+from sqlalchemy import Connection, FromClause, and_, bindparam, case, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -23,6 +23,10 @@ _HOLDING = tuple(status.value for status in EffectStatus if not status.settled)
 """What holds its key: UNKNOWN and STUCK too, for they may have landed, or may be sent again."""
 _UNDER_WAY = tuple(status for status in _HOLDING if status != EffectStatus.PENDING)
 _ROUNDS = 20
+_EARLIER, _WAITING = effects.alias("earlier"), effects.alias("waiting")
+
+KEYS = "ordered_keys"
+"""The parameter of `HELD_UP` and `IS_FREE`: a list of keys."""
 
 
 def take_numbers(connection: Connection, counts: Mapping[str, int]) -> dict[str, int]:
@@ -62,31 +66,26 @@ def lock(connection: Connection, key: str, count: int = 1) -> None:
             ) from None
 
 
-def held_up(keys: Sequence[str]) -> Select[tuple[str]]:
-    """Those of ``keys`` whose turn it is not."""
-    waiting = effects.alias("waiting")
-    return (
-        select(waiting.c.effect_key)
-        .distinct()
-        .where(waiting.c.effect_key.in_(list(keys)), waiting.c.ordering_key != "", has_earlier(waiting))
-    )
-
-
-def is_free(keys: Sequence[str]) -> ColumnElement[bool]:
-    """The guard of a call: no earlier effect of its ordering key holds the row, which is one of ``keys``."""
-    # MySQL updates no table that a subquery of the same statement reads, but for one that it has to build first.
-    return effects.c.effect_key.not_in(select(held_up(keys).subquery("held_up").c.effect_key))
-
-
 def has_earlier(waiting: FromClause) -> ColumnElement[bool]:
     """Whether an earlier effect of the ordering key of ``waiting`` is not settled."""
-    earlier = effects.alias("earlier")
     return exists().where(
-        earlier.c.ordering_key == waiting.c.ordering_key,
-        earlier.c.ordering_key != "",
-        earlier.c.status.in_(_HOLDING),
-        earlier.c.order_number < waiting.c.order_number,
+        _EARLIER.c.ordering_key == waiting.c.ordering_key,
+        _EARLIER.c.ordering_key != "",
+        _EARLIER.c.status.in_(_HOLDING),
+        _EARLIER.c.order_number < waiting.c.order_number,
     )
+
+
+HELD_UP = (
+    select(_WAITING.c.effect_key)
+    .distinct()
+    .where(_WAITING.c.effect_key.in_(bindparam(KEYS, expanding=True)))
+    .where(_WAITING.c.ordering_key != "", has_earlier(_WAITING))
+)
+"""Those of `KEYS` whose turn it is not."""
+# MySQL updates no table that a subquery of the same statement reads, but for one that it has to build first.
+IS_FREE: ColumnElement[bool] = effects.c.effect_key.not_in(select(HELD_UP.subquery("held_up").c.effect_key))
+"""The guard of a call: no earlier effect of its ordering key holds the row, which is one of `KEYS`."""
 
 
 def wake_next(connection: Connection, database: Database, settled: Effect) -> Effect | None:

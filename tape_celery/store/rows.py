@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, insert
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, insert, select
 
 from tape_celery.errors import SchemaMismatch
 from tape_celery.records import (
@@ -27,7 +28,7 @@ NOT_CUT = 8 * 1024
 """The largest evidence, in bytes, that one journal entry keeps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind(Generic[R]):
     """One of the two tables whose rows are claimed, moved and journaled."""
 
@@ -95,6 +96,12 @@ OBLIGATIONS: Kind[Obligation] = Kind(
     _read_obligation,
     _obligation_columns,
 )
+
+
+@cache
+def by_keys(kind: Kind[Any]) -> Select[Any]:
+    """The rows of the parameter ``keys``."""
+    return select(kind.table).where(kind.table.c[kind.key].in_(bindparam("keys", expanding=True)))
 
 
 def entry(

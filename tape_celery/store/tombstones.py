@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select
 
 from tape_celery.errors import KeyConflict
 from tape_celery.intent import Intent
@@ -44,10 +44,9 @@ def refuse_buried(connection: Connection, asked: Sequence[Intent]) -> None:
         t.idempotency_key.in_([intent.idempotency_key for intent in asked]),
         *((t.connector == connector) & t.held_business_key.in_(keys) for connector, keys in held.items()),
     ]
-    for condition in taken:
-        row = _row(connection, condition)
-        if row is not None:
-            raise KeyBuried(row["effect_key"])
+    row = _row(connection, or_(*taken))
+    if row is not None:
+        raise KeyBuried(row["effect_key"])
 
 
 def standing_for(connection: Connection, intent: Intent) -> Effect | None:

@@ -12,6 +12,16 @@ from tests.servers import Process, RedisServer, until
 Fault = Callable[[redis.Redis], contextlib.AbstractContextManager[None]]
 
 
+def close_all(server: redis.Redis) -> None:
+    """Close every connection but this one.
+
+    Those that only listen too, as any server or proxy does that goes away: a worker of kombu 5.7 whose hands are full
+    does not look at its other connection, and never learns that it can acknowledge nothing.
+    """
+    for kind in ("normal", "pubsub"):
+        server.client_kill_filter(_type=kind, skipme=True)
+
+
 @contextlib.contextmanager
 def read_only(server: redis.Redis) -> Iterator[None]:
     """A replica after a failover that clients were not told of: READONLY to every write."""
@@ -33,7 +43,7 @@ def full(server: redis.Redis) -> Iterator[None]:
 def locked(server: redis.Redis) -> Iterator[None]:
     """A password that nobody was told: NOAUTH to every new connection, and the old ones are closed."""
     server.config_set("requirepass", "changed")
-    server.client_kill_filter(_type="normal", skipme=True)
+    close_all(server)
     yield
     server.config_set("requirepass", "")
 
@@ -102,7 +112,7 @@ def test_connections_that_are_closed_again_and_again(
     handles = []
     for _ in range(8):
         handles.append(shop.delay())
-        server.client_kill_filter(_type="normal", skipme=True)
+        close_all(server)
     supervised(shop, worker, lambda: all(map(shop.landings, handles)))
     each_landed_once(shop, handles)
 

@@ -99,12 +99,12 @@ def test_the_lease_of_a_long_call_is_renewed_while_it_runs(ready_url: str) -> No
 
 def test_renewal_ends_at_the_bound_of_the_call(ready_url: str) -> None:
     """A call that outlives its total_seconds loses its lease; its answer is late evidence."""
-    stage = Stage(ready_url, lease_seconds=0.3, settle_seconds=0)
-    stage.connector.total_seconds = 0.5
+    stage = Stage(ready_url, lease_seconds=2.0, settle_seconds=0)
+    stage.connector.total_seconds = 3.0
     key = stage.record()
 
     def endless(_: Effect) -> DispatchResult:
-        until(lambda: stage.tape.sweep() is not None and stage.get(key).status is S.UNKNOWN, timeout=15)
+        until(lambda: stage.tape.sweep() is not None and stage.get(key).status is S.UNKNOWN, timeout=60)
         return CONFIRMED
 
     assert stage.dispatch(key, endless) == Outcome.LATE

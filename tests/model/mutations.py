@@ -37,6 +37,8 @@ class Mutation:
 
     def install(self, patch: pytest.MonkeyPatch, database: Database) -> None:
         """Take the guard away, from the code that runs and from the tables of an empty store."""
+        # Made anew each time, of what is patched, and not kept for the tests after this one.
+        patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
         by_function: dict[Callable[..., Any], list[Cut]] = {}
         for cut in self.cuts:
             by_function.setdefault(cut.function, []).append(cut)
@@ -83,7 +85,7 @@ _INVERSE_LOOK_TOKEN = " or obligation.token != event.token"
 _SETTLE = " + terms.settle_ms"
 
 TOKEN = {
-    "a claim raises the token": Mutation((Cut(claims._claim, "columns.token + 1", "columns.token"),)),
+    "a claim raises the token": Mutation((Cut(claims._guarded, "columns.token + 1", "columns.token"),)),
     "a lease is renewed under its token": Mutation(
         (Cut(claims.renew, "        .where(columns.token == claimed.token)\n"),)
     ),
@@ -124,7 +126,7 @@ SETTLE = {
     ),
     "that settles after a lost answer": Mutation((Cut(obligation_state._end_call, _SETTLE),)),
     "that settles after a lost worker": Mutation((Cut(obligation_state._lapsed, _SETTLE),)),
-    "what is not due waits": Mutation((Cut(claims._claim, "        .where(columns.due_at_ms <= now)\n"),)),
+    "what is not due waits": Mutation((Cut(claims._guarded, "        .where(columns.due_at_ms <= now)\n"),)),
 }
 UNIQUE = {
     "one effect for an idempotency key": Mutation(unique_key="tape_effects_one_per_idempotency_key"),

@@ -170,6 +170,7 @@ def a_lost_inverse_is_sent_again(patch: Patch) -> None:
 
 @build("anything")
 def a_claim_takes_what_is_under_way(patch: Patch) -> None:
+    patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
     patch.setattr(claims, "_may_call", lambda kind, now: kind.table.c.status.in_(["PENDING", kind.calling]))
 
 

@@ -43,7 +43,7 @@ THEMES = (
     ),
     Theme(
         "inverses",
-        at_least={"kill": 0.01, "answer_lost": 0.15},
+        at_least={"kill": 0.02, "answer_lost": 0.15},
         max_attempts=(2, 3, 5),
         compensates=1.0,
         inverse_is_idempotent=0.3,
