@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Required, TypedDict, overload
 from celery import Signature
 from typing_extensions import TypeVar, Unpack
 
-from tape_celery import authored, canvas
+from tape_celery import authored, effect_tasks
 from tape_celery.authored import Authored
 from tape_celery.client import EffectCaller, check_arguments, check_resolvable
 from tape_celery.declaration import Declaration
@@ -26,15 +26,6 @@ T = TypeVar("T", default=dict[str, Any])
 tape_effect = EffectCaller(find_tape)
 
 
-def _handle(effect_key: str) -> EffectHandle:
-    return find_tape().handle(effect_key)
-
-
-canvas.add_task(
-    "tape.intent", lambda args, kwargs, **options: tape_effect.apply_async(args, kwargs, **options), _handle
-)
-
-
 class EffectFunction(Generic[P, R, T]):
     """A decorated body: calling it returns the request; `delay` and `apply_async` say that it should happen."""
 
@@ -43,7 +34,11 @@ class EffectFunction(Generic[P, R, T]):
         self.name = declared.name
         self._declared = declared
         self._caller = caller
-        canvas.add_task(self.name, lambda args, kwargs, **given: self.apply_async(args, kwargs, **given), _handle)
+        effect_tasks.add(
+            self.name,
+            lambda args, kwargs, **given: self.apply_async(args, kwargs, **given),
+            lambda effect_key: find_tape().handle(effect_key),
+        )
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The request that the body returns for these arguments; nothing is recorded."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, shared_task
+from celery import Celery
 from celery.canvas import Signature
 from kombu.utils import json as kombu_json
 
 from tape_celery import chords, failpoints, intent
+from tape_celery.effect_tasks import EffectTask
 from tape_celery.errors import InvalidIntent, StoreUnavailable
 from tape_celery.intent import Callback
 from tape_celery.records import EffectStatus
@@ -30,60 +31,6 @@ OPTIONS = {"link": "confirmed", "link_error": "failed", "on_unknown": "unknown",
 """The options that take signatures, and what each waits for."""
 MOST = 500
 """The most callbacks that one pass of a sweep sends; the next goes on."""
-
-
-_CELERYS_OWN = frozenset(
-    {
-        "logfile", "loglevel", "throw",
-        "add_to_parent", "chord", "connection", "exchange", "group_id", "group_index", "ignore_result", "headers",
-        "parent_id", "producer", "queue", "replaced_task_nesting", "reply_to", "result_cls", "retry", "retry_policy",
-        "root_id", "router", "routing_key", "serializer", "shadow", "stamped_headers", "time_limit", "soft_time_limit",
-    }
-)  # fmt: skip
-"""Options that canvas gives to every task, and that say nothing of an effect."""
-_recorders: dict[str, Callable[..., Any]] = {}
-"""What records the effect of a task, by the task's name."""
-_handles: dict[str, Callable[[str], Any]] = {}
-
-
-class EffectTask(Task):  # type: ignore[misc]  # Celery ships no types
-    """A Celery task by whose name canvas finds an effect: to apply it is to record the effect, in this process."""
-
-    abstract = True
-    typing = False
-
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Record the effect; a ``task_id`` is its key. Raises `ChordNeedsBackend` for a part of a chord that could
-        not be told of it."""
-        kept = {name: value for name, value in options.items() if name not in _CELERYS_OWN}
-        kept |= chords.own_keys(options)
-        if part := chords.part_of(options):
-            kept["chord"] = part
-        return _recorders[self.name](tuple(args or ()), kwargs or {}, **kept)
-
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """The same, as canvas asks for it under ``task_always_eager``."""
-        return self.apply_async(args, kwargs, **options)
-
-    def AsyncResult(self, task_id: str, **_: Any) -> Any:  # noqa: N802 - Celery's name
-        """The handle of the effect of that key."""
-        return _handles[self.name](task_id)
-
-
-def add_task(name: str, record: Callable[..., Any], handle: Callable[[str], Any]) -> None:
-    """Make ``record`` a task of every app of this process, by its name; the latest of a name counts.
-
-    A message with that name on an ordinary queue records the effect too, once however often it is delivered.
-    """
-    known = name in _recorders
-    _recorders[name], _handles[name] = record, handle
-    if known:
-        return
-
-    def run(*args: Any, **kwargs: Any) -> str:
-        return str(_recorders[name](args, kwargs).id)
-
-    shared_task(name=name, base=EffectTask, acks_late=True)(run)
 
 
 def wanted(app: Celery, options: Mapping[str, Any], *, max_bytes: int) -> tuple[Callback, ...]:

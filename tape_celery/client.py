@@ -106,12 +106,18 @@ class EffectCaller:
             return submit(tape, asked)
         return submit_within(tape, asked, session, _running())
 
-    def s(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> Signature:
-        """A Celery signature of `delay`, for links, groups and chains.
+    def signature(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Signature:
+        """A Celery signature of `apply_async`, for links, groups and chains; ``.set()`` takes the same options.
 
         What is sent is said here, so it takes no result of what was before.
         """
-        return Signature("tape.intent", args=(connector, dict(request)), kwargs=keywords, immutable=True)
+        return Signature("tape.intent", args=tuple(args), kwargs=dict(kwargs or {}), options=options, immutable=True)
+
+    def s(self, connector: str, request: Mapping[str, Any], **keywords: Any) -> Signature:
+        """`signature` of a `delay`."""
+        return self.signature((connector, dict(request)), keywords)
+
+    si = s
 
     async def adelay(self, connector: str, request: Request, **keywords: Any) -> EffectHandle:
         """`delay` for async code: the same keywords, and the event loop goes on meanwhile.

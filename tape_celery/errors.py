@@ -71,6 +71,16 @@ class MissingExtra(ConfigurationError):
         super().__init__(f"{what} needs an optional dependency: pip install 'tape-celery[{extra}]'")
 
 
+class TaskNameTaken(ConfigurationError):
+    """The app has a task of its own by the name of an effect, so canvas would run that instead; rename one."""
+
+    def __init__(self, app: str | None, name: str) -> None:
+        super().__init__(
+            f"Celery app {app or '(unnamed)'} has a task of its own called {name!r}, and an effect has that name; "
+            "rename one of them, or give the effect another name="
+        )
+
+
 class NoTape(ConfigurationError):
     """``tape_effect`` cannot tell which `Tape` is meant; the message lists the candidates."""
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO, TypeVar
 
 from celery import Celery, current_app, current_task
 
-from tape_celery import archive, authored, canvas, failpoints, hints, intent, wiring
+from tape_celery import archive, authored, canvas, effect_tasks, failpoints, hints, intent, wiring
 from tape_celery.archive import ExportReport
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
@@ -564,3 +564,11 @@ def _real(app: Any) -> Celery:
     """The app behind Celery's proxies."""
     real: Celery = app._get_current_object() if hasattr(app, "_get_current_object") else app
     return real
+
+
+# What `EffectCaller.s` names: every app with a Tape has it, whoever made the signature.
+effect_tasks.add(
+    "tape.intent",
+    lambda args, kwargs, **options: find_tape().effect.apply_async(args, kwargs, **options),
+    lambda effect_key: find_tape().handle(effect_key),
+)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from tape_celery import failpoints, intake, tasks
+from tape_celery import effect_tasks, failpoints, intake, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
@@ -33,6 +33,7 @@ def attach(tape: Tape) -> None:
     """Add ``tape``'s tasks to its app, and the rest as soon as its configuration can be read."""
     app = tape.app
     tasks.add(tape)
+    effect_tasks.adopt(app)
     found = weakref.ref(tape)
 
     def our_queues() -> frozenset[str]:
@@ -129,6 +130,7 @@ def _start_worker(tape: Tape) -> None:
         known.select([*known.consume_from, *ours])
     if set(ours) & set(known.consume_from):
         _refuse_unsafe_content(tape.app)
+    effect_tasks.check(tape.app)
     _bound_tasks(tape)
     if failpoints.armed():
         logger.warning("failpoints are armed: %s", ", ".join(failpoints.armed()))
