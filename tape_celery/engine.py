@@ -22,7 +22,7 @@ from tape_celery.authored import Authored
 from tape_celery.concurrency import CallThreads, awaited
 from tape_celery.connectors import base
 from tape_celery.errors import StoreUnavailable
-from tape_celery.events import Answered, ClaimEnd, Unobservable, Withheld
+from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.policy import Terms, backoff_ms, margin_ms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
@@ -220,21 +220,24 @@ class Engine:
             except StoreUnavailable as error:
                 if monotonic() >= give_up:
                     for record, event in ended:
-                        told = (getattr(event, "status", type(event).__name__), getattr(event, "external_ref", ""))
-                        logger.error("%s of %s could not be written: %s %r", work.name, work.kind.key_of(record), *told)
+                        key = work.kind.key_of(record)
+                        logger.error("%s of %s could not be written: %s %r", work.name, key, *_told(event))
                     report.outcomes |= {item.key: Outcome.NOT_SEALED for item in batch}
                     return
                 logger.warning("the store is away, a seal is tried again: %s", error)
                 time.sleep(0.5 + random.random())  # noqa: S311 - jitter, no secret
         failpoints.reach(f"{work.name}.sealed")
-        for key, result in results.items():
-            self._tell(key, result, report)
+        for item in batch:
+            result = results[item.key]
+            if isinstance(result, moves.Moved):
+                self._tell(item.key, result, report)
+                continue
+            # Its row was pruned meanwhile: no journal takes what was said, so it is told here.
+            told = (work.name, item.key, *_told(item.event))
+            logger.error("the result of %s of %s was refused, and is lost: %s %r: %s", *told, result)
+            report.outcomes[item.key] = Outcome.NO_SUCH_KEY
 
-    def _tell(self, key: str, result: moves.Moved[Any] | moves.Refused, report: Report) -> None:
-        if not isinstance(result, moves.Moved):
-            logger.error("the result of %s was refused: %s", key, result)
-            report.outcomes[key] = Outcome.NO_SUCH_KEY
-            return
+    def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:
         before, after = result.before, result.after
         got_stuck = after.status == "STUCK" != before.status
         if got_stuck:
@@ -375,6 +378,11 @@ class Engine:
             cap_seconds=self._settings.backoff_cap_seconds,
             jitter=random.random(),  # noqa: S311 - jitter, no secret
         )
+
+
+def _told(event: Event) -> tuple[str, str]:
+    """What an upstream said, without its bodies: the word, and the record that it named."""
+    return getattr(event, "status", type(event).__name__), getattr(event, "external_ref", "")
 
 
 def _outcome(after: Effect | Obligation) -> Outcome:
