@@ -227,15 +227,16 @@ class Engine:
                 logger.warning("the store is away, a seal is tried again: %s", error)
                 time.sleep(0.5 + random.random())  # noqa: S311 - jitter, no secret
         failpoints.reach(f"{work.name}.sealed")
-        for item in batch:
-            result = results[item.key]
+        for record, event in ended:
+            key = work.kind.key_of(record)
+            result = results[key]
             if isinstance(result, moves.Moved):
-                self._tell(item.key, result, report)
+                self._tell(key, result, report)
                 continue
             # Its row was pruned meanwhile: no journal takes what was said, so it is told here.
-            told = (work.name, item.key, *_told(item.event))
+            told = (work.name, key, *_told(event))
             logger.error("the result of %s of %s was refused, and is lost: %s %r: %s", *told, result)
-            report.outcomes[item.key] = Outcome.NO_SUCH_KEY
+            report.outcomes[key] = Outcome.NO_SUCH_KEY
 
     def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:
         before, after = result.before, result.after
