@@ -234,8 +234,8 @@ class Engine:
                 self._tell(key, result, report)
                 continue
             # Its row was pruned meanwhile: no journal takes what was said, so it is told here.
-            told = (work.name, key, *_told(event))
-            logger.error("the result of %s of %s was refused, and is lost: %s %r: %s", *told, result)
+            word, ref = _told(event)
+            logger.error("the result of %s of %s was refused: %s %r: %s", work.name, key, word, ref, result)
             report.outcomes[key] = Outcome.NO_SUCH_KEY
 
     def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:
