@@ -19,7 +19,6 @@ from tape_celery import chords, failpoints, intent
 from tape_celery.effect_tasks import EffectTask
 from tape_celery.errors import InvalidIntent, StoreUnavailable
 from tape_celery.intent import Callback
-from tape_celery.records import EffectStatus
 from tape_celery.store import callbacks, inspection
 
 if TYPE_CHECKING:
@@ -124,11 +123,3 @@ def _send(tape: Tape, one: callbacks.Taken) -> bool:
         signature.apply_async((first,), **options)
         return True
     return tape.publish(signature, first, options)
-
-
-def run_eagerly(tape: Tape, effect_key: str) -> None:
-    """``task_always_eager``: what workers would do for this effect, here and now, as far as it is due."""
-    tape.dispatch(effect_key)
-    effect = tape.get(effect_key)
-    if effect is not None and effect.status is EffectStatus.UNKNOWN:
-        tape.observe(effect_key)

@@ -211,9 +211,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
         canvas.send_due(tape, [recorded.effect.effect_key])
     _remember(asked, _running())
     failpoints.reach("record.committed")
-    if recorded.due_now and tape.app.conf.task_always_eager:
-        canvas.run_eagerly(tape, recorded.effect.effect_key)
-    elif recorded.due_now:
+    if recorded.due_now:
         effect = recorded.effect
         tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority)
     return EffectHandle(recorded.effect.effect_key, tape)

@@ -136,12 +136,23 @@ class Tape:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
         False when the broker did not take it in time, or was not waited for. ``hops`` says how many workers passed it
-        on, ``priority`` (0 to 9) how urgent it is.
+        on, ``priority`` (0 to 9) how urgent it is. With ``task_always_eager`` what a worker would do is done here.
         """
+        if self.app.conf.task_always_eager:
+            return self._run_eagerly(verb, keys)
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
         return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, wait=wait)
+
+    def _run_eagerly(self, verb: str, keys: Sequence[str]) -> bool:
+        run = {"dispatch": self.engine.dispatch, "observe": self.engine.observe, "compensate": self.engine.compensate}
+        try:
+            self.follow_up(run[verb](keys))
+        except StoreUnavailable as error:
+            logger.warning("what was hinted is left to the sweep: %s", error)
+            return False
+        return True
 
     def publish(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
         """Publish one callback, with ``first`` as its first argument, within the bound of a hint."""

@@ -40,7 +40,7 @@ def tape(request: pytest.FixtureRequest, ready_url: str) -> Iterator[Tape]:
 
     for event in ("confirmed", "failed", "unknown", "stuck"):
 
-        @app.task(name=f"heard.{event}")
+        @app.task(name=f"heard.{event}", shared=False)
         def heard(first: Any, event: str = event) -> Any:
             HEARD.append((event, first))
             return {"note": f"after {event}"}
