@@ -10,8 +10,9 @@ from celery import Signature
 from typing_extensions import TypeVar, Unpack
 
 from tape_celery import authored, effect_tasks
+from tape_celery.asking import check_arguments, check_resolvable
 from tape_celery.authored import Authored
-from tape_celery.client import EffectCaller, check_arguments, check_resolvable
+from tape_celery.client import EffectCaller
 from tape_celery.declaration import Declaration
 from tape_celery.handle import EffectHandle
 from tape_celery.records import Effect, Obligation, Semantics
