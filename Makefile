@@ -3,6 +3,7 @@
 #
 #   make test     the tests, on real servers         make PYTEST_ARGS="-x -k fencing" test
 #   make soak     ten minutes of load and faults     make SOAK_ARGS="--seconds 60 --seed 7" soak
+#   make bench    figures, beside other libraries    make BENCH_ARGS="--effects 500 --rounds 1" bench
 #   make demo     the demo, no server needed         make DEMO_ARGS="--wires 40" demo
 #   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
@@ -13,6 +14,7 @@ VENV ?= .venv
 PYTEST_ARGS ?= -n 2 --dist worksteal
 DEMO_ARGS ?=
 SOAK_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --editable
@@ -21,7 +23,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --editable
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test soak servers demo lint types imports check clean distclean
+.PHONY: help test soak bench servers demo lint types imports check clean distclean
 
 help:
 	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
@@ -31,6 +33,11 @@ test: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.latency
 
 servers: $(VENV)/.test
 	$(BIN)/python -m tests.servers.debian
@@ -66,6 +73,10 @@ $(VENV)/.plain: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(INSTALL) ".[test]"
 	@touch $@ $(VENV)/.plain
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[bench]"
+	@touch $@ $(VENV)/.test $(VENV)/.plain
 
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
 	$(INSTALL) ".[test,lint]"

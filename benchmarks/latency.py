@@ -1,0 +1,120 @@
+"""How soon the upstream sees an effect, on an idle system: from `.delay()` having returned until the request is there.
+
+    python -m benchmarks.latency                       300 effects, one every 50 ms, of each contestant
+
+A worker may be faster than the producer comes back from its call: such a figure is below 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.contestants import NAMES, find
+from benchmarks.machine import machine
+from benchmarks.running import running
+from benchmarks.upstream import ceiling
+from tests.servers import PostgresServer, RedisServer
+
+MEASURED = ("plain_celery", "tape_one_by_one", "tape_embedded", "dbos_queue", "procrastinate_jobs")
+PAUSE_SECONDS = 0.05
+GOALS = (("median", 1.5), ("p99", 3.0))
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Milliseconds of one contestant in one round."""
+
+    contestant: str
+    round: int
+    call: list[float]
+    """What the call itself took."""
+    seen: list[float]
+    """From its return until the upstream saw the request."""
+
+
+def measure(name: str, round_number: int, effects: int, postgres: PostgresServer, redis: RedisServer) -> Latencies:
+    """Measure one contestant."""
+    with running(name, postgres, redis) as run:
+        spans = run.trickle(effects, PAUSE_SECONDS)
+        run.finish()
+        seen = run.upstream.seen()
+        return Latencies(
+            name,
+            round_number,
+            [(returned - began) * 1000 for began, returned in spans.values()],
+            [(seen[number] - returned) * 1000 for number, (_, returned) in spans.items()],
+        )
+
+
+def table(found: Sequence[Latencies], names: Sequence[str]) -> str:
+    """Medians and ranges over the rounds."""
+    lines = ["| milliseconds | seen: median | seen: p99 | the call: median | the call: p99 |", "| --- " * 5 + "|"]
+    for name in names:
+        own = [one for one in found if one.contestant == name]
+        cells = [
+            _spread([at([*getattr(one, what)]) for one in own]) for what in ("seen", "call") for at in (_median, _p99)
+        ]
+        lines.append(f"| {find(name).title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def goals(found: Sequence[Latencies]) -> str:
+    """The goals against plain Celery, round by round."""
+    lines = ["| goal | median of the rounds | |", "| --- | --- | --- |"]
+    by_round = {(one.contestant, one.round): one.seen for one in found}
+    rounds = [n for name, n in by_round if name == "tape_one_by_one" and ("plain_celery", n) in by_round]
+    for (what, goal), at in zip(GOALS, (_median, _p99), strict=True):
+        if rounds:
+            ratio = statistics.median(
+                at(by_round["tape_one_by_one", n]) / at(by_round["plain_celery", n]) for n in rounds
+            )
+            verdict = "reached" if ratio <= goal else "**missed**"
+            lines.append(f"| {what} ≤ {goal:g} × plain Celery's | {ratio:.2f} | {verdict} |")
+    return "\n".join(lines)
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, round(len(values) * 0.99))]
+
+
+def _spread(values: Sequence[float]) -> str:
+    median = f"{statistics.median(values):.1f}"
+    return median if len(values) == 1 else f"{median} ({min(values):.1f}–{max(values):.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--effects", type=int, default=300, help="of each contestant in each round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(MEASURED), metavar="NAME")
+    parser.add_argument("--fsync", action="store_true", help="have PostgreSQL wait for the disk at each commit")
+    parser.add_argument("--out", type=Path, default=Path(".bench"), help="where the results go (%(default)s)")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        most = ceiling(Path(directory))
+    told = f"{time.strftime('%Y-%m-%d')}, {machine()}, PostgreSQL with fsync {'on' if asked.fsync else 'off'}"
+    print(f"{told}\nthe upstream answers {most:,.0f} requests/s to a client that does next to nothing\n", flush=True)
+    found: list[Latencies] = []
+    with PostgresServer(durable=asked.fsync) as postgres, RedisServer() as redis:
+        for number in range(1, asked.rounds + 1):
+            for name in asked.only if number % 2 else reversed(asked.only):
+                found.append(measure(name, number, asked.effects, postgres, redis))
+                print(f"round {number}: {name:<20}{_median(found[-1].seen):>8.1f} ms", flush=True)
+    print(f"\n{table(found, asked.only)}\n\n{goals(found)}")
+    (asked.out / "latency.json").write_text(json.dumps({"told": told, "rounds": [asdict(one) for one in found]}))
+
+
+if __name__ == "__main__":
+    main()
