@@ -37,6 +37,9 @@ TapeError
     ├── StoreInUse                a test would get a store that holds effects already
     ├── NotAtRest                 ``drain()`` does not come to an end
     └── ConnectorUnfit            a connector said what it must not say
+
+Each can be built again from its ``args``: pickle, `multiprocessing` and the result backends of Celery do that. So
+``args`` are what the class takes, plain strings wherever they can be, and not the message; `str` makes the message.
 """
 
 from __future__ import annotations
@@ -68,7 +71,12 @@ class MissingExtra(ConfigurationError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency: pip install 'tape-celery[{extra}]'")
+        super().__init__(what, extra)
+        self.what = what
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs an optional dependency: pip install 'tape-celery[{self.extra}]'"
 
 
 class TaskNameTaken(ConfigurationError):
@@ -86,7 +94,10 @@ class NoTape(ConfigurationError):
 
 
 class InvalidIntent(TapeError, ValueError):
-    """What was asked for cannot be recorded, and nothing was; the message shows what was seen."""
+    """What was asked for cannot be recorded, and nothing was; the message, ``args[0]``, shows what was seen."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class PayloadTooLarge(InvalidIntent):
@@ -100,8 +111,8 @@ class UnsafeEffect(InvalidIntent):
 class RunClosed(InvalidIntent):
     """The run was compensated or cancelled: nothing is recorded into it any more."""
 
-    def __init__(self, run_id: str, status: str) -> None:
-        super().__init__(f"run {run_id!r} is {status}: nothing is recorded into it any more")
+    def __init__(self, message: str, run_id: str, status: str) -> None:
+        super().__init__(message, run_id, str(status))
         self.run_id = run_id
         self.status = status
 
@@ -113,8 +124,8 @@ class RepeatedRequest(InvalidIntent):
 class KeyConflict(InvalidIntent):
     """An idempotency key or a held business key belongs to an effect with another request."""
 
-    def __init__(self, message: str, *, effect_key: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, effect_key: str) -> None:
+        super().__init__(message, effect_key)
         self.effect_key = effect_key
         """The effect that has the key."""
 
@@ -146,37 +157,50 @@ class IntentUncertain(TapeError):
     """
 
     def __init__(self, effect_key: str, idempotency_key: str) -> None:
-        super().__init__(
-            f"the store did not say whether effect {effect_key} was recorded; submit again with "
-            f"idempotency_key={idempotency_key!r}: it meets the same effect if it was"
-        )
+        super().__init__(effect_key, idempotency_key)
         self.effect_key = effect_key
         self.idempotency_key = idempotency_key
+
+    def __str__(self) -> str:
+        return (
+            f"the store did not say whether effect {self.effect_key} was recorded; submit again with "
+            f"idempotency_key={self.idempotency_key!r}: it meets the same effect if it was"
+        )
 
 
 class UnknownConnector(TapeError, LookupError):
     """No connector of that name is registered in this process."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        listed = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no connector named {name!r} is registered in this process (registered: {listed})")
         self.name = name
+        self.known = sorted(known)
+        super().__init__(name, self.known)
+
+    def __str__(self) -> str:
+        listed = ", ".join(self.known) or "none"
+        return f"no connector named {self.name!r} is registered in this process (registered: {listed})"
 
 
 class NoSuchEffect(TapeError, LookupError):
     """No effect or obligation has that key."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"no effect or obligation has the key {key!r}")
+        super().__init__(key)
         self.key = key
+
+    def __str__(self) -> str:
+        return f"no effect or obligation has the key {self.key!r}"
 
 
 class NoSuchRun(TapeError, LookupError):
     """No effect is in that run, and nobody has closed it."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"no effect is in run {run_id!r}")
+        super().__init__(run_id)
         self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"no effect is in run {self.run_id!r}"
 
 
 class ExportFailed(TapeError):
@@ -191,10 +215,14 @@ class NotAllowed(TapeError):
     """The row's state does not allow what was asked; the row is as it was."""
 
     def __init__(self, key: str, status: str, act: str, why: str = "") -> None:
-        super().__init__(f"{key} is {status}: {act} is not allowed" + (f" ({why})" if why else ""))
+        super().__init__(key, str(status), act, why)
         self.key = key
         self.status = status
         self.act = act
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.key} is {self.status}: {self.act} is not allowed" + (f" ({self.why})" if self.why else "")
 
 
 class AlreadyReissued(NotAllowed):
@@ -205,6 +233,7 @@ class AlreadyReissued(NotAllowed):
 
     def __init__(self, key: str, status: str, successor: str) -> None:
         super().__init__(key, status, "reissue", f"it was reissued as {successor}")
+        self.args = (key, str(status), successor)
         self.successor = successor
 
 
@@ -212,10 +241,15 @@ class OutcomeError(TapeError):
     """``handle.get()`` has no response to return; ``effect_key`` and ``status`` say why."""
 
     def __init__(self, effect_key: str, status: str, reason: str = "") -> None:
-        super().__init__(f"effect {effect_key} is {status}" + (f": {reason}" if reason else ""))
+        super().__init__()
+        # Not by the line above: to an OSError, which a TimeoutError is, these would be the number and name of a file.
+        self.args = (effect_key, str(status), reason)
         self.effect_key = effect_key
         self.status = status
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"effect {self.effect_key} is {self.status}" + (f": {self.reason}" if self.reason else "")
 
 
 class EffectFailed(OutcomeError):
@@ -261,9 +295,13 @@ class NotAtRest(KitError):
     """``drain()`` does not come to an end; the message and ``due`` list what is still due."""
 
     def __init__(self, why: str, due: Iterable[str]) -> None:
+        self.why = why
         self.due = list(due)
         """A line for each row."""
-        super().__init__("\n  ".join([f"{why}; still due:", *self.due]))
+        super().__init__(why, self.due)
+
+    def __str__(self) -> str:
+        return "\n  ".join([f"{self.why}; still due:", *self.due])
 
 
 class ConnectorUnfit(KitError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from celery.exceptions import Retry
 
 from tape_celery import intent, outcomes
-from tape_celery.errors import RunClosed, TapeError
+from tape_celery.errors import TapeError
 from tape_celery.records import Effect, Obligation, Run, RunStatus
 from tape_celery.store import inspection, runs
 
@@ -78,9 +78,7 @@ class EffectRun:
         return self._tape.cancel_run(self.run_id, reason=reason, actor=actor)
 
     def __enter__(self) -> EffectRun:
-        status = self.status
-        if status is not RunStatus.OPEN:
-            raise RunClosed(self.run_id, status)
+        self._tape.database.read(lambda connection: runs.refuse_closed(connection, self.run_id))
         _blocks.set((*_blocks.get(), self))
         return self
 

@@ -53,7 +53,7 @@ def refuse_closed(connection: Connection, run_id: str) -> None:
     """Raise `RunClosed` where nothing may be recorded into the run any more."""
     run = read(connection, run_id)
     if run.status is not RunStatus.OPEN:
-        raise RunClosed(run_id, run.status)
+        raise RunClosed(f"run {run_id!r} is {run.status}: nothing is recorded into it any more", run_id, run.status)
 
 
 def close(database: Database, run_id: str, status: RunStatus, *, reason: str, actor: str) -> Run:
