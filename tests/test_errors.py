@@ -99,7 +99,7 @@ def test_it_survives_a_result_backend_of_celery(kind: type[Exception]) -> None:
     "error", [errors.PayloadTooLarge("too large"), made(errors.RunClosed), made(errors.KeyConflict)], ids=str
 )
 def test_what_refused_one_of_many_still_says_which(error: Exception) -> None:
-    with pytest.raises(type(error), match="^item 3: ") as refused, bulk.item(3):
+    with pytest.raises(type(error), match=r"^item 3: ") as refused, bulk.item(3):
         raise error
     assert alike(refused.value, pickle.loads(pickle.dumps(refused.value)))
     assert alike(refused.value, type(error)(*refused.value.args))
