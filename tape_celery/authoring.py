@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Required, TypedDict, overload
 
 from celery import Signature
@@ -14,9 +14,11 @@ from tape_celery.asking import check_arguments, check_resolvable
 from tape_celery.authored import Authored
 from tape_celery.client import EffectCaller
 from tape_celery.declaration import Declaration
+from tape_celery.errors import InvalidIntent
 from tape_celery.handle import EffectHandle
 from tape_celery.records import Effect, Obligation, Semantics
 from tape_celery.similar import HoldSimilar
+from tape_celery.store import bulk
 from tape_celery.tape import find_tape
 from tape_celery.values import Request
 
@@ -85,6 +87,45 @@ class EffectFunction(Generic[P, R, T]):
         """`adelay` with the options of `apply_async`."""
         asked, chosen = self._asked(args, kwargs, options)
         return self._typed(await self._caller.aapply_async(asked, effect_name=self.name, **chosen))
+
+    def delay_many(self, items: Iterable[Mapping[str, Any]], *, session: Any = None) -> list[EffectHandle[T]]:
+        """Commit the intents of many calls in one transaction, all or none; like `EffectCaller.delay_many`.
+
+        Each item is a dict of the body's arguments by name; or, where an item has options of its own, a signature of
+        this effect: ``pay.si("A1", amount=5).set(countdown=60)``. What the body raises goes to the caller, with a note
+        that names the item.
+        """
+        made = self._caller.delay_many(self._items(items), session=session, effect_name=self.name)
+        return [self._typed(handle) for handle in made]
+
+    async def adelay_many(self, items: Iterable[Mapping[str, Any]], *, session: Any = None) -> list[EffectHandle[T]]:
+        """`delay_many` for async code; see `EffectCaller.adelay_many`."""
+        made = await self._caller.adelay_many(self._items(items), session=session, effect_name=self.name)
+        return [self._typed(handle) for handle in made]
+
+    def _items(self, items: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The items of `EffectCaller.delay_many`."""
+        for index, item in enumerate(items):
+            try:
+                with bulk.item(index):
+                    (connector, request), chosen = self._asked(*self._call(item))
+            except Exception as error:
+                if not isinstance(error, InvalidIntent):
+                    error.add_note(f"item {index} of delay_many of effect {self.name}")
+                raise
+            yield {**chosen, "connector": connector, "request": request}
+
+    def _call(self, item: Any) -> tuple[Any, Any, Mapping[str, Any]]:
+        """The arguments and the options of one item."""
+        if not isinstance(item, Signature):
+            if not isinstance(item, Mapping):
+                raise InvalidIntent(
+                    f"must be a dict of the arguments of {self.name}, or a signature of it, not a {type(item).__name__}"
+                )
+            return (), item, {}
+        if item.task != self.name:
+            raise InvalidIntent(f"is a signature of {item.task}, and must be one of {self.name}")
+        return item.args, item.kwargs, item.options
 
     def _asked(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[tuple[str, Any], dict[str, Any]]:
         """The connector and the request of a call, and its options."""

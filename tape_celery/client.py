@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -136,12 +137,40 @@ class EffectCaller:
         """Commit many intents in one transaction, all or none, then hint workers; their handles, in the same order.
 
         Each item is a dict of the keywords of `delay`, ``connector`` and ``request`` among them, and of ``countdown``,
-        ``eta`` and ``expires``. Two items of one key and the same request are one effect. Raises what `delay` does; the
-        message names the item by its index, from 0, and nothing was recorded then. `IntentUncertain` names the first
-        one: all were recorded, or none; where each has a ``business_key`` or ``idempotency_key`` the same list may be
-        given again.
+        ``eta`` and ``expires``; callbacks are each item's own. Two items of one key and the same request are one
+        effect. Raises what `delay` does; the message names the item by its index, from 0, and nothing was recorded
+        then. `IntentUncertain` names the first one: all were recorded, or none; where each has a ``business_key`` or
+        ``idempotency_key`` the same list may be given again.
         """
-        tape, running = self._find_tape(), calling_task.running()
+        tape, actor = self._find_tape(), process_actor()
+        with self._asked_many(items, effect_name) as (asked, forget):
+            if not asked:
+                return []
+            if session is None:
+                return many.submit(tape, asked, actor=actor)
+            return many.submit_within(tape, asked, session, actor=actor, forget=forget)
+
+    async def adelay_many(
+        self, items: Iterable[Mapping[str, Any]], *, session: Any = None, effect_name: str = ""
+    ) -> list[EffectHandle]:
+        """`delay_many` for async code, as `adelay` is `delay`; ``items`` is read before the event loop goes on."""
+        tape, actor = self._find_tape(), process_actor()
+        with self._asked_many(items, effect_name) as (asked, forget):
+            if not asked:
+                return []
+            if session is None:
+                return await asyncio.to_thread(many.submit, tape, asked, actor=actor)
+            await asyncio.to_thread(lambda: tape.database.installation_id)
+            return await transactions.within(
+                session, lambda sync: many.submit_within(tape, asked, sync, actor=actor, forget=forget)
+            )
+
+    @contextmanager
+    def _asked_many(
+        self, items: Iterable[Mapping[str, Any]], effect_name: str
+    ) -> Iterator[tuple[list[Intent], Callable[[], None]]]:
+        """The intents of ``items``, and how to forget them; they are forgotten where the block raises."""
+        running = calling_task.running()
         asked: list[Intent] = []
         forgets: list[Callable[[], None]] = []
 
@@ -155,11 +184,7 @@ class EffectCaller:
                     _, one, _ = self._asked((), None, _checked_item(item), None, effect_name)
                 asked.append(one)
                 forgets.append(calling_task.remember(one, running))
-            if not asked:
-                return []
-            if session is None:
-                return many.submit(tape, asked, actor=process_actor())
-            return many.submit_within(tape, asked, session, actor=process_actor(), forget=forget)
+            yield asked, forget
         except BaseException:
             forget()
             raise

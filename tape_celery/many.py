@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tape_celery import failpoints, hints, transactions
+from tape_celery import canvas, failpoints, hints, transactions
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
 from tape_celery.store import app_transaction, bulk
@@ -20,7 +20,15 @@ def submit(tape: Tape, asked: Sequence[Intent], *, actor: str) -> list[EffectHan
     """Record ``asked`` in one transaction and publish their hints."""
     recorded = bulk.record_many(tape.database, asked, actor=actor, hint_ms=_hint_ms(tape))
     failpoints.reach("record.committed")
-    _hint(tape, recorded)
+    if tape.app.conf.task_always_eager:
+        for one in recorded:
+            if one.due_now:
+                canvas.run_eagerly(tape, one.effect.effect_key)
+    else:
+        _hint(tape, recorded)
+    found = {one.effect.effect_key for one, of in zip(recorded, asked, strict=True) if of.callbacks and not one.created}
+    if found:
+        canvas.send_due(tape, sorted(found))
     return _handles(tape, recorded)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,10 +18,10 @@ from tape_celery.errors import (
     KeyConflict,
     StoreUnavailable,
 )
-from tape_celery.intent import Intent
+from tape_celery.intent import Callback, Intent
 from tape_celery.records import Effect
 from tape_celery.schema import effects
-from tape_celery.store import intents, orderings, runs, sharing, tombstones
+from tape_celery.store import callbacks, intents, orderings, runs, sharing, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 from tape_celery.store.rows import EFFECTS, write_journal
@@ -111,7 +111,6 @@ def _record(
 ) -> list[Recorded]:
     """``again``: they may have been recorded before, by a transaction whose answer was lost. ``latest``: so may others
     have been, by one that this transaction's snapshot does not show."""
-    _refuse_callbacks(asked)
     first = _first_of_each(asked)
     maybe = range(len(asked)) if again or latest else _taken(connection, asked)
     found: dict[int, Recorded] = {}
@@ -133,14 +132,24 @@ def _record(
         if sharing.is_needed(one, intent) and one.effect.effect_key not in shared:
             sharing.share(connection, database, one, intent, actor=actor)
             shared.add(one.effect.effect_key)
+    _keep_callbacks(connection, database, recorded, asked)
     return recorded
 
 
-def _refuse_callbacks(asked: Sequence[Intent]) -> None:
-    for index, intent in enumerate(asked):
+def _keep_callbacks(
+    connection: Connection, database: Database, recorded: Sequence[Recorded], asked: Sequence[Intent]
+) -> None:
+    """Two of ``asked`` may be one effect, which then has the callbacks of both."""
+    wanted: dict[str, list[Callback]] = defaultdict(list)
+    for one, intent in zip(recorded, asked, strict=True):
+        if intent.callbacks:
+            wanted[one.effect.effect_key].extend(intent.callbacks)
+    statuses = callbacks.lock(connection, wanted)
+    for index, (one, intent) in enumerate(zip(recorded, asked, strict=True)):
         if intent.callbacks:
             with item(index):
-                raise InvalidIntent("an effect that is one of many takes no callbacks; ask for it with apply_async")
+                callbacks.refuse_pruned(one.effect.effect_key, statuses)
+    callbacks.keep(connection, database, statuses, wanted)
 
 
 def _first_of_each(asked: Sequence[Intent]) -> list[int]:

@@ -7,16 +7,19 @@ SENT, so it may be published twice, under the same task id; a worker or broker t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sqlalchemy import Connection, insert, select, update
 
+from tape_celery.errors import InvalidIntent
 from tape_celery.intent import Callback, callback_key
 from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import callbacks, effects
 from tape_celery.store.database import Database
+
+T = TypeVar("T")
 
 REACHED: dict[EffectStatus, tuple[str, ...]] = {
     EffectStatus.CONFIRMED: ("confirmed", "part"),
@@ -26,6 +29,8 @@ REACHED: dict[EffectStatus, tuple[str, ...]] = {
     EffectStatus.UNKNOWN: ("unknown",),
 }
 """Which callbacks are due when an effect gets to a state; each fires once."""
+CHUNK = 500
+"""Rows of one statement."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +44,27 @@ class Taken:
 
 
 def keep(
-    connection: Connection, database: Database, effect_key: str, status: EffectStatus, wanted: Sequence[Callback]
+    connection: Connection,
+    database: Database,
+    statuses: Mapping[str, EffectStatus],
+    wanted: Mapping[str, Sequence[Callback]],
 ) -> None:
-    """Write the callbacks of an effect that this transaction wrote or has locked; those it has already are kept once.
+    """Write the callbacks of effects, by their keys, that this transaction wrote or has locked; those that an effect
+    has already are kept once.
 
     Where the effect is already where one waits for, that one is DUE at once.
     """
-    if not wanted:
+    fresh = {callback_key(key, one): (key, one) for key, listed in wanted.items() for one in listed}
+    if not fresh:
         return
     now: int = connection.execute(select(database.now)).scalar_one()
-    known = connection.execute(select(callbacks.c.callback_key).where(callbacks.c.effect_key == effect_key)).scalars()
-    fresh = {callback_key(effect_key, one): one for one in wanted}
-    for key in known:
-        fresh.pop(key, None)
+    for part in _chunks(list(wanted)):
+        known = select(callbacks.c.callback_key).where(callbacks.c.effect_key.in_(part))
+        for key in connection.execute(known).scalars():
+            fresh.pop(key, None)
     rows = []
-    for key, one in fresh.items():
-        due = one.event in REACHED.get(status, ())
+    for key, (effect_key, one) in fresh.items():
+        due = one.event in REACHED.get(statuses[effect_key], ())
         rows.append(
             {
                 "callback_key": key,
@@ -67,15 +77,36 @@ def keep(
                 "updated_at_ms": now,
             }
         )
-    if rows:
-        connection.execute(insert(callbacks), rows)
+    for some in _chunks(rows):
+        connection.execute(insert(callbacks), some)
+
+
+def lock(connection: Connection, effect_keys: Collection[str]) -> dict[str, EffectStatus]:
+    """Lock effects that were found, so that no seal passes by unseen; where they are. Who was pruned is not among
+    them."""
+    found: dict[str, EffectStatus] = {}
+    e = effects.c
+    for part in _chunks(sorted(effect_keys)):
+        locked = select(e.effect_key, e.status).where(e.effect_key.in_(part)).order_by(e.effect_key).with_for_update()
+        found |= {key: EffectStatus(status) for key, status in connection.execute(locked)}
+    return found
+
+
+def refuse_pruned(effect_key: str, statuses: Mapping[str, EffectStatus]) -> None:
+    """Raise `InvalidIntent` for an effect that is not among those that `lock` found: nobody would send the callback."""
+    if effect_key not in statuses:
+        raise InvalidIntent(f"effect {effect_key} was pruned: nothing is left of it that a callback could be sent with")
 
 
 def add(connection: Connection, database: Database, effect_key: str, wanted: Sequence[Callback]) -> None:
-    """`keep` for an effect that was found: under the lock of its row, so that no seal passes by unseen."""
-    locked = select(effects.c.status).where(effects.c.effect_key == effect_key).with_for_update()
-    status = connection.execute(locked).scalar_one()
-    keep(connection, database, effect_key, EffectStatus(status), wanted)
+    """`keep` for an effect that was found; raises `InvalidIntent` for one that was pruned."""
+    statuses = lock(connection, [effect_key])
+    refuse_pruned(effect_key, statuses)
+    keep(connection, database, statuses, {effect_key: wanted})
+
+
+def _chunks(listed: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK))
 
 
 def fall_due(connection: Connection, arrived: Sequence[Effect], now: int) -> None:

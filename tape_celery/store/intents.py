@@ -114,7 +114,7 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     connection.execute(insert(effects), [EFFECTS.columns(effect)])
     tombstones.refuse_buried(connection, [intent])
     write_journal(connection, [recorded_entry(effect, actor, similar)])
-    callbacks.keep(connection, database, effect.effect_key, effect.status, intent.callbacks)
+    callbacks.keep(connection, database, {effect.effect_key: effect.status}, {effect.effect_key: intent.callbacks})
     return Recorded(effect, created=True)
 
 

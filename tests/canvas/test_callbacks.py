@@ -1,11 +1,13 @@
 """Callbacks of effects: kept with the effect, due with its transition, sent at least once under one task id."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery import Celery, chain, group
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tape_celery import Tape, connectors, effect
 from tape_celery.connectors.base import DispatchResult, ObservationResult
@@ -56,6 +58,10 @@ def tape(request: pytest.FixtureRequest, ready_url: str) -> Iterator[Tape]:
 def statuses(tape: Tape) -> dict[str, str]:
     statement = select(callbacks.c.event, callbacks.c.status)
     return {row.event: row.status for row in tape.database.read(lambda c: c.execute(statement).all())}
+
+
+def callback_statuses(tape: Tape) -> list[str]:
+    return tape.database.read(lambda c: sorted(c.execute(select(callbacks.c.status)).scalars()))
 
 
 def links(tape: Tape) -> dict[str, Any]:
@@ -125,6 +131,67 @@ def test_a_callback_for_an_effect_that_is_there_already_is_kept_or_sent_at_once(
     assert statuses(tape) == {"confirmed": "SENT", "failed": "WAITING", "unknown": "WAITING", "stuck": "WAITING"}
 
 
+def test_each_of_many_has_callbacks_of_its_own(tape: Tape) -> None:
+    """Recorded or found, or the same twice in one list: nobody's callback is lost, and none is kept twice."""
+    there = tape.effect.delay("canvas.bank", {"answer": "confirmed", "n": 0}, business_key="b-0")
+    tape.dispatch(there.id)
+    items = [
+        {"connector": "canvas.bank", "request": {"answer": "confirmed", "n": n}, "business_key": f"b-{n}"}
+        for n in range(3)
+    ]
+    heard, other = tape.app.signature("heard.confirmed"), tape.app.signature("heard.stuck")
+    asked = [{**items[0], "link": heard}, {**items[1], "link": heard}, items[2], {**items[1], "link": [other, heard]}]
+    for _ in range(2):
+        handles = tape.effect.delay_many(asked)
+    kept = tape.database.read(lambda c: c.execute(select(callbacks.c.effect_key, callbacks.c.signature_json)).all())
+    tasks = sorted((row.effect_key, json.loads(row.signature_json)["task"]) for row in kept)
+    first, second = there.id, handles[1].id
+    assert tasks == sorted([(first, "heard.confirmed"), (second, "heard.confirmed"), (second, "heard.stuck")])
+    assert (handles[0].id, handles[3].id) == (first, second)
+    tape.dispatch(*[handle.id for handle in handles])
+    assert callback_statuses(tape) == ["SENT"] * 3
+    if tape.app.conf.task_always_eager:
+        assert sorted(event for event, _ in HEARD) == ["confirmed", "confirmed", "stuck"]
+
+
+def test_a_callback_of_many_goes_with_the_transaction_that_it_was_asked_in(tape: Tape) -> None:
+    item = {"connector": "canvas.bank", "request": {"answer": "confirmed"}, "business_key": "b", **links(tape)}
+    engine = tape.database._engine
+    with Session(engine) as session:
+        tape.effect.delay_many([item], session=session)
+        session.rollback()
+        assert statuses(tape) == {}
+        [handle] = tape.effect.delay_many([item], session=session)
+        session.commit()
+    tape.dispatch(handle.id)
+    assert statuses(tape)["confirmed"] == "SENT"
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_callback_of_what_was_pruned_is_refused(tape: Tape, many: bool) -> None:
+    """Its response is gone, so nobody would ever send it; taken in silence it would be lost."""
+    item = {"connector": "canvas.bank", "request": {"answer": "confirmed"}, "business_key": "b"}
+    handle = tape.effect.delay(**item)
+    tape.dispatch(handle.id)
+    tape.database.shift_ms += 3 * 86_400_000
+    assert tape.prune(2).effects == 1
+    asked = {**item, **links(tape)}
+    new = {**item, "request": {"n": 1}, "business_key": "c"}
+    with pytest.raises(InvalidIntent, match="was pruned") as refused:
+        tape.effect.delay_many([new, asked]) if many else tape.effect.delay(**asked)
+    assert many == str(refused.value).startswith("item 1: ")
+    assert (tape.effects(), statuses(tape)) == ([], {})
+    [again] = tape.effect.delay_many([item])
+    assert again.id == handle.id
+
+
+def test_under_task_always_eager_many_are_sent_before_delay_many_returns(tape: Tape) -> None:
+    tape.app.conf.task_always_eager = True
+    handles = wire.delay_many([{"note": 1}, wire.si(2).set(link=tape.app.signature("heard.confirmed"))])
+    assert [handle.status for handle in handles] == ["CONFIRMED"] * 2
+    assert HEARD == [("confirmed", {"booked": {"answer": "confirmed", "note": 2}})]
+
+
 def test_a_chain_goes_from_effect_to_task_to_effect(tape: Tape) -> None:
     """Each part gets the sealed effect's response, and the last effect has the id that the chain told."""
     tape.app.conf.task_always_eager = True
@@ -176,6 +243,4 @@ def test_a_link_whose_body_raises_keeps_nothing_else_from_being_sent(tape: Tape)
         handle = tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key=f"b{number}", link=link)
         tape.dispatch(handle.id)
     tape.sweep()
-    statement = select(callbacks.c.status)
-    found = tape.database.read(lambda c: sorted(c.execute(statement).scalars()))
-    assert found == ["DUE", "DUE", "SENT", "SENT"]
+    assert callback_statuses(tape) == ["DUE", "DUE", "SENT", "SENT"]

@@ -66,15 +66,6 @@ def test_those_that_exist_are_met_in_their_place(stage: Stage) -> None:
     assert recorded(stage) == 3
 
 
-def test_callbacks_are_refused_whether_the_effects_exist_or_not(stage: Stage) -> None:
-    """A callback that was taken in silence, and never sent, would be lost."""
-    next_step = stage.tape.app.signature("ship", args=[7])
-    for _ in range(2):
-        with pytest.raises(InvalidIntent, match=r"^item 1: .*takes no callbacks"):
-            stage.tape.effect.delay_many([items(2)[0], {**items(2)[1], "link": next_step}])
-        stage.tape.effect.delay_many(items(2))
-
-
 def test_inside_a_task_a_retry_meets_what_the_first_execution_made(stage: Stage) -> None:
     """Keys are derived as for one; the same request twice without keys is refused; what was refused is forgotten."""
     plain = [{"connector": "scripted", "request": {"n": n}} for n in range(3)]

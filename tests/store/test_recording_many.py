@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from sqlalchemy import select
 
 from tape_celery.errors import KeyConflict
-from tape_celery.intent import Intent
+from tape_celery.intent import Callback, Intent
+from tape_celery.schema import callbacks
 from tape_celery.store import bulk
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 from tests.servers import TcpProxy
-from tests.store.steps import COMMIT, an_intent, count, journal, recorded, row, statements, together
+from tests.store.steps import (
+    COMMIT,
+    an_intent,
+    claimed,
+    count,
+    journal,
+    recorded,
+    row,
+    seal_effect,
+    statements,
+    together,
+)
 
 MANY = 5_000
 
@@ -95,15 +112,49 @@ def test_ordering_keys_keep_the_order_of_the_list(database: Database) -> None:
             assert numbers == list(range(numbers[0], numbers[0] + 10))
 
 
+def with_link(n: int, **given: Any) -> Intent:
+    link = Callback("confirmed", json.dumps({"task": f"after-{n}"}))
+    return replace(an_intent({"n": n}, business_key=f"b-{n}", **given), callbacks=(link,))
+
+
+def callback_statuses(database: Database) -> list[str]:
+    return database.read(lambda connection: sorted(connection.execute(select(callbacks.c.status)).scalars()))
+
+
+def test_callbacks_of_many_are_kept_in_a_few_statements(database: Database) -> None:
+    """Asked for again, whether the effects are new or not, they are kept once."""
+    for tries in range(2):
+        with statements(database) as seen:
+            made = record_many(database, [with_link(n) for n in range(1_000)])
+        assert {one.created for one in made} == {tries == 0}
+        if tries == 0:
+            assert len([one for one, _ in seen if "tape_callbacks" in one]) < 20
+        assert callback_statuses(database) == ["WAITING"] * 1_000
+
+
+def test_a_callback_that_comes_while_its_effect_is_confirmed_is_due(database: Database) -> None:
+    """Whoever is first, the seal or the list: no callback waits for what has happened already."""
+    kept = [recorded(database, {"n": n}, business_key=f"b-{n}") for n in range(20)]
+    under_way = [claimed(database, effect.effect_key) for effect in kept]
+    together(
+        [
+            lambda: [seal_effect(database, one) for one in under_way],
+            lambda: [record_many(database, [with_link(n), with_link(n + 1)]) for n in range(19)],
+            lambda: [record_many(database, [with_link(n), with_link(n - 1)]) for n in range(19, 0, -1)],
+        ]
+    )
+    assert callback_statuses(database) == ["DUE"] * 20
+
+
 @pytest.mark.parametrize("happened", [True, False])
 def test_a_lost_answer_to_commit_is_read_back(
     far_store: Database, server_store: Database, proxy: TcpProxy, happened: bool
 ) -> None:
-    """All of them are there, once, whether the COMMIT had happened or not."""
-    asked = [an_intent({"n": n}) for n in range(50)]
+    """All of them are there, once, whether the COMMIT had happened or not, and so are their callbacks."""
+    asked = [with_link(n) for n in range(50)]
     cut = proxy.cut_after(COMMIT) if happened else proxy.cut_before(COMMIT)
     made = record_many(far_store, asked)
     assert [one.effect.effect_key for one in made] == [intent.effect_key for intent in asked]
     assert all(one.created for one in made)
     assert cut.happened == 1
-    assert (count(server_store), count(server_store, "tape_journal")) == (50, 50)
+    assert [count(server_store, f"tape_{of}") for of in ("effects", "journal", "callbacks")] == [50, 50, 50]

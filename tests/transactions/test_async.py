@@ -90,6 +90,35 @@ def test_adelay_records_and_hints(tape: Tape) -> None:
         asyncio.run(pay(tape, business_key="b-1", request={"amount": 2}))
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_adelay_many_records_all_or_none_and_hints_them(tape: Tape, ready_url: str, within: bool) -> None:
+    """In the app's transaction they go with it, and the message follows the commit."""
+
+    async def shop() -> list[Any]:
+        async with app_engine(ready_url) as engine, AsyncSession(engine) as opened:
+            session = opened if within else None
+            items = [{"connector": "bank", "request": {"n": n}, "business_key": f"b-{n}"} for n in range(3)]
+            assert await tape.effect.adelay_many([], session=session) == []
+            with pytest.raises(KeyConflict, match=r"^item 3: "):
+                await tape.effect.adelay_many([*items, {**items[0], "request": {}}], session=session)
+            handles = await tape.effect.adelay_many((item for item in items), session=session)
+            if within:
+                assert (tape.effects(), hinted(tape)) == ([], [])
+            await opened.commit()
+            return handles
+
+    handles = asyncio.run(shop())
+    assert [handle.effect.request for handle in handles] == [{"n": n} for n in range(3)]
+    found: list[str] = []
+
+    def all_hinted() -> bool:
+        found.extend(hinted(tape))
+        return len(found) == 3
+
+    until(all_hinted, what="the hints")
+    assert found == [handle.id for handle in handles]
+
+
 @pytest.mark.parametrize("what", ["session", "scoped session", "connection"])
 def test_an_async_transaction_carries_the_intent(tape: Tape, ready_url: str, what: str) -> None:
     async def shop() -> None:
@@ -147,9 +176,10 @@ def away(own_redis: RedisServer) -> Iterator[str]:
         yield proxy.url(own_redis.url)
 
 
+@pytest.mark.parametrize("door", ["adelay", "adelay_many"])
 @pytest.mark.parametrize("within", [False, True])
 def test_a_broker_that_never_answers_does_not_stop_the_event_loop(
-    away: str, ready_sqlite_url: str, within: bool
+    away: str, ready_sqlite_url: str, within: bool, door: str
 ) -> None:
     app = Celery("away", broker=away, set_as_current=False)
     tape = Tape(app, store_url=ready_sqlite_url, publish_timeout_seconds=4.0)
@@ -158,7 +188,12 @@ def test_a_broker_that_never_answers_does_not_stop_the_event_loop(
         async with app_engine(ready_sqlite_url) as engine, AsyncSession(engine) as session:
 
             async def order() -> str:
-                handle = await pay(tape, session if within else None)
+                within_or_not = session if within else None
+                if door == "adelay":
+                    handle = await pay(tape, within_or_not)
+                else:
+                    item = {"connector": "bank", "request": {"amount": 1}, "allow_unsafe": True}
+                    [handle] = await tape.effect.adelay_many([item], session=within_or_not)
                 await session.commit()
                 return str(handle.id)
 
@@ -245,16 +280,24 @@ def execute(tape: Tape, body: Callable[[], Any]) -> Any:
     return returned.retval
 
 
+@pytest.mark.parametrize("door", ["adelay", "adelay_many"])
 @pytest.mark.parametrize("within", [False, True])
-def test_the_running_task_is_known_to_the_async_doors(tape: Tape, ready_url: str, within: bool) -> None:
+def test_the_running_task_is_known_to_the_async_doors(tape: Tape, ready_url: str, within: bool, door: str) -> None:
     """Delivered twice, it meets its own effect; asked for twice in one execution, it is refused."""
+
+    async def one(session: Any) -> Any:
+        if door == "adelay":
+            return await pay(tape, session)
+        item = {"connector": "bank", "request": {"amount": 1}, "allow_unsafe": True}
+        [handle] = await tape.effect.adelay_many([item], session=session)
+        return handle
 
     def body() -> str:
         async def shop() -> str:
             async with app_engine(ready_url) as engine, AsyncSession(engine) as session:
-                handle = await pay(tape, session if within else None)
+                handle = await one(session if within else None)
                 with pytest.raises(RepeatedRequest):
-                    await pay(tape, session if within else None)
+                    await one(session if within else None)
                 await session.commit()
                 return str(handle.id)
 

@@ -60,10 +60,13 @@ assert_type(tape_effect.delay("bank", {"amount": 5}).get(), dict[str, Any])
 assert_type(tape_effect.delay("bank", Wire("A1", Decimal(5))).into(Receipt).get(), Receipt)
 tape_effect.delay("shop", Order(number=1), business_key="b")
 handle: EffectHandle = pay.delay("A1", 5)
+assert_type(wire.delay_many([{"wire": Wire("A1", Decimal(5))}]), list[EffectHandle[Receipt]])
+assert_type(pay.delay_many([pay.si("A1", amount=5)]), list[EffectHandle[dict[str, Any]]])
 
 
 async def asynchronous(tape: Tape) -> None:
     assert_type(await (await wire.adelay(Wire("A1", Decimal(5)))).aget(), Receipt)
+    assert_type((await wire.adelay_many([{"wire": Wire("A1", Decimal(5))}]))[0], EffectHandle[Receipt])
     assert_type(tape.handle("key").into(Receipt).get(timeout=5), Receipt)
 
 
@@ -74,6 +77,8 @@ pay.delay("A1", 5, business_key="b")  # error: call-arg
 pay.delay("A1", 5, "note")  # error: call-arg
 pay(account=1, amount=5)  # error: arg-type
 wire.delay({"account": "A1"})  # error: arg-type
+pay.delay_many([("A1", 5)])  # error: list-item
+pay.delay_many([pay.si("A1", amount="five")])  # error: arg-type
 print(wire.delay(Wire("A1", Decimal(5))).get().bokked)  # error: attr-defined
 print(pay.delay("A1", 5).get().booked)  # error: attr-defined
 tape_effect.delay("bank", "A1")  # error: arg-type
