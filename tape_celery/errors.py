@@ -83,9 +83,14 @@ class TaskNameTaken(ConfigurationError):
     """The app has a task of its own by the name of an effect, so canvas would run that instead; rename one."""
 
     def __init__(self, app: str | None, name: str) -> None:
-        super().__init__(
-            f"Celery app {app or '(unnamed)'} has a task of its own called {name!r}, and an effect has that name; "
-            "rename one of them, or give the effect another name="
+        super().__init__(app, name)
+        self.app = app
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"Celery app {self.app or '(unnamed)'} has a task of its own called {self.name!r}, and an effect has that "
+            "name; rename one of them, or give the effect another name="
         )
 
 

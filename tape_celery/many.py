@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,7 @@ def submit(tape: Tape, asked: Sequence[Intent], *, actor: str) -> list[EffectHan
     """Record ``asked`` in one transaction and publish their hints."""
     recorded = bulk.record_many(tape.database, asked, actor=actor, hint_ms=_hint_ms(tape))
     failpoints.reach("record.committed")
-    if tape.app.conf.task_always_eager:
-        for one in recorded:
-            if one.due_now:
-                canvas.run_eagerly(tape, one.effect.effect_key)
-    else:
-        _hint(tape, recorded)
+    _hint(tape, recorded)
     found = {one.effect.effect_key for one, of in zip(recorded, asked, strict=True) if of.callbacks and not one.created}
     if found:
         canvas.send_due(tape, sorted(found))
@@ -49,7 +45,8 @@ def submit_within(
 
 def _hint(tape: Tape, recorded: Sequence[Recorded]) -> None:
     """A message for many keys each; what a slow broker does not take in the time of one is the sweep's."""
-    give_up = time.monotonic() + tape.settings.publish_timeout_seconds
+    eager = tape.app.conf.task_always_eager  # it is not the broker then that takes its time
+    give_up = math.inf if eager else time.monotonic() + tape.settings.publish_timeout_seconds
     wanted = [
         hints.Wanted(one.effect.effect_key, one.effect.connector, one.effect.priority)
         for one in recorded

@@ -23,6 +23,7 @@ from tape_celery.testing.scripted import AnswerLost
 
 OF_THEIR_OWN: dict[str, tuple[Any, ...]] = {
     "MissingExtra": ("A PostgreSQL store", "postgresql"),
+    "TaskNameTaken": ("shop", "shop.pay"),
     "RunClosed": ("run 'order-42' is CANCELLED", "order-42", "CANCELLED"),
     "KeyConflict": ("the key is another's", "effect-1"),
     "IntentUncertain": ("effect-1", "key-1"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
+from tape_celery.connectors.base import DispatchResult
 from tape_celery.errors import InvalidIntent, KeyConflict, PayloadTooLarge, RepeatedRequest, UnsafeEffect
 from tests.client.test_inside_a_task import execute
-from tests.state.stage import Stage
+from tests.state.stage import CONFIRMED, Stage
 
 
 def items(count: int, **keywords: Any) -> list[dict[str, Any]]:
@@ -94,3 +96,17 @@ def test_in_the_apps_transaction_all_go_with_it(stage: Stage) -> None:
         handles = stage.tape.effect.delay_many(items(3), session=session)
         session.commit()
     assert [handle.status for handle in handles] == ["PENDING"] * 3
+
+
+def test_under_task_always_eager_all_are_sent_however_long_each_takes(sqlite_url: str) -> None:
+    """The bound on publishing is the broker's, which has no part in it."""
+    stage = Stage(sqlite_url, chunk_size=1, publish_timeout_seconds=0.1)
+    stage.tape.app.conf.task_always_eager = True
+
+    def slowly(_: object) -> DispatchResult:
+        threading.Event().wait(0.2)
+        return CONFIRMED
+
+    stage.connector.answers = [slowly] * 3
+    assert [handle.status for handle in stage.tape.effect.delay_many(items(3))] == ["CONFIRMED"] * 3
+    stage.close()
