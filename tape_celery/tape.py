@@ -332,9 +332,12 @@ class Tape:
         `NotAllowed` for an effect that is not HELD. To turn it down, `cancel` it.
         """
         event = ReleaseAsked(actor=_said("actor", actor), reason=_said("reason", reason))
-        after = moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key))).after
+        moved = moves.act(self.database, EFFECTS, effect_key, event, self._terms(self._existing(effect_key)))
+        after = moved.after
         if after.status is EffectStatus.PENDING and (after.due_at_ms or 0) <= after.updated_at_ms:
             self.hint("dispatch", after.connector, [effect_key], priority=after.priority)
+        self._hint_next(moved)
+        self._call_back([effect_key])
         return after
 
     def reissue(self, effect_key: str, *, reason: str, actor: str) -> EffectHandle:

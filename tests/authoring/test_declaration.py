@@ -15,7 +15,7 @@ from tape_celery import authored, effect
 from tape_celery.authoring import EffectFunction
 from tape_celery.errors import InvalidIntent, UnsafeEffect
 from tape_celery.similar import HoldSimilar
-from tests.state.stage import Stage
+from tests.state.stage import CONFIRMED, Stage
 
 _numbers = itertools.count()
 
@@ -263,3 +263,41 @@ def test_the_options_of_the_declaration_are_those_of_each_call(stage: Stage) -> 
     assert (first.semantics, first.max_attempts, first.run_id, first.status) == ("idempotent", 3, "night", "PENDING")
     assert second.status == "HELD"
     assert (first.connector, first.effect_name) == ("scripted", wired.name)
+
+
+def test_urgency_and_order_are_options_of_each_call(stage: Stage) -> None:
+    """They say when a call is made, not what it is: of `apply_async` and of a signature, and never of the body."""
+    wired = decorated(wire, connector="scripted", business_key=lambda account, **_: account)
+    first = wired.apply_async(("A1", 5), priority=7, ordering_key="account-7")
+    second = wired.s("A2", 6).set(priority=3, ordering_key="account-7").apply_async()
+    plain = wired.delay("A3", 7)
+    shown = [
+        (found.request, found.priority, found.ordering_key, found.order_number)
+        for found in (stage.get(handle.id) for handle in (first, second, plain))
+    ]
+    assert shown == [
+        ({"account": "A1", "amount": 5}, 7, "account-7", 1),
+        ({"account": "A2", "amount": 6}, 3, "account-7", 2),
+        ({"account": "A3", "amount": 7}, 0, "", 0),
+    ]
+    assert stage.dispatch(second.id, CONFIRMED) == "waiting_its_turn"
+    assert [stage.dispatch(handle.id, CONFIRMED) for handle in (first, second)] == ["confirmed", "confirmed"]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"priority": 10}, "priority must be a whole number from 0 to 9"),
+        ({"priority": "9"}, "priority must be a whole number from 0 to 9"),
+        ({"ordering_key": "a\nb"}, "ordering_key must be 1 to 200 printable"),
+        ({"ordering_key": 7}, "ordering_key must be"),
+    ],
+)
+def test_an_urgency_or_order_that_cannot_be_records_nothing(stage: Stage, option: Any, said: str) -> None:
+    """Neither by the function nor by its signature."""
+    wired = decorated(wire, connector="scripted", business_key=lambda account, **_: account)
+    with pytest.raises(InvalidIntent, match=said):
+        wired.apply_async(("A1", 5), **option)
+    with pytest.raises(InvalidIntent, match=said):
+        wired.s("A1", 5).set(**option).apply_async()
+    assert stage.tape.effects() == []

@@ -13,6 +13,7 @@ from tape_celery import Tape, connectors, effect
 from tape_celery.connectors.base import DispatchResult, ObservationResult
 from tape_celery.errors import InvalidIntent
 from tape_celery.schema import callbacks
+from tape_celery.similar import HoldSimilar
 
 HEARD: list[tuple[str, Any]] = []
 
@@ -101,6 +102,19 @@ def test_cancelled_is_an_end_for_link_error(tape: Tape) -> None:
     )
     tape.cancel(handle.id, reason="no more", actor="test")
     assert statuses(tape)["failed"] == "SENT"
+
+
+def test_what_is_released_after_its_expiry_sends_its_link_error_at_once(tape: Tape) -> None:
+    """To be released too late is one of the ways to be CANCELLED."""
+    rule = HoldSimilar(["answer"], within=60)
+    for number in range(2):
+        keywords = {"business_key": f"b{number}", "hold_similar": rule, **links(tape)}
+        handle = tape.effect.apply_async(("canvas.bank", {"answer": "confirmed"}), keywords, expires=3600)
+    assert handle.status == "HELD"
+    tape.database.shift_ms += 3_601_000
+    assert tape.release(handle.id, reason="r", actor="test").status == "CANCELLED"
+    statement = select(callbacks.c.event).where(callbacks.c.effect_key == handle.id, callbacks.c.status == "SENT")
+    assert tape.database.read(lambda c: list(c.execute(statement).scalars())) == ["failed"]
 
 
 def test_a_person_who_confirms_a_stuck_effect_sends_what_waited_for_that(tape: Tape) -> None:
