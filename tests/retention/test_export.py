@@ -153,6 +153,64 @@ def test_a_file_that_comes_meanwhile_is_not_replaced(
     assert (room / "x").read_text() == "mine"
 
 
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What FAT, some network file systems and some containers say to a hard link."""
+
+
+@pytest.mark.parametrize("code", NO_LINKS, ids=errno.errorcode.get)
+def test_without_hard_links_it_is_whole_or_not_there_too(
+    sqlite_store: Database, make_tape: Callable[..., Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It gets its name when all its lines are on disk, is its owner's alone, and nothing is left beside it."""
+    tape = make_tape(url_of(sqlite_store))
+    many(tape.database, 150)
+    room = tmp_path / "room"
+    room.mkdir()
+    synced: list[int] = []
+    asked: list[tuple[int, int, list[str]]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    def link(source: str, target: Path) -> None:
+        written = Path(source)
+        assert written.stat().st_ino in synced
+        asked.append((len(lines_of(written)), written.stat().st_ino, [path.suffix for path in room.iterdir()]))
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    assert tape.export(room / "x").effects == 150
+    assert os.listdir(room) == ["x"]
+    made = (room / "x").stat()
+    assert asked == [(150, made.st_ino, [".part"])]
+    assert keys_of(room / "x") == [row["effect_key"] for row in rows(tape.database, effects)]
+    assert stat.S_IMODE(made.st_mode) == 0o600
+    assert synced[-1] == room.stat().st_ino
+
+
+def test_without_hard_links_no_other_file_is_replaced_either(
+    sqlite_store: Database, make_tape: Callable[..., Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came while the lines were written, be it a link to nowhere."""
+    tape = make_tape(url_of(sqlite_store))
+    in_state(tape.database, S.CONFIRMED)
+    room = tmp_path / "room"
+    room.mkdir()
+
+    def come(source: str, target: Path) -> None:
+        (room / "x").symlink_to(room / "nowhere")
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", come)
+    with pytest.raises(ExportTargetExists, match="x"):
+        tape.export(room / "x")
+    assert os.listdir(room) == ["x"]
+    assert (room / "x").is_symlink()
+
+
 def test_what_cannot_be_written_to_is_refused_by_name(
     sqlite_store: Database, make_tape: Callable[..., Tape], tmp_path: Path
 ) -> None:
