@@ -1,5 +1,7 @@
 """A wish that an effect does not happen, and effects that wait for their time: durable, whoever dies."""
 
+import pytest
+
 from tests.celery_wiring.conftest import Shop
 from tests.celery_wiring.test_messages import broker
 from tests.servers import until
@@ -37,3 +39,37 @@ def test_a_worker_that_dies_while_an_effect_waits_for_its_time_loses_nothing(sho
     shop.worker()
     shop.ends(handle, "CONFIRMED")
     assert shop.landings(handle) == 1
+
+
+@pytest.mark.parametrize(
+    ("landed", "semantics", "connector", "end"),
+    [
+        (True, "non_idempotent", "steady", "CONFIRMED"),
+        (True, "idempotent", "steady", "CONFIRMED"),
+        (False, "non_idempotent", "steady", "FAILED"),
+        (False, "idempotent", "steady", "CANCELLED"),
+        (True, "idempotent", "patient", "STUCK"),
+        (False, "non_idempotent", "patient", "STUCK"),
+    ],
+)
+def test_a_cancel_in_mid_call_whose_answer_is_lost(
+    shop: Shop, landed: bool, semantics: str, connector: str, end: str
+) -> None:
+    """The worker's child is killed. What landed is found and undone, nothing is sent again, and where nobody can look
+    ("patient" cannot) a person has to."""
+    shop.open()
+    script = ["wait:on", *(["land"] if landed else []), "kill9"]
+    handle = shop.delay(*script, connector=connector, semantics=semantics, allow_unsafe=True)
+    until(lambda: shop.ledger.entries("called", handle.id), what="the call")
+    asked = handle.cancel(reason="not wanted", actor="ann")
+    assert (asked.status, asked.cancel_requested) == ("DISPATCHING", True)
+    shop.gate("on")
+    assert shop.ends(handle, "CONFIRMED", "FAILED", "CANCELLED", "STUCK", timeout=40) == end
+    assert len(shop.ledger.entries("called", handle.id)) == 1
+    assert shop.landings(handle) == landed
+    owed = shop.tape.obligations(effect_key=handle.id)
+    assert len(owed) == (end == "CONFIRMED")
+    if owed:
+        until(lambda: shop.tape.obligations(effect_key=handle.id, status="COMPENSATED"), what="the inverse")
+        assert len(shop.ledger.entries("undone", owed[0].obligation_key)) == 1
+    shop.is_sound()
