@@ -1,11 +1,12 @@
-"""`with tape.run("order-42") as run:` - what is called inside belongs together, and is undone together."""
+"""`with tape.run("order-42") as run:`, and `async with`: what is called inside belongs together, and is undone so."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from celery.exceptions import Retry
 
@@ -31,6 +32,9 @@ class EffectRun:
     may be entered again. An exception out of the block compensates the run, as `compensate` does, and goes on its way;
     so a person who reads the run's effects sees why. Not so Celery's `Retry`, and what ends a process or a task
     (`SystemExit`, `KeyboardInterrupt`, `asyncio.CancelledError`): they leave the run open, as a killed process does.
+
+    ``async with`` does the same for async code, and the event loop goes on meanwhile. Whoever is cancelled while their
+    exception compensates the run cannot stop that: it is closed all the same.
     """
 
     def __init__(self, tape: Tape, run_id: str, *, actor: str) -> None:
@@ -78,7 +82,7 @@ class EffectRun:
         return self._tape.cancel_run(self.run_id, reason=reason, actor=actor)
 
     def __enter__(self) -> EffectRun:
-        self._tape.database.read(lambda connection: runs.refuse_closed(connection, self.run_id))
+        self._refuse_closed()
         _blocks.set((*_blocks.get(), self))
         return self
 
@@ -86,8 +90,24 @@ class EffectRun:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _blocks.set(_blocks.get()[:-1])
-        if isinstance(error, Exception) and not isinstance(error, Retry):
+        if _is_failure(error):
             self._failed(error)
+
+    async def __aenter__(self) -> EffectRun:
+        await asyncio.to_thread(self._refuse_closed)
+        # Here and not in the thread: the block is the caller's.
+        _blocks.set((*_blocks.get(), self))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _blocks.set(_blocks.get()[:-1])
+        if _is_failure(error):
+            await asyncio.to_thread(self._failed, error)
+
+    def _refuse_closed(self) -> None:
+        self._tape.database.read(lambda connection: runs.refuse_closed(connection, self.run_id))
 
     def _failed(self, error: Exception) -> None:
         why = outcomes.reason_of(outcomes.describe(error))
@@ -99,6 +119,10 @@ class EffectRun:
             said = f"run {self.run_id!r} could not be compensated: {outcomes.reason_of(outcomes.describe(trouble))}"
             logger.error("%s", said)
             error.add_note(said)
+
+
+def _is_failure(error: BaseException | None) -> TypeGuard[Exception]:
+    return isinstance(error, Exception) and not isinstance(error, Retry)
 
 
 def surrounding(tape: Tape) -> str | None:
