@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,10 @@ class _Hint:
     error: BaseException | None = None
 
 
+_Hints = queue.SimpleQueue[_Hint | None]
+"""``None``: there will be no more."""
+
+
 class Publisher:
     """Publishes hints for one app. It may be used by many threads and after a fork."""
 
@@ -60,11 +65,17 @@ class Publisher:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._hints: queue.SimpleQueue[_Hint] = queue.SimpleQueue()
+        self._hints = self._new_queue()
         self._thread: threading.Thread | None = None
         self._down = False
         self._probe: _Hint | None = None
         """The hint that shows whether a broker that is down has come back."""
+
+    def _new_queue(self) -> _Hints:
+        hints: _Hints = queue.SimpleQueue()
+        # A thread that held its publisher would keep it, its app and its connection for as long as the process lives.
+        weakref.finalize(self, hints.put, None).atexit = False
+        return hints
 
     def publish(
         self, task: str, queue_name: str, keys: Sequence[str], hops: int = 0, priority: int = 0, *, wait: bool = True
@@ -112,7 +123,8 @@ class Publisher:
             if not last.ended.is_set() and age < ABANDON_SECONDS:
                 return False
             if not last.ended.is_set():
-                self._hints, self._thread = queue.SimpleQueue(), None
+                self._hints.put(None)
+                self._hints, self._thread = self._new_queue(), None
             elif age < PROBE_SECONDS:
                 return False
         self._probe = hint
@@ -120,29 +132,30 @@ class Publisher:
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            thread = threading.Thread(target=self._run, args=(self._hints,), name="tape-publisher", daemon=True)
+            thread = threading.Thread(
+                target=_serve, args=(weakref.ref(self), self._hints), name="tape-publisher", daemon=True
+            )
             thread.start()
             self._thread = thread
 
-    def _run(self, hints: queue.SimpleQueue[_Hint]) -> None:
-        connection: Any = None
-        while True:
-            hint = hints.get()
-            for attempt in (1, 2):
-                try:
-                    connection = connection or self._connect()
-                    self._send(connection, hint)
-                    self._note_up()
+    def _deliver(self, connection: Any, hint: _Hint) -> Any:
+        """Send ``hint`` by ``connection``, or a new one; returns the connection for the next hint, if any is left."""
+        for attempt in (1, 2):
+            try:
+                connection = connection or self._connect()
+                self._send(connection, hint)
+                self._note_up()
+                break
+            except Exception as error:  # noqa: BLE001 - a broker may raise anything, and no caller may see it
+                # The first failure may be a connection that the broker closed long ago.
+                _discard(connection)
+                stale, connection = connection is not None, None
+                if attempt == 2 or not stale or isinstance(error, ConfigurationError):
+                    hint.error = error
+                    self._note_down(hint, f"{type(error).__name__}: {error}")
                     break
-                except Exception as error:  # noqa: BLE001 - a broker may raise anything, and no caller may see it
-                    # The first failure may be a connection that the broker closed long ago.
-                    _discard(connection)
-                    stale, connection = connection is not None, None
-                    if attempt == 2 or not stale or isinstance(error, ConfigurationError):
-                        hint.error = error
-                        self._note_down(hint, f"{type(error).__name__}: {error}")
-                        break
-            hint.ended.set()
+        hint.ended.set()
+        return connection
 
     def _connect(self) -> Any:
         """A connection whose every wait is bounded: kombu's own default is to wait for ever."""
@@ -193,6 +206,18 @@ class Publisher:
         if self._down:
             logger.warning("the broker takes hints again")
         self._down = False
+
+
+def _serve(found: weakref.ref[Publisher], hints: _Hints) -> None:
+    """What the thread does, until its publisher is gone."""
+    connection: Any = None
+    while (hint := hints.get()) is not None:
+        publisher = found()
+        if publisher is None:
+            break
+        connection = publisher._deliver(connection, hint)
+        del publisher, hint
+    _discard(connection)
 
 
 def _told_priority(connection: Any, priority: int) -> dict[str, int]:
