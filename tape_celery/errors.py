@@ -50,6 +50,10 @@ from collections.abc import Iterable
 class TapeError(Exception):
     """Base of all errors of tape_celery."""
 
+    def __repr__(self) -> str:
+        """With the message: Celery's logs, and its errors of chords, show no more of an error than this."""
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class ConfigurationError(TapeError):
     """This process is set up wrongly; nothing was sent or recorded."""

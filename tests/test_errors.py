@@ -79,6 +79,12 @@ def test_it_says_what_it_was_made_of(kind: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_its_repr_says_what_str_says(kind: type[Exception]) -> None:
+    """Which is all that Celery's logs show."""
+    assert str(made(kind)) in repr(made(kind)).replace("\\'", "'").replace("\\n", "\n")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_survives_pickling(kind: type[Exception]) -> None:
     error = made(kind)
     error.add_note("a note")
