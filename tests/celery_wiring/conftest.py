@@ -80,6 +80,15 @@ class Shop:
         worker.wait_for(" ready.", 30)
         return worker
 
+    def supervise(self, worker: Process, ended: Callable[[], bool], **how: Any) -> None:
+        """Wait until all has ended, or the worker has, which is then started again, once.
+
+        The loss of Redis with a message in its hands ends a worker of kombu 5.7.
+        """
+        until(lambda: not worker.alive or ended(), timeout=40, what="the rest, or the end of the worker")
+        if not worker.alive:
+            self.worker(**how)
+
     def run(self, code: str, failpoints: str = "") -> Process:
         """Run Python that may use `shop`, the module of the app."""
         return self.processes.python("-c", f"import {APP} as shop\n{code}", env=self.environment(failpoints))

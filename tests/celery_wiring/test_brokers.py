@@ -177,8 +177,6 @@ def test_a_broker_that_stops_under_a_worker_in_mid_call_loses_nothing(make_shop:
     shop.gate("broker is away")
     shop.ends(calling, "CONFIRMED")
     own_broker.start()
-    until(lambda: not worker.alive or all(map(shop.landings, meanwhile)), timeout=40, what="the rest, or its end")
-    if not worker.alive:
-        shop.worker(pool=own_broker.pool)
+    shop.supervise(worker, lambda: all(map(shop.landings, meanwhile)), pool=own_broker.pool)
     each_landed_once(shop, [calling, *meanwhile])
     assert shop.kinds(calling) == ["recorded", "claimed", "confirmed"]

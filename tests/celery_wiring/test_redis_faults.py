@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from tests.celery_wiring.conftest import MakeShop, Shop
-from tests.servers import Process, RedisServer, until
+from tests.servers import RedisServer, until
 
 Fault = Callable[[redis.Redis], contextlib.AbstractContextManager[None]]
 
@@ -67,13 +67,6 @@ def server(own_redis: RedisServer) -> Iterator[redis.Redis]:
         yield connection
 
 
-def supervised(shop: Shop, worker: Process, ended: Callable[[], bool]) -> None:
-    """Wait until all has ended; a worker that the loss of its broker has ended (kombu 5.7) is started again, once."""
-    until(lambda: not worker.alive or ended(), timeout=40, what="the rest, or the end of the worker")
-    if not worker.alive:
-        shop.worker()
-
-
 def each_landed_once(shop: Shop, handles: list) -> None:
     for handle in handles:
         shop.ends(handle, "CONFIRMED", timeout=40)
@@ -98,7 +91,7 @@ def test_a_redis_that_refuses_for_a_while_loses_nothing(
         shop.gate("over")
         shop.ends(calling, "CONFIRMED")
         assert [shop.tape.get(handle.id).status for handle in meanwhile] == ["PENDING"] * 3
-    supervised(shop, worker, lambda: all(map(shop.landings, meanwhile)))
+    shop.supervise(worker, lambda: all(map(shop.landings, meanwhile)))
     each_landed_once(shop, [before, calling, *meanwhile])
     assert shop.kinds(calling) == ["recorded", "claimed", "confirmed"]
 
@@ -113,7 +106,7 @@ def test_connections_that_are_closed_again_and_again(
     for _ in range(8):
         handles.append(shop.delay())
         close_all(server)
-    supervised(shop, worker, lambda: all(map(shop.landings, handles)))
+    shop.supervise(worker, lambda: all(map(shop.landings, handles)))
     each_landed_once(shop, handles)
 
 
