@@ -6,10 +6,10 @@ sees all smaller ones. What is settled is never sent again, so an effect whose t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, and_, bindparam, case, exists, insert, select, update
+from sqlalchemy import Connection, FromClause, and_, bindparam, case, delete, exists, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -64,6 +64,18 @@ def lock(connection: Connection, key: str, count: int = 1) -> None:
                 f"the turn of {key!r} was taken first by a transaction that this one cannot see; roll back, and run it "
                 "again"
             ) from None
+
+
+def forget(connection: Connection, keys: Collection[str]) -> None:
+    """Delete the rows of those of ``keys`` under which there is no effect any more: numbers may start again then.
+
+    Whoever records under a key has its row locked, and needs it: such a row stays, and nobody waits for anybody.
+    """
+    free = select(orderings.c.ordering_key).where(orderings.c.ordering_key.in_(sorted(keys)))
+    locked = connection.execute(free.with_for_update(skip_locked=True)).scalars().all()
+    # A statement of its own, which sees what was committed before the locks were had.
+    used = exists().where(effects.c.ordering_key == orderings.c.ordering_key, effects.c.ordering_key != "")
+    connection.execute(delete(orderings).where(orderings.c.ordering_key.in_(locked), not_(used)))
 
 
 def has_earlier(waiting: FromClause) -> ColumnElement[bool]:

@@ -3,6 +3,9 @@
 Only what is settled and owes nothing goes. One chunk is one transaction: a process that dies between two leaves whole
 effects and whole tombstones. The rows are locked before it is decided, so that late evidence for one either comes first
 and is seen, or finds that there is no such effect any more.
+
+The row of a closed run stays, as a tombstone of its own: a run that has no row is open, so what comes late into one
+that was undone would be sent.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, 
 from tape_celery import failpoints
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.schema import callbacks, effects, journal, obligations, runs, tombstones
+from tape_celery.store import orderings
 from tape_celery.store.database import Database
 
 CHUNK = 500
@@ -119,10 +123,14 @@ def _bury(connection: Connection, database: Database, keys: Sequence[str]) -> Pr
     kept = [column.name for column in tombstones.c if column.name != "pruned_at_ms"]
     rows = select(*(effects.c[name] for name in kept), database.now).where(effects.c.effect_key.in_(keys))
     connection.execute(insert(tombstones).from_select([*kept, "pruned_at_ms"], rows))
+    ordered = select(effects.c.ordering_key).where(effects.c.effect_key.in_(keys), effects.c.ordering_key != "")
+    ordering_keys = connection.execute(ordered.distinct()).scalars().all()
     report = PruneReport()
     report.callbacks = connection.execute(delete(callbacks).where(callbacks.c.effect_key.in_(keys))).rowcount
     report.obligations = connection.execute(delete(obligations).where(obligations.c.effect_key.in_(keys))).rowcount
     report.effects = connection.execute(delete(effects).where(effects.c.effect_key.in_(keys))).rowcount
     # Last: nobody writes an entry any more once the rows are gone.
     report.journal_entries = connection.execute(delete(journal).where(journal.c.effect_key.in_(keys))).rowcount
+    if ordering_keys:
+        orderings.forget(connection, ordering_keys)
     return report

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import insert
 
 from tape_celery import EffectStatus, Tape
-from tape_celery.errors import EffectFailed, EffectPruned, KeyConflict, SettingsError
+from tape_celery.errors import EffectFailed, EffectPruned, KeyConflict, RunClosed, SettingsError
 from tape_celery.events import ReissueAsked
 from tape_celery.intent import new_key
 from tape_celery.records import ObligationStatus
 from tape_celery.schema import effects, journal
-from tape_celery.store import audit, bulk, retention
+from tape_celery.store import audit, bulk, inspection, intents, retention
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
 from tests.servers import Processes, until
@@ -171,6 +171,59 @@ def test_a_successor_stays_as_long_as_its_predecessor(database: Database) -> Non
     assert prune(database) == 0
     execute(database, "UPDATE tape_effects SET sweep_at_ms = NULL")
     assert prune(database) == 2
+
+
+def test_a_closed_run_stays_closed_when_all_that_was_in_it_is_pruned(tape: Tape) -> None:
+    """However late an intent comes into it: a run that has no row is open, and the intent would be sent."""
+    in_state(tape.database, S.CONFIRMED, run_id="run-1")
+    tape.cancel_run("run-1", reason="why", actor="person")
+    later(tape.database, 10_000)
+    assert prune(tape.database) == 1
+    run = tape.run("run-1")
+    assert (run.effects, run.status, run.record.closing_reason) == ([], "CANCELLED", "why")
+    with pytest.raises(RunClosed):
+        tape.effect.delay("bank.wire", {}, business_key="late", run_id="run-1")
+    with pytest.raises(RunClosed), tape.run("run-1"):
+        raise AssertionError("it is closed")
+    assert tape.compensate_run("run-1", reason="too", actor="person").status == "COMPENSATED"
+    assert tape.effects() == []
+
+
+def test_the_row_of_an_ordering_key_goes_with_its_last_effect(database: Database) -> None:
+    """Then its numbers start again; a key that has an effect counts on."""
+    for key in ("a", "a", "b"):
+        in_state(database, S.CONFIRMED, ordering_key=key)
+    later(database)
+    assert recorded(database, ordering_key="b").order_number == 2
+    assert prune(database) == 3
+    assert count(database, "tape_orderings") == 1
+    assert [recorded(database, ordering_key=key).order_number for key in ("a", "b", "a")] == [1, 3, 2]
+
+
+def test_who_records_under_an_ordering_key_holds_up_no_prune_and_keeps_its_number(server_store: Database) -> None:
+    """What is not committed yet is seen by nobody; the lock of the key says that it is there."""
+    database = server_store
+    in_state(database, S.CONFIRMED, ordering_key="a")
+    later(database)
+    with database._engine.begin() as connection:
+        intents.insert_intent(connection, database, an_intent(ordering_key="a"), "test", 0)
+        assert prune(database) == 1
+    assert recorded(database, ordering_key="a").order_number == 3
+
+
+def test_numbers_stay_in_order_while_the_effects_before_them_are_pruned(database: Database) -> None:
+    for number in range(10):
+        key = f"key-{number}"
+        in_state(database, S.CONFIRMED, ordering_key=key)
+        later(database)
+
+        def two(key: str = key) -> list[int]:
+            return [recorded(database, ordering_key=key).order_number for _ in range(2)]
+
+        together([lambda: [prune(database)], two, two, lambda: [prune(database)]])
+        numbers = [effect.order_number for effect in inspection.list_effects(database) if effect.ordering_key == key]
+        assert len(numbers) == len(set(numbers)) == 4
+        assert recorded(database, ordering_key=key).order_number == max(numbers) + 1
 
 
 def test_the_keys_of_what_was_pruned_stay_taken(tape: Tape) -> None:
