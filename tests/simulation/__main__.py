@@ -23,7 +23,7 @@ def told(played: Played) -> str:
             f"journal {row['key']} {row['seq']:>3} {when:>12.3f} {row['from_status']:>12} -> {row['status']:<12} "
             f"{row['kind']:<10} token {row['token']} {row['actor']} {row['evidence_json']}"
         )
-    for table in ("tape_effects", "tape_obligations"):
+    for table in ("tape_effects", "tape_obligations", "tape_callbacks", "tape_runs"):
         for row in stage.tables.rows(f"SELECT * FROM {table}"):
             lines.append(f"{table}: " + ", ".join(f"{name}={value!r}" for name, value in dict(row).items() if value))
     lines.extend(f"upstream call: {call}" for call in stage.upstream.calls)

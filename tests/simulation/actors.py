@@ -8,10 +8,20 @@ from random import Random
 from typing import Any
 
 from tape_celery import tasks
-from tape_celery.errors import IntentUncertain, InvalidIntent, NoSuchEffect, NotAllowed, StoreUnavailable
-from tests.simulation.stage import Hint, Stage
+from tape_celery.errors import (
+    IntentUncertain,
+    InvalidIntent,
+    NoSuchEffect,
+    NoSuchRun,
+    NotAllowed,
+    StoreUnavailable,
+)
+from tests.simulation.stage import Hint, Stage, links
 from tests.simulation.themes import Theme
 from tests.simulation.world import Process
+
+RUN = "run-1"
+"""The one that a person may close."""
 
 
 @dataclass
@@ -33,8 +43,8 @@ class Order:
 def drawn_orders(rng: Random, theme: Theme, connectors: list[str], start_ms: int) -> list[Order]:
     """What producers will want, some of it twice, some of it about the same business."""
     orders = []
-    for number in range(rng.choice((2, 3, 4))):
-        about = rng.choice(("", "", "invoice-1", "invoice-2"))
+    for number in range(rng.choice(theme.orders)):
+        about = rng.choice(theme.about)
         keywords: dict[str, Any] = {
             "semantics": rng.choice(theme.semantics),
             "idempotency_key": f"order-{number if rng.random() < 0.9 else 0}",
@@ -42,6 +52,12 @@ def drawn_orders(rng: Random, theme: Theme, connectors: list[str], start_ms: int
         }
         if about:
             keywords["business_key"] = about
+        if rng.random() < theme.ordered:
+            keywords["ordering_key"] = rng.choice(("line-1", "line-1", "line-2"))
+        if rng.random() < theme.linked:
+            keywords |= links()
+        if rng.random() < theme.in_run:
+            keywords["run_id"] = RUN
         when = {}
         if rng.random() < 0.2:
             when["countdown"] = rng.random() * 30
@@ -157,9 +173,9 @@ class Cast:
             self._act()
 
     def _act(self) -> None:
-        """Cancel, owe or resolve something; only what the upstream's book bears out."""
+        """Cancel, owe, resolve or reissue something, or close the run; only what the upstream's book bears out."""
         stage = self.stage
-        tape, rng = stage.tape, stage.world.rng
+        tape, rng, theme = stage.tape, stage.world.rng, stage.world.theme
         rows = stage.tables.rows("SELECT effect_key, status FROM tape_effects ORDER BY 1")
         owed = [row[0] for row in stage.tables.rows("SELECT obligation_key FROM tape_obligations ORDER BY 1")]
         if not rows:
@@ -167,17 +183,22 @@ class Cast:
         odd = [row for row in rows if row["status"] not in ("CONFIRMED", "FAILED", "CANCELLED")]
         key, status = rng.choice(odd if odd and rng.random() < 0.6 else rows)
         try:
-            if owed and rng.random() < 0.3:
+            if rng.random() < theme.closes * (0.2 + sum(row["status"] == "CONFIRMED" for row in rows)):
+                close = rng.choice((tape.compensate_run, tape.compensate_run, tape.cancel_run))
+                close(RUN, reason="not wanted", actor="person")
+            elif status in ("FAILED", "CANCELLED") and rng.random() < theme.reissues:
+                stage.reissue(key)
+            elif owed and rng.random() < 0.3:
                 stage.resolve_obligation(rng.choice(owed))
-            elif status == "CONFIRMED":
+            elif status == "CONFIRMED" and rng.random() < theme.owes:
                 tape.owe(key, reason="wrong amount", actor="person")
-            elif status != "STUCK" and rng.random() < stage.world.theme.cancels:
+            elif status != "STUCK" and rng.random() < theme.cancels:
                 tape.cancel(key, reason="not wanted", actor="person")
             elif rng.random() < 0.4:
                 tape.resolve(key, "observe", reason="look again", actor="person")
             else:
                 stage.resolve(key)
-        except (NotAllowed, NoSuchEffect, StoreUnavailable) as error:
+        except (NotAllowed, NoSuchEffect, NoSuchRun, InvalidIntent, StoreUnavailable) as error:
             stage.world.note("not allowed", type(error).__name__)
 
 

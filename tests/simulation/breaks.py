@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, false, insert, select, update
 
-from tape_celery import engine, obligation_state, state
+from tape_celery import canvas, engine, obligation_state, run_state, state
 from tape_celery.engine import Engine
 from tape_celery.errors import CommitUncertain
 from tape_celery.events import OweAsked
-from tape_celery.records import Effect, Semantics
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
+from tape_celery.schema import effects
 from tape_celery.state import Transition, calls, ends, late, looks
-from tape_celery.store import claims, moves
+from tape_celery.store import callbacks, claims, due, moves, orderings, runs
 from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
@@ -197,3 +198,57 @@ def the_sweep_forgets_what_is_unknown(patch: Patch) -> None:
     patch.setattr(
         Sweep, "_relay", lambda self, kind, verb, *rest: 0 if verb == "observe" else real(self, kind, verb, *rest)
     )
+
+
+@build("one after another")
+def what_is_unknown_does_not_hold_its_ordering_key(patch: Patch) -> None:
+    patch.setattr(orderings, "_HOLDING", tuple(status for status in orderings._HOLDING if status != "UNKNOWN"))
+    waiting = orderings._WAITING
+    held_up = select(waiting.c.effect_key).where(waiting.c.ordering_key != "", orderings.has_earlier(waiting))
+    patch.setattr(orderings, "IS_FREE", effects.c.effect_key.not_in(held_up))
+    patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
+    patch.setattr(due, "_statements", due._statements.__wrapped__)
+
+
+@build("runs")
+def a_callback_is_marked_before_it_is_published(patch: Patch) -> None:
+    real = canvas._send
+
+    def send(tape: Any, one: Any) -> bool:
+        callbacks.mark_over(tape.database, one.callback_key, "SENT")
+        return real(tape, one)
+
+    patch.setattr(canvas, "_send", send)
+
+
+@build("runs")
+def a_callback_falls_due_when_its_effect_is_recorded(patch: Patch) -> None:
+    patch.setattr(callbacks, "REACHED", dict.fromkeys(EffectStatus, ("confirmed", "failed")))
+
+
+@build("runs")
+def a_callback_that_is_due_is_left_to_whoever_sealed(patch: Patch) -> None:
+    real = canvas.send_due
+    patch.setattr(canvas, "send_due", lambda tape, keys=None: 0 if keys is None else real(tape, keys))
+
+
+@build("runs")
+def a_run_does_not_wait_for_its_inverses(patch: Patch) -> None:
+    real = run_state.decide
+
+    def decide(run: Any, members: Any, debts: Any) -> Any:
+        return real(run, members, [replace(debt, status=ObligationStatus.COMPENSATED) for debt in debts])
+
+    patch.setattr(run_state, "decide", decide)
+
+
+@build("runs")
+def a_run_is_undone_oldest_first(patch: Patch) -> None:
+    real = run_state.newest_first
+    patch.setattr(run_state, "newest_first", lambda effects: real(effects)[::-1])
+
+
+@build("runs")
+def a_closed_run_sends_what_is_in_it(patch: Patch) -> None:
+    patch.setattr(runs, "is_closed", lambda run_id: false())
+    patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)

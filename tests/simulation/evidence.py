@@ -13,7 +13,7 @@ def unheeded(tables: Tables, call: Call) -> Iterator[str]:
     if call.answer != "confirmed" or call.verb not in ("dispatch", "observe"):
         return
     [row] = tables.rows("SELECT * FROM tape_effects WHERE effect_key = ?", call.key)
-    if call.verb == "observe" and row["business_key"]:
+    if call.verb == "observe" and (row["business_key"] or row["reissued_as"]):
         return  # what was seen may be another effect's
     if tables.rows("SELECT 1 FROM tape_journal WHERE key = ? AND kind = 'resolved'", call.key):
         return

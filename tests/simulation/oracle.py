@@ -16,7 +16,7 @@ from tape_celery.connectors import base
 from tape_celery.store import audit
 from tests.simulation.actors import Order
 from tests.simulation.replay import replayed_differently
-from tests.simulation.stage import Stage
+from tests.simulation.stage import FOLLOWS, WAITS_FOR_A_PERSON, Stage
 from tests.simulation.store import _NOW
 from tests.simulation.upstream import Call, Record
 
@@ -35,7 +35,7 @@ def at_rest(stage: Stage, orders: list[Order]) -> Iterator[str]:
     yield from audited(stage, live=True)
     effects = stage.tables.rows("SELECT * FROM tape_effects ORDER BY effect_key")
     obligations = stage.tables.rows("SELECT * FROM tape_obligations ORDER BY obligation_key")
-    yield from _unfinished(effects, obligations)
+    yield from _unfinished(stage, effects, obligations)
     yield from _lost_orders(effects, orders)
     yield from _called_again(stage, effects)
     yield from _called_off(stage)
@@ -46,6 +46,9 @@ def at_rest(stage: Stage, orders: list[Order]) -> Iterator[str]:
     yield from _not_owed(stage, effects, obligations)
     yield from _undone_wrongly(stage, effects, obligations)
     yield from _believed_too_soon(stage)
+    yield from _out_of_turn(stage, effects)
+    yield from _called_back_wrongly(stage)
+    yield from _ended_wrongly(stage, effects, obligations)
 
 
 # --- the product's own audit ---
@@ -70,10 +73,12 @@ def _queries(live: bool) -> list[tuple[str, str]]:
 # --- rows ---
 
 
-def _unfinished(effects: list[sqlite3.Row], obligations: list[sqlite3.Row]) -> Iterator[str]:
+def _unfinished(stage: Stage, effects: list[sqlite3.Row], obligations: list[sqlite3.Row]) -> Iterator[str]:
     confirmed = {row["effect_key"] for row in effects if row["status"] == "CONFIRMED"}
+    waiting = stage.tables.rows(f"SELECT effect_key FROM tape_effects e WHERE {WAITS_FOR_A_PERSON}")
+    excused = {row["effect_key"] for row in waiting}
     for row in effects:
-        if row["status"] not in ("CONFIRMED", "FAILED", "CANCELLED", "STUCK"):
+        if row["status"] not in ("CONFIRMED", "FAILED", "CANCELLED", "STUCK") and row["effect_key"] not in excused:
             yield f"effect {row['effect_key']} is {row['status']} for ever"
         if row["status"] == "STUCK" and not row["reason"]:
             yield f"effect {row['effect_key']} is STUCK without a reason"
@@ -254,3 +259,103 @@ def _believed_too_soon(stage: Stage) -> Iterator[str]:
             sent_before = record.effect_key == row["key"] and record.call.at_ms < row["at_ms"]
             if sent_before and not record.call.stale and not record.undone:
                 yield f"the absence of {row['key']} was believed, and {record.ref} had been sent for in time"
+
+
+# --- ordering keys, callbacks, runs ---
+
+
+def _out_of_turn(stage: Stage, effects: list[sqlite3.Row]) -> Iterator[str]:
+    """Nothing is claimed for a call while an earlier effect of its ordering key is not settled.
+
+    The journal's own order tells, whatever the clocks said.
+    """
+    lines: dict[str, list[sqlite3.Row]] = {}
+    for row in effects:
+        if row["ordering_key"]:
+            lines.setdefault(row["ordering_key"], []).append(row)
+    for line in lines.values():
+        line.sort(key=lambda row: row["order_number"])
+        for place, row in enumerate(line):
+            claims = "SELECT rowid FROM tape_journal WHERE key = ? AND kind = 'claimed'"
+            for claim in stage.tables.rows(claims, row["effect_key"]) if place else ():
+                for earlier in line[:place]:
+                    status = _status_before(stage, earlier["effect_key"], claim["rowid"])
+                    if status not in ("CONFIRMED", "FAILED", "CANCELLED"):
+                        yield f"effect {row['effect_key']} was claimed while {earlier['effect_key']} was {status}"
+
+
+def _status_before(stage: Stage, key: str, rowid: int) -> str:
+    sql = "SELECT status FROM tape_journal WHERE key = ? AND rowid < ? ORDER BY seq DESC LIMIT 1"
+    return next((str(row["status"]) for row in stage.tables.rows(sql, key, rowid)), "nowhere")
+
+
+def _called_back_wrongly(stage: Stage) -> Iterator[str]:
+    """A callback is published at least once when its effect gets to where it waits for, and never before."""
+    published = {call.task_id for call in stage.called_back}
+    for call in stage.called_back:
+        if not call.in_time:
+            yield f"callback {call.task_id} ({call.event}) was published before its effect was there"
+    rows = stage.tables.rows(
+        "SELECT c.*, e.status AS reached FROM tape_callbacks c JOIN tape_effects e ON e.effect_key = c.effect_key"
+    )
+    for row in rows:
+        key = row["callback_key"]
+        is_there = row["reached"] in FOLLOWS[row["event"]]
+        # One that was added to an effect later hears of what comes after that.
+        came = any(entry["at_ms"] > row["created_at_ms"] for entry in stage.reached(row["event"], key))
+        if (is_there or (came and not stage.world.jumped)) and key not in published:
+            yield f"callback {key} ({row['event']}) of {row['effect_key']} was never published, and is {row['status']}"
+        if row["status"] == "SENT" and key not in published:
+            yield f"callback {key} is SENT, and was never published"
+    for key in published - {row["callback_key"] for row in rows}:
+        yield f"a callback was published under {key}, which is the key of none"
+
+
+def _ended_wrongly(stage: Stage, effects: list[sqlite3.Row], obligations: list[sqlite3.Row]) -> Iterator[str]:
+    """A closed run sends nothing any more, and gets to its end: undone newest first, or STUCK with what is."""
+    for run in stage.tables.rows("SELECT * FROM tape_runs"):
+        members = [row for row in effects if row["run_id"] == run["run_id"]]
+        debts = [row for row in obligations if row["run_id"] == run["run_id"]]
+        if run["status"] not in ("CANCELLED", "COMPENSATED", "STUCK"):
+            yield f"{run['run_id']} is {run['status']} for ever"
+        if run["status"] == "STUCK" and not any(row["status"] == "STUCK" for row in (*members, *debts)):
+            yield f"{run['run_id']} is STUCK, and nothing in it is"
+        yield from _sent_after_its_end(stage, members)
+        confirmed = [row for row in members if row["status"] == "CONFIRMED" and row["semantics"] != "observe_only"]
+        confirmed.sort(key=lambda row: (row["created_at_ms"], row["effect_key"]), reverse=True)
+        debt_of = {(row["effect_key"], row["external_ref"]): row for row in debts}
+        for place, row in enumerate(confirmed):
+            debt = debt_of.get((row["effect_key"], row["external_ref"]))
+            if run["status"] == "COMPENSATED" and (debt is None or debt["status"] != "COMPENSATED"):
+                yield f"{run['run_id']} is COMPENSATED, and {row['effect_key']} is not undone"
+            if debt is not None and debt["kind"] == "run":
+                newer = {
+                    new["effect_key"]: debt_of.get((new["effect_key"], new["external_ref"]))
+                    for new in confirmed[:place]
+                }
+                yield from _undone_too_soon(stage, debt, newer)
+
+
+def _sent_after_its_end(stage: Stage, members: list[sqlite3.Row]) -> Iterator[str]:
+    closed_ms = stage.world.run_closed_ms
+    if closed_ms is None or stage.world.jumped:
+        return
+    for row in members:
+        sql = "SELECT 1 FROM tape_journal WHERE key = ? AND kind = 'claimed' AND at_ms > ?"
+        if stage.tables.rows(sql, row["effect_key"], closed_ms):
+            yield f"effect {row['effect_key']} was claimed for a call after its run was closed"
+
+
+def _undone_too_soon(stage: Stage, debt: sqlite3.Row, newer: dict[str, sqlite3.Row | None]) -> Iterator[str]:
+    """Whether the run's own inverse was called before those of newer effects were done.
+
+    What was FAILED or CANCELLED first was found to have landed by late evidence, which may come after all else.
+    """
+    first = "SELECT MIN(rowid) AS at FROM tape_journal WHERE key = ? AND kind = 'claimed'"
+    [begun] = stage.tables.rows(first, debt["obligation_key"])
+    for key, other in newer.items() if begun["at"] is not None else ():
+        vain = "SELECT 1 FROM tape_journal WHERE key = ? AND status IN ('FAILED', 'CANCELLED')"
+        done = "SELECT 1 FROM tape_journal WHERE key = ? AND status = 'COMPENSATED' AND rowid < ?"
+        is_done = other is not None and stage.tables.rows(done, other["obligation_key"], begun["at"])
+        if not is_done and not stage.tables.rows(vain, key):
+            yield f"{debt['effect_key']} was undone before {key}, which is newer"

@@ -96,6 +96,8 @@ def _heal(stage: Stage, cast: Cast) -> None:
         now.spawn(healer, lambda: _sweep_until_quiet(stage))
         now.run()
         if stage.next_due_ms() is None:
+            now.spawn(healer, lambda: sweep_once(stage))  # what waits for a person is not overdue
+            now.run()
             return
     raise Failure("there is always something left to do")
 

@@ -56,6 +56,8 @@ def _reach(name: str) -> None:
     world = running()
     if world.here is not None and name.endswith(".checked"):
         world.here.checked_ms = world.now_ms
+    if name == "run.closed" and world.run_closed_ms is None:
+        world.run_closed_ms = world.database_ms
     world.point(name)
 
 

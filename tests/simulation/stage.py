@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from celery import Celery
 
@@ -30,6 +32,20 @@ class Hint:
     hops: int
 
 
+FOLLOWS = {"confirmed": ("CONFIRMED",), "failed": ("FAILED", "CANCELLED", "STUCK")}
+"""The states of its effect that a callback waits for, by its event; it is the callback's task too."""
+
+
+@dataclass(frozen=True)
+class CalledBack:
+    """One callback that the broker took."""
+
+    task_id: str
+    event: str
+    in_time: bool
+    """Its effect had been where the callback waits for."""
+
+
 class Stage:
     """Everything that one seed plays with."""
 
@@ -41,6 +57,7 @@ class Stage:
         self.tape = tape()
         self.upstream = Upstream(world, self.tables)
         self.hints: list[Hint] = []
+        self.called_back: list[CalledBack] = []
         self._waiting: list[Thread] = []
         self.tape.stage = self
         connectors.clear()
@@ -64,6 +81,27 @@ class Stage:
             world.at(world.now_ms + after, lambda: self._deliver(hint))
         return True
 
+    def call_back(self, event: str, task_id: str) -> bool:
+        """A callback that the broker does not take, or takes without an answer."""
+        world = self.world
+        world.point("callback.publishing")
+        lost = world.chance(world.faults.hint_lost)
+        if lost and world.rng.random() < 0.5:
+            return False
+        world.note("called back", event, task_id)
+        self.called_back.append(CalledBack(task_id, event, bool(self.reached(event, task_id))))
+        return not lost
+
+    def reached(self, event: str, task_id: str) -> list[sqlite3.Row]:
+        """The entries of the journal that brought its effect to where the callback waits for."""
+        states = ", ".join(f"'{state}'" for state in FOLLOWS[event])
+        return self.tables.rows(
+            "SELECT j.at_ms FROM tape_callbacks c JOIN tape_journal j ON j.key = c.effect_key"
+            f" WHERE c.callback_key = ? AND c.event = ? AND j.status IN ({states}) AND j.from_status <> j.status",
+            task_id,
+            event,
+        )
+
     def _deliver(self, hint: Hint) -> None:
         self.hints.append(hint)
         for thread in self._waiting:
@@ -82,10 +120,7 @@ class Stage:
 
     def next_due_ms(self) -> int | None:
         """When a sweep has something to do, on the database's clock."""
-        [row] = self.tables.rows(
-            "SELECT MIN(at) FROM (SELECT MIN(sweep_at_ms) AS at FROM tape_effects"
-            " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_obligations)"
-        )
+        [row] = self.tables.rows(_NEXT_DUE)
         due: int | None = row[0]
         return due
 
@@ -114,6 +149,14 @@ class Stage:
             else:
                 verdict, ref = "failed", ""
             self.tape.resolve(key, verdict, reason="looked it up", actor="person", external_ref=ref)
+
+    def reissue(self, key: str) -> None:
+        """Issue again what has left no record at the upstream, and cannot any more."""
+        effect = self.tape.get(key)
+        if effect is None or self.upstream.standing(effect) or self.upstream.may_come(key, effect.idempotency_key):
+            return
+        again = self.tape.reissue(key, reason="it should happen after all", actor="person")
+        self.world.note("reissued", key, again.id)
 
     def resolve_obligation(self, key: str) -> None:
         """Decide an obligation as its upstream's book has it."""
@@ -152,9 +195,33 @@ class SimulatedTape(Tape):
     def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0, *, priority: int = 0) -> bool:
         return self.stage.publish(Hint(verb, tuple(keys), hops))
 
+    def publish(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
+        return self.stage.call_back(signature.task, options["task_id"])
+
     def follow_up(self, report: Report) -> None:
         self.stage.told(report)
         super().follow_up(report)
+
+
+_STUCK_BEFORE = (
+    "SELECT 1 FROM tape_effects s WHERE s.ordering_key = e.ordering_key AND s.ordering_key <> ''"
+    " AND s.status = 'STUCK' AND s.order_number < e.order_number"
+)
+WAITS_FOR_A_PERSON = f"e.status = 'PENDING' AND e.expires_at_ms IS NULL AND EXISTS ({_STUCK_BEFORE})"
+"""What waits behind a STUCK one of its ordering key is swept again and again, and nothing comes of it."""
+_NEXT_DUE = (
+    f"SELECT MIN(at) FROM (SELECT MIN(sweep_at_ms) AS at FROM tape_effects e WHERE NOT ({WAITS_FOR_A_PERSON})"
+    " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_obligations"
+    " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_callbacks"
+    " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_runs)"
+)
+
+
+@functools.cache
+def links() -> dict[str, Any]:
+    """Callbacks of either end."""
+    app = tape().app
+    return {"link": app.signature("confirmed"), "link_error": app.signature("failed")}
 
 
 @functools.cache

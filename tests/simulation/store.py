@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, create_engine, func
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -40,7 +42,9 @@ class Tables:
 
     def empty(self) -> None:
         """As it was when it was made."""
-        for table in ("tape_journal", "tape_obligations", "tape_effects"):
+        for table in (
+            "tape_callbacks", "tape_journal", "tape_obligations", "tape_effects", "tape_orderings", "tape_runs",
+        ):  # fmt: skip
             self.raw.execute(f"DELETE FROM {table}")
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -110,6 +114,17 @@ class _Unit:
         if self._begun and not world.alone and world.chance(world.faults.deadlock):
             raise self._broken("deadlock detected", invalidated=False, sqlstate="40P01")
         return self._tables.connection.execute(statement, parameters)
+
+    @contextmanager
+    def begin_nested(self) -> Iterator[None]:
+        """A savepoint: what fails in it is undone, and the unit goes on."""
+        self._tables.raw.execute("SAVEPOINT nested")
+        try:
+            yield
+        except IntegrityError:
+            self._tables.raw.execute("ROLLBACK TO nested")
+            raise
+        self._tables.raw.execute("RELEASE nested")
 
     def commit(self) -> None:
         if not self._begun:

@@ -31,10 +31,26 @@ class Theme:
     """How long at most until the person comes by again."""
     cancels: float = 0.6
     """How likely a person is to cancel what is not over."""
+    owes: float = 1.0
+    """How likely a person is to have undone what is CONFIRMED."""
+    orders: tuple[int, ...] = (2, 3, 4)
+    """How many orders there may be."""
+    about: tuple[str, ...] = ("", "", "invoice-1", "invoice-2")
+    """Their business keys."""
+    ordered: float = 0.0
+    """How likely an order is to have an ordering key."""
+    linked: float = 0.0
+    """How likely it is to have callbacks."""
+    in_run: float = 0.0
+    """How likely it is to belong to the run that a person may close."""
+    closes: float = 0.0
+    """How likely a person is to close that run, for each effect that is CONFIRMED by then."""
+    reissues: float = 0.0
+    """How likely a person is to issue again what ended in vain."""
 
 
 THEMES = (
-    Theme("anything"),
+    Theme("anything", ordered=0.2, linked=0.2, in_run=0.2, closes=0.2, reissues=0.3),
     Theme(
         "duplicates",
         at_least={"twice": 0.6, "answer_lost": 0.6, "kill": 0.012},
@@ -83,11 +99,42 @@ THEMES = (
         leases=(3.0, 10.0),
     ),
 )
+TOGETHER = (
+    Theme(
+        "one after another",
+        at_least={"answer_lost": 0.3, "kill": 0.005, "commit_done_unheard": 0.03},
+        semantics=("non_idempotent", "idempotent"),
+        orders=(3, 4),
+        about=("", "", "", "invoice-1"),
+        ordered=0.9,
+        linked=0.3,
+        reissues=0.5,
+        person=(3, 8),
+    ),
+    Theme(
+        "runs",
+        at_least={"kill": 0.01, "commit_done_unheard": 0.03, "hint_lost": 0.2},
+        max_attempts=(2, 3, 5),
+        compensates=1.0,
+        orders=(3, 4),
+        about=("", "", "", "invoice-1"),
+        in_run=0.9,
+        closes=0.3,
+        linked=0.4,
+        person=(12,),
+        every_ms=8_000,
+        cancels=0.1,
+        owes=0.2,
+    ),
+)
+
+
+_DRAWN = (*THEMES, *THEMES, *TOGETHER)
 
 
 def drawn_theme(rng: Random) -> Theme:
-    """Any of them."""
-    return rng.choice(THEMES)
+    """Any of them; those of effects that have to do with each other take more time to play, and come half as often."""
+    return rng.choice(_DRAWN)
 
 
 def seeds_about(name: str) -> Iterator[int]:

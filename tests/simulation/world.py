@@ -81,6 +81,8 @@ class World:
         """How far the database's clock is off."""
         self.jumped = False
         """Whether the database's clock ever jumped."""
+        self.run_closed_ms: int | None = None
+        """When somebody first knew that the run was closed, by the database's clock."""
         self.store_away_until_ms = 0
         self.alone = self.rng.random() < 0.25
         """The store is SQLite: a unit of work is alone. Else it is a server in READ COMMITTED."""
