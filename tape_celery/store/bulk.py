@@ -85,7 +85,10 @@ def record_many_within(
     for tries in range(intents.TRIES):
         try:
             with connection.begin_nested():
-                return _record(connection, database, asked, actor, hint_ms, latest=tries > 0)
+                recorded = _record(connection, database, asked, actor, hint_ms, latest=tries > 0)
+                made = [intent for one, intent in zip(recorded, asked, strict=True) if one.created]
+                tombstones.refuse_unseen(connection, made)
+                return recorded
         except (IntegrityError, tombstones.KeyBuried):
             continue
     raise StoreUnavailable(

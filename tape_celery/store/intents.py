@@ -86,7 +86,9 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
     for _ in range(TRIES):
         try:
             with connection.begin_nested():
-                return insert_intent(connection, database, intent, actor, hint_ms)
+                recorded = insert_intent(connection, database, intent, actor, hint_ms)
+                tombstones.refuse_unseen(connection, [intent])
+                return recorded
         except (IntegrityError, tombstones.KeyBuried):
             existing = standing_for(connection, intent, latest=True)
         if existing is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, or_, select
+from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import KeyConflict
 from tape_celery.intent import Intent
@@ -47,6 +48,43 @@ def refuse_buried(connection: Connection, asked: Sequence[Intent]) -> None:
     row = _row(connection, or_(*taken))
     if row is not None:
         raise KeyBuried(row["effect_key"])
+
+
+def refuse_unseen(connection: Connection, asked: Sequence[Intent]) -> None:
+    """Raise `KeyBuried` where a key of one of ``asked``, which were inserted, is taken by a tombstone that this
+    transaction of the app's cannot see.
+
+    From REPEATABLE READ on PostgreSQL shows what stood when the transaction began, and locking does not help: what it
+    does not show it does not lock. But a unique index knows of every row. So a tombstone of the same keys is written,
+    which fails where there is one already, and is taken back at once.
+    """
+    if connection.dialect.name != "postgresql" or not asked:
+        return
+    level: str = connection.execute(select(func.current_setting("transaction_isolation"))).scalar_one()
+    if level not in ("repeatable read", "serializable"):
+        return
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(insert(tombstones), [_of(intent) for intent in asked])
+    except IntegrityError as error:
+        raise KeyBuried("of an effect that was pruned after this transaction began") from error
+    finally:
+        savepoint.rollback()
+
+
+def _of(intent: Intent) -> dict[str, str | int | None]:
+    return {
+        "effect_key": intent.effect_key,
+        "connector": intent.connector,
+        "idempotency_key": intent.idempotency_key,
+        "business_key": intent.business_key,
+        "held_business_key": intent.business_key or None,
+        "run_id": intent.run_id,
+        "request_digest": intent.request_digest,
+        "status": "",
+        "external_ref": "",
+        **dict.fromkeys(("created_at_ms", "ended_at_ms", "pruned_at_ms"), 0),
+    }
 
 
 def standing_for(connection: Connection, intent: Intent) -> Effect | None:
