@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from functools import cache, lru_cache
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, Update, bindparam, insert, select, update
 
 from tape_celery.errors import InvalidIntent
 from tape_celery.intent import Callback, callback_key
@@ -115,23 +116,26 @@ def fall_due(connection: Connection, arrived: Sequence[Effect], now: int) -> Non
     for effect in arrived:
         keys[effect.status].append(effect.effect_key)
     for status, listed in keys.items():
-        if reached := REACHED.get(status):
-            connection.execute(
-                update(callbacks)
-                .where(callbacks.c.effect_key.in_(listed), callbacks.c.event.in_(reached))
-                .where(callbacks.c.status == "WAITING")
-                .values(status="DUE", sweep_at_ms=now, updated_at_ms=now)
-            )
+        if status in REACHED:
+            connection.execute(_falling_due(status), {"keys": listed, "at_ms": now})
+
+
+@cache
+def _falling_due(status: EffectStatus) -> Update:
+    reached, at = REACHED[status], bindparam("at_ms", type_=callbacks.c.sweep_at_ms.type)
+    return (
+        update(callbacks)
+        .where(callbacks.c.effect_key.in_(bindparam("keys", expanding=True)), callbacks.c.event.in_(reached))
+        .where(callbacks.c.status == "WAITING")
+        .values(status="DUE", sweep_at_ms=at, updated_at_ms=at)
+    )
 
 
 def take(database: Database, *, relay_ms: int, limit: int, effect_keys: Sequence[str] | None = None) -> list[Taken]:
     """Take the publishing of what is DUE upon the caller, for ``relay_ms``; of these effects only, where given."""
     columns, now = callbacks.c, database.now
-    is_due = columns.sweep_at_ms <= now
-    if effect_keys is not None:
-        is_due &= columns.effect_key.in_(list(effect_keys))
-    found = select(columns.callback_key).where(is_due).order_by(columns.sweep_at_ms).limit(limit)
-    keys = database.read(lambda connection: list(connection.execute(found).scalars()))
+    found, asked = _due(now, effect_keys is not None), {"at_most": limit, "of_effects": list(effect_keys or ())}
+    keys = database.read(lambda connection: list(connection.execute(found, asked).scalars()))
     if not keys:
         return []
 
@@ -149,6 +153,16 @@ def take(database: Database, *, relay_ms: int, limit: int, effect_keys: Sequence
         return taken
 
     return database.write(mark)
+
+
+@lru_cache(maxsize=16)
+def _due(now: ColumnElement[int], of_effects: bool) -> Select[Any]:
+    columns = callbacks.c
+    is_due = columns.sweep_at_ms <= now
+    if of_effects:
+        is_due &= columns.effect_key.in_(bindparam("of_effects", expanding=True))
+    found = select(columns.callback_key).where(is_due).order_by(columns.sweep_at_ms)
+    return found.limit(bindparam("at_most", type_=Integer))
 
 
 def mark_over(database: Database, callback_key: str, status: Literal["SENT", "DROPPED"]) -> None:

@@ -27,6 +27,7 @@ from tape_celery.store import mysql, postgresql, sqlite, urls
 
 T = TypeVar("T")
 _NOW = now_ms()
+_SELECT_NOW = select(_NOW)
 
 TRIES = 6
 """How often a unit is run before a passing refusal is taken for a lasting one."""
@@ -57,6 +58,11 @@ class Database:
     def now(self) -> ColumnElement[int]:
         """Now on the database's clock, in epoch milliseconds, as an SQL expression."""
         return _NOW + self.shift_ms if self.shift_ms else _NOW
+
+    def read_now(self, connection: Connection) -> int:
+        """`now`, read by this connection."""
+        now: int = connection.execute(select(self.now) if self.shift_ms else _SELECT_NOW).scalar_one()
+        return now
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction and commit it.

@@ -26,6 +26,8 @@ from tape_celery.store.rows import EFFECTS, entry, write_journal
 TRIES = 5
 """How often a key may be taken and freed again under our hands before it is an error."""
 
+_INSERT = insert(effects)
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -108,12 +110,12 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     number = 0
     if intent.ordering_key:
         number = orderings.take_numbers(connection, {intent.ordering_key: 1})[intent.ordering_key]
-    now: int = connection.execute(select(database.now)).scalar_one()
+    now = database.read_now(connection)
     effect = effect_of(intent, now, hint_ms, number)
     similar = holds.similar_to(connection, intent, now)
     if similar is not None:
         effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
-    connection.execute(insert(effects), [EFFECTS.columns(effect)])
+    connection.execute(_INSERT, [EFFECTS.columns(effect)])
     tombstones.refuse_buried(connection, [intent])
     write_journal(connection, [recorded_entry(effect, actor, similar)])
     callbacks.keep(connection, database, {effect.effect_key: effect.status}, {effect.effect_key: intent.callbacks})

@@ -11,9 +11,10 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Generic
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, Update, bindparam, insert, select, update
 
 from tape_celery import obligation_state, state
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
@@ -168,8 +169,7 @@ def _read(connection: Connection, database: Database, kind: Kind[R], keys: Seque
     """Now, and the rows as they stand; the rows first, so that now is after whatever made them what they are."""
     found = connection.execute(by_keys(kind), {"keys": list(keys)}).mappings()
     rows = {row[kind.key]: kind.read(row) for row in found}
-    now: int = connection.execute(select(database.now)).scalar_one()
-    return now, rows
+    return database.read_now(connection), rows
 
 
 def _apply(
@@ -216,24 +216,31 @@ def _apply(
     return Moved(before, after, name, tuple(debt.obligation_key for debt in debts), turn)
 
 
+_AS_READ = ("status", "token", "version")
+
+
 def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:
     """The guarded write: the row must stand as it was read, by key, status, token, journal number and lease.
 
     The lease, because a renewal is no journal entry, and one that was renewed is not over.
     """
-    columns = kind.table.c
     old, new = kind.columns(before), kind.columns(after)
-    changed = {name: value for name, value in new.items() if value != old[name]}
-    statement = (
-        update(kind.table)
-        .where(columns[kind.key] == kind.key_of(before))
-        .where(columns.status == before.status.value)
-        .where(columns.token == before.token)
-        .where(columns.version == before.version)
-        .where(columns.lease_until_ms.is_not_distinct_from(before.lease_until_ms))
-        .values(changed)
+    changed = {f"new_{name}": value for name, value in new.items() if value != old[name]}
+    read = {f"read_{name}": old[name] for name in (kind.key, *_AS_READ, "lease_until_ms")}
+    return connection.execute(_guarded(kind, frozenset(changed)), {**read, **changed}).rowcount == 1
+
+
+@lru_cache(maxsize=128)
+def _guarded(kind: Kind[Any], changed: frozenset[str]) -> Update:
+    """The guarded write of these columns, made once: making it takes as long as executing it."""
+    columns = kind.table.c
+    statement = update(kind.table).where(columns[kind.key] == bindparam(f"read_{kind.key}"))
+    for name in _AS_READ:
+        statement = statement.where(columns[name] == bindparam(f"read_{name}"))
+    lease = bindparam("read_lease_until_ms", type_=columns.lease_until_ms.type)
+    return statement.where(columns.lease_until_ms.is_not_distinct_from(lease)).values(
+        {name.removeprefix("new_"): bindparam(name) for name in sorted(changed)}
     )
-    return connection.execute(statement).rowcount == 1
 
 
 def _is_superseded(connection: Connection, effect: Effect) -> bool:

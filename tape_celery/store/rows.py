@@ -24,6 +24,8 @@ from tape_celery.schema import effects, journal, obligations
 R = TypeVar("R", Effect, Obligation)
 S = TypeVar("S", EffectStatus, ObligationStatus)
 
+_APPEND = insert(journal)
+
 NOT_CUT = 8 * 1024
 """The largest evidence, in bytes, that one journal entry keeps."""
 
@@ -130,7 +132,7 @@ def entry(
 def write_journal(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
     """Append entries, in the transaction of what they record."""
     if listed := list(rows):
-        connection.execute(insert(journal), listed)
+        connection.execute(_APPEND, listed)
 
 
 def read_entry(row: RowMapping) -> JournalEntry:

@@ -8,9 +8,10 @@ whether the run is closed, without a lock; an intent that is committed after tha
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, Update, bindparam, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import CommitUncertain, NotAllowed, RunClosed, SchemaMismatch, StoreUnavailable
@@ -81,11 +82,16 @@ def wake(connection: Connection, database: Database, run_ids: Collection[str]) -
     The version is raised, so that no walker who has not seen it decides.
     """
     if run_ids:
-        connection.execute(
-            update(runs)
-            .where(runs.c.run_id.in_(sorted(run_ids)), runs.c.status != RunStatus.OPEN.value)
-            .values(sweep_at_ms=database.now, version=runs.c.version + 1)
-        )
+        connection.execute(_waking(database.now), {"run_ids": sorted(run_ids)})
+
+
+@lru_cache(maxsize=16)
+def _waking(now: ColumnElement[int]) -> Update:
+    return (
+        update(runs)
+        .where(runs.c.run_id.in_(bindparam("run_ids", expanding=True)), runs.c.status != RunStatus.OPEN.value)
+        .values(sweep_at_ms=now, version=runs.c.version + 1)
+    )
 
 
 def wake_those_of(database: Database, effect_keys: Sequence[str]) -> None:
@@ -105,15 +111,17 @@ def wake_those_of(database: Database, effect_keys: Sequence[str]) -> None:
 
 def due(database: Database, *, limit: int, among: Collection[str] | None = None) -> list[str]:
     """Runs that are to be walked now, those that wait longest first."""
-    statement = (
-        select(runs.c.run_id)
-        .where(runs.c.sweep_at_ms.is_not(None), runs.c.sweep_at_ms <= database.now)
-        .order_by(runs.c.sweep_at_ms)
-        .limit(limit)
-    )
-    if among is not None:
-        statement = statement.where(runs.c.run_id.in_(sorted(among)))
-    return database.read(lambda connection: list(connection.execute(statement).scalars()))
+    statement = _due(database.now, among is not None)
+    asked = {"at_most": limit} if among is None else {"at_most": limit, "among": sorted(among)}
+    return database.read(lambda connection: list(connection.execute(statement, asked).scalars()))
+
+
+@lru_cache(maxsize=16)
+def _due(now: ColumnElement[int], among: bool) -> Select[Any]:
+    statement = select(runs.c.run_id).where(runs.c.sweep_at_ms.is_not(None), runs.c.sweep_at_ms <= now)
+    if among:
+        statement = statement.where(runs.c.run_id.in_(bindparam("among", expanding=True)))
+    return statement.order_by(runs.c.sweep_at_ms).limit(bindparam("at_most", type_=Integer))
 
 
 def write_step(

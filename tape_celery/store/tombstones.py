@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import KeyConflict
@@ -35,19 +37,33 @@ def refuse_buried(connection: Connection, asked: Sequence[Intent]) -> None:
     To be called after the rows were inserted, in their transaction: an index made that wait for whoever was pruning the
     effect that had the key, and what they left is seen by now.
     """
-    t = tombstones.c
     held: dict[str, list[str]] = defaultdict(list)
     for intent in asked:
         if intent.business_key:
             held[intent.connector].append(intent.business_key)
-    taken = [
-        t.effect_key.in_([intent.effect_key for intent in asked]),
-        t.idempotency_key.in_([intent.idempotency_key for intent in asked]),
-        *((t.connector == connector) & t.held_business_key.in_(keys) for connector, keys in held.items()),
-    ]
-    row = _row(connection, or_(*taken))
+    keys: dict[str, Any] = {
+        "effect_keys": [intent.effect_key for intent in asked],
+        "idempotency_keys": [intent.idempotency_key for intent in asked],
+    }
+    for number, (connector, business_keys) in enumerate(held.items()):
+        keys |= {f"connector_{number}": connector, f"business_keys_{number}": business_keys}
+    row = connection.execute(_buried(connection.dialect.name, len(held)), keys).mappings().first()
     if row is not None:
         raise KeyBuried(row["effect_key"])
+
+
+@lru_cache(maxsize=64)
+def _buried(dialect: str, connectors: int) -> Select[Any]:
+    """One question for all keys, made once for as many connectors: making it takes as long as executing it."""
+    t = tombstones.c
+    held = (
+        (t.connector == bindparam(f"connector_{n}"))
+        & t.held_business_key.in_(bindparam(f"business_keys_{n}", expanding=True))
+        for n in range(connectors)
+    )
+    by_effect_key = t.effect_key.in_(bindparam("effect_keys", expanding=True))
+    by_idempotency_key = t.idempotency_key.in_(bindparam("idempotency_keys", expanding=True))
+    return _first(or_(by_effect_key, by_idempotency_key, *held), dialect)
 
 
 def refuse_unseen(connection: Connection, asked: Sequence[Intent]) -> None:
@@ -131,11 +147,13 @@ def holder(connection: Connection, connector: str, business_key: str) -> Effect 
 
 
 def _row(connection: Connection, condition: ColumnElement[bool]) -> RowMapping | None:
+    return connection.execute(_first(condition, connection.dialect.name)).mappings().first()
+
+
+def _first(condition: ColumnElement[bool], dialect: str) -> Select[Any]:
     statement = select(tombstones).where(condition).limit(1)
-    if connection.dialect.name in ("mysql", "mariadb"):
-        # What was committed last: a transaction of the app's may read an older snapshot.
-        statement = statement.with_for_update(read=True)
-    return connection.execute(statement).mappings().first()
+    # On MySQL what was committed last: a transaction of the app's may read an older snapshot.
+    return statement.with_for_update(read=True) if dialect in ("mysql", "mariadb") else statement
 
 
 def _read(row: RowMapping) -> Effect:
