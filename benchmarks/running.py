@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+import psutil
+
 from benchmarks.contestants import Contestant, Place, find
 from benchmarks.upstream import Upstream
 from tests.servers import PostgresServer, Processes, RedisServer, until
@@ -87,6 +89,16 @@ def running(name: str, postgres: PostgresServer, redis: RedisServer) -> Iterator
         run.submit(WARM_UP)
         run.finish()
         yield run
+
+
+def cpu_seconds() -> dict[int, float]:
+    """Processor time so far of everything that was started here, servers among it, by process."""
+    found: dict[int, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            found[process.pid] = times.user + times.system
+    return found
 
 
 def _start_workers(

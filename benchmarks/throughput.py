@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.contestants import NAMES, find
 from benchmarks.machine import machine
-from benchmarks.running import running
+from benchmarks.running import cpu_seconds, running
 from benchmarks.upstream import ceiling
 from tests.servers import PostgresServer, RedisServer
 
@@ -44,6 +44,8 @@ class Lap:
     effects: int
     submit_seconds: float
     seconds: float
+    cpu_seconds: float
+    """Of all processes, servers among them: with this it matters less what else the machine does."""
     repeated: int
     """POSTs beyond one an effect."""
 
@@ -61,11 +63,19 @@ class Lap:
 def lap(name: str, round_number: int, effects: int, postgres: PostgresServer, redis: RedisServer) -> Lap:
     """Measure one."""
     with running(name, postgres, redis) as run:
+        before = cpu_seconds()
         began, submitted = run.submit(effects)
         ended = run.finish()
+        used = sum(spent - before.get(pid, 0) for pid, spent in cpu_seconds().items())
         counts = run.upstream.counts()
         return Lap(
-            name, round_number, effects, submitted - began, ended - began, counts["requests"] - counts["distinct"]
+            name,
+            round_number,
+            effects,
+            submit_seconds=submitted - began,
+            seconds=ended - began,
+            cpu_seconds=used,
+            repeated=counts["requests"] - counts["distinct"],
         )
 
 
@@ -78,13 +88,16 @@ def ratios(laps: Sequence[Lap], name: str, to: str) -> list[float]:
 
 def table(laps: Sequence[Lap], names: Sequence[str]) -> str:
     """Ratios first."""
-    head = "| | × plain Celery | × DBOS | effects/s, end to end | submitted/s | POSTs too many |"
-    lines = [head, "| --- | --- | --- | --- | --- | --- |"]
+    head = (
+        "| | × plain Celery | × DBOS | effects/s, end to end | submitted/s | CPU ms an effect | POSTs too many |"
+    )
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
     for name in names:
         own = [one for one in laps if one.contestant == name]
         cells = [find(name).title]
         cells += [_spread(ratios(laps, name, to), ".2f") for to in ("plain_celery", "dbos_queue")]
         cells += [_spread([one.rate for one in own], ",.0f"), _spread([one.submit_rate for one in own], ",.0f")]
+        cells.append(_spread([one.cpu_seconds / one.effects * 1000 for one in own], ".1f"))
         cells.append(str(sum(one.repeated for one in own)))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
