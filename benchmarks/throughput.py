@@ -88,9 +88,7 @@ def ratios(laps: Sequence[Lap], name: str, to: str) -> list[float]:
 
 def table(laps: Sequence[Lap], names: Sequence[str]) -> str:
     """Ratios first."""
-    head = (
-        "| | × plain Celery | × DBOS | effects/s, end to end | submitted/s | CPU ms an effect | POSTs too many |"
-    )
+    head = "| | × plain Celery | × DBOS | effects/s, end to end | submitted/s | CPU ms an effect | POSTs too many |"
     lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
     for name in names:
         own = [one for one in laps if one.contestant == name]

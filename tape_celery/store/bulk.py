@@ -218,7 +218,7 @@ def _insert(
         runs.refuse_closed(connection, run_id)
     counts = Counter(intent.ordering_key for intent in asked if intent.ordering_key)
     following = orderings.take_numbers(connection, counts)
-    now: int = connection.execute(select(database.now)).scalar_one()
+    now = database.read_now(connection)
     made: list[Effect] = []
     for intent in asked:
         number = following.get(intent.ordering_key, 0)

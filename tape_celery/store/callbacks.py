@@ -58,7 +58,7 @@ def keep(
     fresh = {callback_key(key, one): (key, one) for key, listed in wanted.items() for one in listed}
     if not fresh:
         return
-    now: int = connection.execute(select(database.now)).scalar_one()
+    now = database.read_now(connection)
     for part in _chunks(list(wanted)):
         known = select(callbacks.c.callback_key).where(callbacks.c.effect_key.in_(part))
         for key in connection.execute(known).scalars():

@@ -95,7 +95,7 @@ def count_obligations(database: Database) -> list[Count]:
 
 def now_ms(database: Database) -> int:
     """Now, on the database's clock."""
-    return database.read(lambda connection: int(connection.execute(select(database.now)).scalar_one()))
+    return database.read(database.read_now)
 
 
 def installation_id(database: Database) -> str:

@@ -118,7 +118,7 @@ def wake_next(connection: Connection, database: Database, settled: Effect) -> Ef
         before = and_(mine, effects.c.status.in_(_UNDER_WAY), effects.c.order_number < found.order_number)
         if connection.execute(select(effects.c.effect_key).where(before).limit(1)).first() is not None:
             return None
-        now: int = connection.execute(select(database.now)).scalar_one()
+        now = database.read_now(connection)
         at = max(now, found.due_at_ms or now)
         at = at if found.expires_at_ms is None else min(at, max(now, found.expires_at_ms))
         wake = update(effects).where(effects.c.effect_key == found.effect_key, effects.c.version == found.version)

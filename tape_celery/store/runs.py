@@ -144,7 +144,7 @@ def _close(
 ) -> Run | None:
     """``None`` where the run moved between the read and the write."""
     run = read(connection, run_id)
-    now: int = connection.execute(select(database.now)).scalar_one()
+    now = database.read_now(connection)
     values: dict[str, Any] = {
         "status": status.value,
         "reason": "",
