@@ -5,7 +5,7 @@ from tape_celery.store import inspection
 from tests.celery_wiring.conftest import Shop
 from tests.servers import until
 
-SOON = 5
+SOON = 8
 """Seconds: workers that are there begin a call well within them."""
 
 

@@ -15,7 +15,7 @@ from tape_celery.errors import CommitUncertain
 from tape_celery.events import OweAsked
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 from tape_celery.schema import effects
-from tape_celery.state import Transition, calls, ends, late, looks
+from tape_celery.state import Transition, acts, calls, ends, late, looks
 from tape_celery.store import callbacks, claims, due, moves, orderings, runs
 from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
@@ -252,3 +252,9 @@ def a_run_is_undone_oldest_first(patch: Patch) -> None:
 def a_closed_run_sends_what_is_in_it(patch: Patch) -> None:
     patch.setattr(runs, "is_closed", lambda run_id: false())
     patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
+
+
+@build("one after another")
+def an_effect_has_as_many_successors_as_are_asked_for(patch: Patch) -> None:
+    real = acts.reissue_asked
+    patch.setattr(acts, "reissue_asked", lambda effect, event: real(replace(effect, reissued_as=""), event))
