@@ -12,10 +12,10 @@ import random
 import time
 import weakref
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.expression import ColumnElement
@@ -27,7 +27,6 @@ from tape_celery.store import mysql, postgresql, sqlite, urls
 
 T = TypeVar("T")
 _NOW = now_ms()
-_SELECT_NOW = select(_NOW)
 
 TRIES = 6
 """How often a unit is run before a passing refusal is taken for a lasting one."""
@@ -61,7 +60,7 @@ class Database:
 
     def read_now(self, connection: Connection) -> int:
         """`now`, read by this connection."""
-        now: int = connection.execute(select(self.now) if self.shift_ms else _SELECT_NOW).scalar_one()
+        now: int = connection.execute(_select(self.now)).scalar_one()
         return now
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -188,3 +187,8 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+@lru_cache(maxsize=16)
+def _select(now: ColumnElement[int]) -> Select[tuple[int]]:
+    return select(now)
