@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import cached_property, lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -190,5 +190,5 @@ os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 @lru_cache(maxsize=16)
-def _select(now: ColumnElement[int]) -> Select[tuple[int]]:
+def _select(now: ColumnElement[int]) -> Select[Any]:
     return select(now)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, create_engine, func, select
+from sqlalchemy import BigInteger, Connection, create_engine, func
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.expression import ColumnElement
@@ -24,7 +24,6 @@ from tape_celery.store.database import Database
 from tests.simulation.world import World, running
 
 _NOW = func.virtual_now(type_=BigInteger())
-_SELECT_NOW = select(_NOW)
 
 
 class Tables:
@@ -66,11 +65,6 @@ class VirtualDatabase(Database):
     @property
     def now(self) -> ColumnElement[int]:
         return _NOW
-
-    def read_now(self, connection: Connection) -> int:
-        """`now`: the product's own statement asks the machine's clock."""
-        now: int = connection.execute(_SELECT_NOW).scalar_one()
-        return now
 
     def ready(self) -> None:
         """It is."""
