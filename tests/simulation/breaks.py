@@ -224,6 +224,7 @@ def a_callback_is_marked_before_it_is_published(patch: Patch) -> None:
 @build("runs")
 def a_callback_falls_due_when_its_effect_is_recorded(patch: Patch) -> None:
     patch.setattr(callbacks, "REACHED", dict.fromkeys(EffectStatus, ("confirmed", "failed")))
+    patch.setattr(callbacks, "_falling_due", callbacks._falling_due.__wrapped__)
 
 
 @build("runs")
