@@ -131,7 +131,7 @@ def plot(laps: Sequence[Lap], names: Sequence[str], told: str, path: Path) -> No
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("effects/s, from the first submit to the last end: median, and range of the rounds")
-    axes.set_title(told, fontsize=8)
+    figure.suptitle(told, fontsize=8, x=0.01, ha="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
