@@ -78,9 +78,9 @@ class Report:
     to_observe: list[Effect] = field(default_factory=list)
     to_compensate: list[str] = field(default_factory=list)
     run_ids: set[str] = field(default_factory=set)
-    """The runs in which something has moved."""
-    moved: list[str] = field(default_factory=list)
-    """The effects whose status has changed: their callbacks may be due."""
+    """The runs that may be closed, and in which something has moved."""
+    called_back: list[str] = field(default_factory=list)
+    """The effects whose callbacks may be due."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +246,12 @@ class Engine:
         late = result.kind == "late" and not got_stuck
         report.outcomes[key] = Outcome.LATE if late else _outcome(after)
         report.to_compensate.extend(result.owed)
-        report.run_ids.add(after.run_id)
+        if result.run_may_walk:
+            report.run_ids.add(after.run_id)
         if result.next is not None and (result.next.due_at_ms or 0) <= after.updated_at_ms:
             report.to_dispatch.append(result.next)
-        if isinstance(after, Effect):
-            report.moved.append(key)
+        if result.may_call_back:
+            report.called_back.append(key)
         due_now = after.due_at_ms is not None and after.due_at_ms <= after.updated_at_ms
         if isinstance(after, Obligation):
             if due_now:

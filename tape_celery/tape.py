@@ -177,7 +177,7 @@ class Tape:
         if report.to_compensate:
             self.hint("compensate", "", report.to_compensate)
         self._walk_due(report.run_ids)
-        self._call_back(report.moved)
+        self._call_back(report.called_back)
 
     # --- look ---
 
@@ -249,14 +249,14 @@ class Tape:
         """Call the upstream for those of ``effect_keys`` that are due and free; one named outcome a key."""
         report = self.engine.dispatch(effect_keys)
         self._walk_due(report.run_ids)
-        self._call_back(report.moved)
+        self._call_back(report.called_back)
         return report.outcomes
 
     def observe(self, *effect_keys: str) -> dict[str, Outcome]:
         """Ask the upstream about those of ``effect_keys`` whose look is due; one named outcome a key."""
         report = self.engine.observe(effect_keys)
         self._walk_due(report.run_ids)
-        self._call_back(report.moved)
+        self._call_back(report.called_back)
         return report.outcomes
 
     def compensate(self, *obligation_keys: str) -> dict[str, Outcome]:

@@ -110,14 +110,20 @@ def _chunks(listed: Sequence[T]) -> Iterator[Sequence[T]]:
     return (listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK))
 
 
-def fall_due(connection: Connection, arrived: Sequence[Effect], now: int) -> None:
-    """In the transaction that brings effects to their states: what waits for those is DUE."""
+def fall_due(connection: Connection, arrived: Sequence[Effect], now: int) -> list[str]:
+    """In the transaction that brings effects to their states: what waits for those is DUE.
+
+    Returns the keys of effects among which are those that have any: those that arrived where nothing waited are not.
+    """
+    called_back: list[str] = []
     keys: dict[EffectStatus, list[str]] = defaultdict(list)
     for effect in arrived:
         keys[effect.status].append(effect.effect_key)
     for status, listed in keys.items():
         if status in REACHED:
-            connection.execute(_falling_due(status), {"keys": listed, "at_ms": now})
+            fallen = connection.execute(_falling_due(status), {"keys": listed, "at_ms": now})
+            called_back += listed if fallen.rowcount else []
+    return called_back
 
 
 @cache

@@ -54,6 +54,10 @@ class Moved(Generic[R]):
     """The keys of the obligations that it registered."""
     next: Effect | None = None
     """The effect whose turn it has become: the next one of the ordering key."""
+    may_call_back: bool = False
+    """Callbacks of it may have fallen due."""
+    run_may_walk: bool = False
+    """Its run may be closed, and to be walked."""
 
     @property
     def has_new_status(self) -> bool:
@@ -78,7 +82,8 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
         results = move_within(connection, database, kind, named, again=again)
         # Last, and after the rows themselves: whoever walks the run locks in the same order.
         moved = {result.after.run_id for result in results.values() if isinstance(result, Moved)}
-        runs.wake(connection, database, moved)
+        if runs.wake(connection, database, moved):
+            return {key: _noted(result, run_may_walk=True) for key, result in results.items()}
         return results
 
     try:
@@ -130,7 +135,8 @@ def move_within(
                 del waiting[key]
             if isinstance(outcome, Moved) and outcome.has_new_status and isinstance(outcome.after, Effect):
                 arrived.append(outcome.after)
-        callbacks.fall_due(connection, arrived, now)
+        for key in callbacks.fall_due(connection, arrived, now):
+            results[key] = _noted(results[key], may_call_back=True)
         write_journal(connection, entries)
         if not waiting:
             return results
@@ -153,16 +159,21 @@ def _tells(evidence: Mapping[str, Any], event: Event) -> bool:
     return all(evidence.get(name) == facts.get(name) for name in same)
 
 
+def _noted(result: Moved[R] | Refused, **facts: Any) -> Moved[R] | Refused:
+    return replace(result, **facts) if isinstance(result, Moved) else result
+
+
 def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
     """What an entry of the journal says that was made of the row, which is ``now`` as it is."""
     if "owed" not in json.loads(made["evidence_json"]):
-        return Moved(now, now, made["kind"])
+        return Moved(now, now, made["kind"], may_call_back=True, run_may_walk=True)
     statement = (
         select(obligations.c.obligation_key)
         .where(obligations.c.effect_key == made["key"], obligations.c.created_at_ms == made["at_ms"])
         .order_by(obligations.c.obligation_key)
     )
-    return Moved(now, now, made["kind"], tuple(connection.execute(statement).scalars()))
+    owed = tuple(connection.execute(statement).scalars())
+    return Moved(now, now, made["kind"], owed, may_call_back=True, run_may_walk=True)
 
 
 def _read(connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]) -> tuple[int, dict[str, R]]:

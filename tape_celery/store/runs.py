@@ -76,13 +76,14 @@ def close(database: Database, run_id: str, status: RunStatus, *, reason: str, ac
     raise StoreUnavailable(f"run {run_id} changed {TRIES} times while it was closed, or its COMMIT was never answered")
 
 
-def wake(connection: Connection, database: Database, run_ids: Collection[str]) -> None:
+def wake(connection: Connection, database: Database, run_ids: Collection[str]) -> bool:
     """Those of the runs that are closed are to be walked: something in them has moved, in this transaction.
 
-    The version is raised, so that no walker who has not seen it decides.
+    The version is raised, so that no walker who has not seen it decides. Returns whether there is any.
     """
-    if run_ids:
-        connection.execute(_waking(database.now), {"run_ids": sorted(run_ids)})
+    if not run_ids:
+        return False
+    return connection.execute(_waking(database.now), {"run_ids": sorted(run_ids)}).rowcount > 0
 
 
 @lru_cache(maxsize=16)
