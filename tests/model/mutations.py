@@ -71,13 +71,11 @@ def _drop_unique(connection: Connection, name: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-_WRITE = tuple(
-    Cut(moves._write, f"        .where(columns.{name})\n")
-    for name in (
-        "status == before.status.value",
-        "token == before.token",
-        "version == before.version",
-    )
+_WRITE = Cut(
+    moves._guarded,
+    """    for name in _AS_READ:
+        statement = statement.where(columns[name] == bindparam(f"read_{name}"))
+""",
 )
 _INVERSE_ABSENT = "(obligation.claimed_at_ms or 0) < (obligation.settled_at_ms or 0)"
 _LOOK_TOKEN = "effect.token != event.token or "
@@ -101,7 +99,7 @@ TOKEN = {
     ),
 }
 STATUS = {
-    "a row is written as it was read": Mutation(_WRITE),
+    "a row is written as it was read": Mutation((_WRITE,)),
     "what is PENDING is called": Mutation((Cut(claims._may_call, "and_(pending, ", "and_("),)),
     "what is PENDING is compensated": Mutation(
         (Cut(claims._may_call, "and_(columns.status == ObligationStatus.PENDING.value, ", "and_("),)
