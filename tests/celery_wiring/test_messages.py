@@ -31,7 +31,7 @@ def everything(server: redis.Redis) -> bytes:
             case b"zset":
                 values = server.zrange(key, 0, -1)
             case _:
-                values = [server.get(key)]
+                values = [server.get(key) or b""]  # what was there a moment ago may be gone
         found += key + b"".join(values)
     return found
 
