@@ -48,7 +48,8 @@ class _Hint:
     keys: list[str]
     hops: int
     priority: int
-    connector: str = ""
+    ride_with: str | None = None
+    """The connector whose hints it may ride along with."""
     callback: Callable[[Any], object] | None = None
     """Sends, by a producer, what is no hint."""
     due: float = 0.0
@@ -58,9 +59,9 @@ class _Hint:
     error: BaseException | None = None
 
     @property
-    def group(self) -> tuple[str, str, str, int, int]:
+    def group(self) -> tuple[object, ...]:
         """What its keys share with those that may ride along."""
-        return self.task, self.queue, self.connector, self.hops, self.priority
+        return self.task, self.queue, self.ride_with, self.hops, self.priority
 
 
 _Hints = queue.SimpleQueue[_Hint | None]
@@ -82,9 +83,9 @@ class Publisher:
         self._hints = self._new_queue()
         self._thread: threading.Thread | None = None
         self._down = False
-        self._open: dict[tuple[str, str, str, int, int], _Hint] = {}
+        self._open: dict[tuple[object, ...], _Hint] = {}
         """The hints that are held, by their groups."""
-        self._sent: dict[tuple[str, str, str, int, int], float] = {}
+        self._sent: dict[tuple[object, ...], float] = {}
         """When the last of a group went, or was to go."""
         self._probe: _Hint | None = None
         """The hint that shows whether a broker that is down has come back."""
@@ -103,15 +104,15 @@ class Publisher:
         hops: int = 0,
         priority: int = 0,
         *,
-        connector: str = "",
+        ride_with: str | None = None,
         wait: bool = True,
     ) -> bool:
-        """Publish one hint, alone or with others of its group.
+        """Publish one hint; with ``ride_with``, the name of its connector, alone or together with others of that.
 
         False when the broker did not take it in time (the sweep then relays it), or was not waited for; True also for
         one that is held, for some milliseconds, to go with others. Never raises for the broker.
         """
-        return self._publish(_Hint(task, queue_name, list(keys), hops, priority, connector), wait=wait)
+        return self._publish(_Hint(task, queue_name, list(keys), hops, priority, ride_with), wait=wait)
 
     def publish_signature(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
         """Publish a callback by the app's own routes, with ``first`` as its first argument, like a hint."""
@@ -147,7 +148,7 @@ class Publisher:
     def _rides_along(self, hint: _Hint) -> bool:
         """Add the keys to a hint of the same group that is held, where there is room."""
         held = self._open.get(hint.group)
-        if held is None or hint.callback is not None or len(held.keys) + len(hint.keys) > self._chunk_size:
+        if held is None or hint.ride_with is None or len(held.keys) + len(hint.keys) > self._chunk_size:
             return False
         held.keys.extend(hint.keys)
         if len(held.keys) == self._chunk_size:
@@ -156,7 +157,7 @@ class Publisher:
 
     def _hold(self, hint: _Hint) -> bool:
         """Whether the hint comes so soon after another of its group that it is held for more to ride along."""
-        if hint.callback is not None:
+        if hint.ride_with is None:
             return False
         if earlier := self._open.get(hint.group):
             self._close(earlier)
