@@ -48,8 +48,7 @@ class _Hint:
     keys: list[str]
     hops: int
     priority: int
-    ride_with: str | None = None
-    """The connector whose hints it may ride along with."""
+    connector: str = ""
     callback: Callable[[Any], object] | None = None
     """Sends, by a producer, what is no hint."""
     due: float = 0.0
@@ -59,9 +58,9 @@ class _Hint:
     error: BaseException | None = None
 
     @property
-    def group(self) -> tuple[object, ...]:
+    def group(self) -> tuple[str, str, str, int, int]:
         """What its keys share with those that may ride along."""
-        return self.task, self.queue, self.ride_with, self.hops, self.priority
+        return self.task, self.queue, self.connector, self.hops, self.priority
 
 
 _Hints = queue.SimpleQueue[_Hint | None]
@@ -83,9 +82,9 @@ class Publisher:
         self._hints = self._new_queue()
         self._thread: threading.Thread | None = None
         self._down = False
-        self._open: dict[tuple[object, ...], _Hint] = {}
+        self._open: dict[tuple[str, str, str, int, int], _Hint] = {}
         """The hints that are held, by their groups."""
-        self._sent: dict[tuple[object, ...], float] = {}
+        self._sent: dict[tuple[str, str, str, int, int], float] = {}
         """When the last of a group went, or was to go."""
         self._probe: _Hint | None = None
         """The hint that shows whether a broker that is down has come back."""
@@ -104,15 +103,15 @@ class Publisher:
         hops: int = 0,
         priority: int = 0,
         *,
-        ride_with: str | None = None,
+        connector: str = "",
         wait: bool = True,
     ) -> bool:
-        """Publish one hint; with ``ride_with``, the name of its connector, alone or together with others of that.
+        """Publish one hint, alone or with others of its group.
 
         False when the broker did not take it in time (the sweep then relays it), or was not waited for; True also for
         one that is held, for some milliseconds, to go with others. Never raises for the broker.
         """
-        return self._publish(_Hint(task, queue_name, list(keys), hops, priority, ride_with), wait=wait)
+        return self._publish(_Hint(task, queue_name, list(keys), hops, priority, connector), wait=wait)
 
     def publish_signature(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
         """Publish a callback by the app's own routes, with ``first`` as its first argument, like a hint."""
@@ -148,7 +147,7 @@ class Publisher:
     def _rides_along(self, hint: _Hint) -> bool:
         """Add the keys to a hint of the same group that is held, where there is room."""
         held = self._open.get(hint.group)
-        if held is None or hint.ride_with is None or len(held.keys) + len(hint.keys) > self._chunk_size:
+        if held is None or hint.callback is not None or len(held.keys) + len(hint.keys) > self._chunk_size:
             return False
         held.keys.extend(hint.keys)
         if len(held.keys) == self._chunk_size:
@@ -157,7 +156,7 @@ class Publisher:
 
     def _hold(self, hint: _Hint) -> bool:
         """Whether the hint comes so soon after another of its group that it is held for more to ride along."""
-        if hint.ride_with is None:
+        if hint.callback is not None:
             return False
         if earlier := self._open.get(hint.group):
             self._close(earlier)

@@ -132,22 +132,18 @@ class Tape:
         *,
         priority: int = 0,
         wait: bool = True,
-        together: bool = False,
     ) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
         False when the broker did not take it in time, or was not waited for. ``hops`` says how many workers passed it
-        on, ``priority`` (0 to 9) how urgent it is. ``together``: it may be held for some
-        milliseconds, to go with others of its connector. With ``task_always_eager`` what a worker would do is done
-        here.
+        on, ``priority`` (0 to 9) how urgent it is. With ``task_always_eager`` what a worker would do is done here.
         """
         if self.app.conf.task_always_eager:
             return self._run_eagerly(verb, keys)
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        ride_with = connector if together else None
-        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, ride_with=ride_with, wait=wait)
+        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, connector=connector, wait=wait)
 
     def _run_eagerly(self, verb: str, keys: Sequence[str]) -> bool:
         run = {"dispatch": self.engine.dispatch, "observe": self.engine.observe, "compensate": self.engine.compensate}
