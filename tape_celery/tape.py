@@ -143,7 +143,7 @@ class Tape:
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, connector=connector, wait=wait)
+        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, wait=wait)
 
     def _run_eagerly(self, verb: str, keys: Sequence[str]) -> bool:
         run = {"dispatch": self.engine.dispatch, "observe": self.engine.observe, "compensate": self.engine.compensate}
@@ -161,11 +161,7 @@ class Tape:
     def _publishing(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(
-                    self.app,
-                    timeout_seconds=self.settings.publish_timeout_seconds,
-                    chunk_size=self.settings.chunk_size,
-                )
+                self._publisher = Publisher(self.app, timeout_seconds=self.settings.publish_timeout_seconds)
             return self._publisher
 
     def _call_back(self, effect_keys: Sequence[str]) -> None:
