@@ -225,9 +225,16 @@ def _insert(
         if intent.ordering_key:
             following[intent.ordering_key] += 1
         made.append(intents.effect_of(intent, now, hint_ms, number))
+    # In one order for everybody, so that two lists of the same keys do not wait for each other.
+    in_order = sorted(range(len(made)), key=lambda index: _keys_of(asked[index]))
     for start in range(0, len(made), CHUNK):
-        chunk = made[start : start + CHUNK]
+        chosen = in_order[start : start + CHUNK]
+        chunk = [made[index] for index in chosen]
         connection.execute(insert(effects), [EFFECTS.columns(effect) for effect in chunk])
-        tombstones.refuse_buried(connection, asked[start : start + CHUNK])
+        tombstones.refuse_buried(connection, [asked[index] for index in chosen])
         write_journal(connection, [intents.recorded_entry(effect, actor) for effect in chunk])
     return [Recorded(effect, created=True) for effect in made]
+
+
+def _keys_of(intent: Intent) -> tuple[str, str, str]:
+    return intent.connector, intent.business_key, intent.idempotency_key

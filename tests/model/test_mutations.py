@@ -47,6 +47,7 @@ def test_with_all_guards_it_finds_nothing(arena: Arena) -> None:
     run(arena, SOME)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("guard", MUTATIONS)
 def test_without_one_guard_it_fails(arena: Arena, guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the contract, the prediction, the audit, or another guard that refuses what should never have come so far."""
