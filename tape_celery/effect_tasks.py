@@ -60,6 +60,8 @@ def add(name: str, record: Callable[..., Any], handle: Callable[[str], Any]) -> 
 
     Raises `TaskNameTaken` where an app that is complete has a task of its own by that name.
     """
+    for app in list(_apps):
+        _refuse_taken(app, name)
     _recorders[name], _handles[name] = record, handle
     for app in list(_apps):
         _give(app, name)
@@ -67,6 +69,8 @@ def add(name: str, record: Callable[..., Any], handle: Callable[[str], Any]) -> 
 
 def adopt(app: Celery) -> None:
     """Give ``app`` a task for each effect of this process. Raises `TaskNameTaken`, as `add` does."""
+    for name in list(_recorders):
+        _refuse_taken(app, name)
     _apps.setdefault(app, set())
     for name in list(_recorders):
         _give(app, name)
@@ -79,11 +83,15 @@ def check(app: Celery) -> None:
             raise TaskNameTaken(app.main, name)
 
 
+def _refuse_taken(app: Celery, name: str) -> None:
+    """Before anything is done: what is refused leaves no half of itself behind."""
+    if name not in _apps.get(app, ()) and app.finalized and name in app.tasks:
+        raise TaskNameTaken(app.main, name)
+
+
 def _give(app: Celery, name: str) -> None:
     if name in _apps[app]:
         return
-    if app.finalized and name in app.tasks:
-        raise TaskNameTaken(app.main, name)
     _apps[app].add(name)
 
     def run(*args: Any, **kwargs: Any) -> str:

@@ -6,6 +6,7 @@ TapeError
 │   ├── SchemaMismatch            the store's schema is older or newer than the code, or missing
 │   ├── ConnectorImportError      a module of ``tape_connectors`` cannot be imported
 │   ├── MissingExtra              an optional dependency is not installed
+│   ├── TaskNameTaken             the app has a task of its own by the name of an effect
 │   └── NoTape                    ``tape_effect`` cannot tell which Tape is meant
 ├── InvalidIntent             what was asked for cannot be recorded; nothing was
 │   ├── PayloadTooLarge

@@ -68,8 +68,8 @@ class Tape:
         """`tape_effect`, bound to this Tape."""
         if _tape_of(app) is not None:
             raise SettingsError(f"Celery app {app.main or '(unnamed)'} has a Tape already")
-        _tapes.add(self)
         wiring.attach(self)
+        _tapes.add(self)
 
     def __repr__(self) -> str:
         return f"<Tape of Celery app {self.app.main or '(unnamed)'}>"

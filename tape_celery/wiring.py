@@ -32,8 +32,8 @@ REFUSED_CONTENT = frozenset({"pickle", "yaml", "application/x-python-serialize",
 def attach(tape: Tape) -> None:
     """Add ``tape``'s tasks to its app, and the rest as soon as its configuration can be read."""
     app = tape.app
-    tasks.add(tape)
     effect_tasks.adopt(app)
+    tasks.add(tape)
     found = weakref.ref(tape)
 
     def our_queues() -> frozenset[str]:

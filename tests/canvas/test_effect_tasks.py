@@ -74,6 +74,24 @@ def test_an_effect_by_the_name_of_a_known_task_is_refused(make_tape: Callable[..
         decorated("tasks.letter")
 
 
+def test_an_app_that_is_complete_and_has_such_a_task_gets_no_tape(make_tape: Callable[..., Tape]) -> None:
+    """And is not left with half of one: renamed, it gets a whole one."""
+    decorated("tasks.postcard")
+    app = Celery("complete", broker="memory://")
+
+    @app.task(name="tasks.postcard")
+    def postcard(text: str) -> None:
+        """A task of the app's own."""
+
+    app.finalize()
+    with pytest.raises(TaskNameTaken):
+        make_tape(app)
+    assert "tape.dispatch" not in app.tasks
+    del app.tasks["tasks.postcard"]
+    make_tape(app)
+    assert "tape.dispatch" in app.tasks
+
+
 def test_a_worker_whose_app_has_a_task_by_an_effects_name_does_not_start(make_shop: MakeShop) -> None:
     """An app that was not complete when the effect was decorated: the worker says which name, and ends."""
     shop = make_shop(connectors=[BANK, "tests.celery_wiring.apps.twice_named"])
