@@ -7,19 +7,14 @@ A worker may be faster than the producer comes back from its call: such a figure
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from benchmarks.contestants import NAMES, find
-from benchmarks.machine import machine
+from benchmarks.contestants import find
+from benchmarks.rounds import play
 from benchmarks.running import running
-from benchmarks.upstream import ceiling
 from tests.servers import PostgresServer, RedisServer
 
 MEASURED = ("plain_celery", "tape_one_by_one", "tape_embedded", "dbos_queue", "procrastinate_jobs")
@@ -94,26 +89,10 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--effects", type=int, default=300, help="of each contestant in each round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(MEASURED), metavar="NAME")
-    parser.add_argument("--fsync", action="store_true", help="have PostgreSQL wait for the disk at each commit")
-    parser.add_argument("--out", type=Path, default=Path(".bench"), help="where the results go (%(default)s)")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as directory:
-        most = ceiling(Path(directory))
-    told = f"{time.strftime('%Y-%m-%d')}, {machine()}, PostgreSQL with fsync {'on' if asked.fsync else 'off'}"
-    print(f"{told}\nthe upstream answers {most:,.0f} requests/s to a client that does next to nothing\n", flush=True)
-    found: list[Latencies] = []
-    with PostgresServer(durable=asked.fsync) as postgres, RedisServer() as redis:
-        for number in range(1, asked.rounds + 1):
-            for name in asked.only if number % 2 else reversed(asked.only):
-                found.append(measure(name, number, asked.effects, postgres, redis))
-                print(f"round {number}: {name:<20}{_median(found[-1].seen):>8.1f} ms", flush=True)
-    print(f"\n{table(found, asked.only)}\n\n{goals(found)}")
-    (asked.out / "latency.json").write_text(json.dumps({"told": told, "rounds": [asdict(one) for one in found]}))
+    rounds = play(__doc__, measure, lambda one: f"{_median(one.seen):>8.1f} ms", effects=300, names=MEASURED)
+    print(f"\n{table(rounds.found, rounds.names)}\n\n{goals(rounds.found)}")
+    told = {"told": rounds.told, "rounds": [asdict(one) for one in rounds.found]}
+    (rounds.out / "latency.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":

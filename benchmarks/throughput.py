@@ -11,19 +11,15 @@ throughput.json and throughput.png.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.contestants import NAMES, find
-from benchmarks.machine import machine
+from benchmarks.rounds import play
 from benchmarks.running import cpu_seconds, running
-from benchmarks.upstream import ceiling
 from tests.servers import PostgresServer, RedisServer
 
 GOALS = (
@@ -145,33 +141,22 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--effects", type=int, default=5000, help="of each contestant in each round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--fsync", action="store_true", help="have PostgreSQL wait for the disk at each commit")
-    parser.add_argument("--out", type=Path, default=Path(".bench"), help="where the results go (%(default)s)")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as directory:
-        most = ceiling(Path(directory))
-    told = f"{time.strftime('%Y-%m-%d')}, {machine()}, PostgreSQL with fsync {'on' if asked.fsync else 'off'}"
-    print(f"{told}\nthe upstream answers {most:,.0f} requests/s to a client that does next to nothing\n", flush=True)
-    laps: list[Lap] = []
-    with PostgresServer(durable=asked.fsync) as postgres, RedisServer() as redis:
-        for number in range(1, asked.rounds + 1):
-            for name in asked.only if number % 2 else reversed(asked.only):
-                laps.append(lap(name, number, asked.effects, postgres, redis))
-                print(f"round {number}: {name:<20}{laps[-1].rate:>8,.0f} effects/s", flush=True)
-    print(f"\n{table(laps, asked.only)}\n\n{goals(laps)}\n\nSet-up:")
-    for name in asked.only:
+    rounds = play(__doc__, lap, lambda one: f"{one.rate:>8,.0f} effects/s", effects=5000, names=NAMES)
+    laps, names = rounds.found, rounds.names
+    print(f"\n{table(laps, names)}\n\n{goals(laps)}\n\nSet-up:")
+    for name in names:
         print(f"- {find(name).title}: {find(name).setup}")
     fastest = max(one.rate for one in laps)
-    if fastest > most / 2:
+    if fastest > rounds.upstream / 2:
         print(f"\nThe upstream may have been the bottleneck: {fastest:,.0f}/s were asked of it.")
-    result = {"told": told, "upstream": most, "laps": [{**asdict(one), "rate": one.rate} for one in laps]}
-    (asked.out / "throughput.json").write_text(json.dumps(result, indent=1))
-    plot(laps, asked.only, f"{told}; {asked.effects:,} effects, {asked.rounds} rounds", asked.out / "throughput.png")
+    told = {
+        "told": rounds.told,
+        "upstream": rounds.upstream,
+        "laps": [{**asdict(one), "rate": one.rate} for one in laps],
+    }
+    (rounds.out / "throughput.json").write_text(json.dumps(told, indent=1))
+    caption = f"{rounds.told}; {rounds.effects:,} effects, {rounds.number} rounds"
+    plot(laps, names, caption, rounds.out / "throughput.png")
 
 
 if __name__ == "__main__":
