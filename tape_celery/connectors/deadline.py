@@ -2,8 +2,8 @@
 
 httpx's own transport gives each single read the whole timeout: an answer that drips one byte a second never times
 out. Here a timeout becomes an instant of `time.monotonic` when the request starts, and each operation (name lookup,
-connect, TLS handshake, write, read) gets what is left until then. The pool and the protocol are httpcore's, as in
-httpx's transport; the sockets are ours, because httpx has no way to choose them.
+connect, TLS handshake, write, read) gets what is left until then. The protocol is httpcore's, as in httpx's transport;
+the sockets are ours, because httpx has no way to choose them, and so is the pool.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 import httpcore
 import httpx
+
+from tape_celery.connectors.pool import ConnectionPool
 
 _Wall = Mapping[type[Exception], type[Exception]]
 """Exceptions of the one side, and what each is raised as on the other. The first that fits counts."""
@@ -52,13 +54,7 @@ class DeadlineTransport(httpx.BaseTransport):
     """
 
     def __init__(self, tls: ssl.SSLContext, max_connections: int, idle_seconds: float) -> None:
-        self.pool = httpcore.ConnectionPool(
-            ssl_context=tls,
-            max_connections=max_connections,
-            keepalive_expiry=idle_seconds,
-            retries=0,
-            network_backend=DeadlineBackend(),
-        )
+        self.pool = ConnectionPool(tls, max_connections, idle_seconds, DeadlineBackend())
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The status line and the headers; the body is still to be read. Raises what httpx's own transport does."""

@@ -196,7 +196,7 @@ def test_a_connection_that_the_upstream_closed_is_not_used_again(serve: Serve, c
     assert connector.dispatch(an_effect()).status == "confirmed"
     _, client = connector._client
     pool = client._transport.pool
-    until(lambda: all(connection.has_expired() for connection in pool.connections), what="the upstream's FIN")
+    until(lambda: all(connection.has_expired() for connection in pool._idle), what="the upstream's FIN")
     assert connector.dispatch(an_effect(effect_key="effect-2")).status == "confirmed"
     assert upstream.accepted == 2
 
@@ -250,6 +250,19 @@ def test_calls_of_many_threads_do_not_mix(serve: Serve, connect: Connect) -> Non
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(call, range(200))) == [str(n) for n in range(200)]
     assert upstream.accepted <= 16
+
+
+def test_no_thread_closes_the_connection_of_another(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However soon an idle connection is too old to be used again: who has it keeps it to the end of its exchange."""
+    monkeypatch.setattr(http, "IDLE_SECONDS", 0.0003)
+    upstream = serve(lambda connection, _: connection.answer(200, {"id": "w"}))
+    connector = connect(upstream, max_connections=8)
+    with ThreadPoolExecutor(24) as pool:
+        results = list(pool.map(lambda n: connector.dispatch(an_effect(effect_key=f"effect-{n}")), range(1000)))
+    assert [result.error for result in results if result.status != "confirmed"] == []
+    assert upstream.accepted > 8
 
 
 def test_it_is_a_connector(connect: Connect) -> None:
