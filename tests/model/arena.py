@@ -26,6 +26,7 @@ Loss = Literal["commit", "answer"]
 
 BEGAN_MS = 1_000_000_000_000
 """When a clock that stands still stands, but for what it is moved."""
+_STANDS_AT = func.model_now(type_=BigInteger())
 
 
 class ModelDatabase(Database):
@@ -41,11 +42,11 @@ class ModelDatabase(Database):
         """What happens just before the next UPDATE."""
         event.listen(self._engine, "before_cursor_execute", self._before_statement)
         if still:
-            event.listen(self._engine, "connect", _in_a_hurry)
+            event.listen(self._engine, "connect", self._connected)
 
     @property
     def now(self) -> ColumnElement[int]:
-        return literal(BEGAN_MS + self.shift_ms, BigInteger) if self.still else super().now
+        return _STANDS_AT if self.still else super().now
 
     def write(self, work: Callable[[Connection], T]) -> T:
         lost, self.lose = self.lose, None
@@ -59,6 +60,11 @@ class ModelDatabase(Database):
 
         super().write(unit)
         raise CommitUncertain(f"lost: {lost}")
+
+    def _connected(self, dbapi_connection: Any, record: Any) -> None:
+        # One expression, whatever it says: so the statements that the product makes with it are made once.
+        dbapi_connection.create_function("model_now", 0, lambda: BEGAN_MS + self.shift_ms)
+        dbapi_connection.execute("PRAGMA synchronous=OFF")  # no example survives a crash of the machine
 
     def _before_statement(self, connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
         if self.meanwhile is not None and statement.startswith("UPDATE tape_"):
@@ -87,7 +93,7 @@ class Arena:
         """Somebody else at the same store. SQLite lets one unit write at a time: there they share a connection."""
         self.database.prepare_file()
         self.database.migrate()
-        self.audited = _all_at_once()
+        self.audited = _all_at_once(self.database)
         self.examples = 0
         self.steps = 0
         self.reached: Counter[tuple[str, str, str, str]] = Counter()
@@ -150,7 +156,7 @@ class Arena:
 
     def violations(self) -> list[tuple[str, str, str]]:
         """What `tape_celery.store.audit` finds, all its queries in one."""
-        return self.database.read(lambda connection: [tuple(row) for row in connection.execute(self.audited)])
+        return self.database.read(lambda connection: [tuple(row) for row in connection.exec_driver_sql(self.audited)])
 
 
 _EFFECTS = select(effects).order_by(effects.c.created_at_ms, effects.c.effect_key)
@@ -161,15 +167,11 @@ _JOURNAL = select(journal).order_by(journal.c.key, journal.c.seq)
 _ENTRIES = select(func.count()).select_from(journal)
 
 
-def _all_at_once() -> Any:
+def _all_at_once(database: Database) -> str:
+    """The audit in one statement, compiled once."""
     parts = []
     for name, statement in audit._safety():
         found = statement.subquery()
         key, detail = found.c
         parts.append(select(literal(name), key, cast(detail, String)))
-    return union_all(*parts)
-
-
-def _in_a_hurry(dbapi_connection: Any, record: Any) -> None:
-    """No example survives a crash of the machine, so nothing waits for the disk."""
-    dbapi_connection.execute("PRAGMA synchronous=OFF")
+    return str(union_all(*parts).compile(database._engine, compile_kwargs={"literal_binds": True}))

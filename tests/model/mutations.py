@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -37,8 +38,8 @@ class Mutation:
 
     def install(self, patch: pytest.MonkeyPatch, database: Database) -> None:
         """Take the guard away, from the code that runs and from the tables of an empty store."""
-        # Made anew each time, of what is patched, and not kept for the tests after this one.
-        patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
+        # Made anew, of what is patched, and not kept for the tests after this one.
+        patch.setattr(claims, "_guarded", lru_cache(claims._guarded.__wrapped__))
         by_function: dict[Callable[..., Any], list[Cut]] = {}
         for cut in self.cuts:
             by_function.setdefault(cut.function, []).append(cut)

@@ -21,6 +21,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery import migrations
 from tape_celery.store.database import Database
+from tests.simulation.statements import Statements
 from tests.simulation.world import World, running
 
 _NOW = func.virtual_now(type_=BigInteger())
@@ -30,7 +31,7 @@ class Tables:
     """One SQLite in memory with the product's schema, made once a process and emptied for each seed."""
 
     def __init__(self) -> None:
-        self._engine = create_engine("sqlite://", poolclass=StaticPool)
+        self._engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"cached_statements": 2000})
         self.connection: Connection = self._engine.connect()
         raw: Any = self.connection.connection.driver_connection
         raw.isolation_level = None
@@ -39,6 +40,7 @@ class Tables:
         migrations.upgrade(self.connection)
         self.connection.commit()
         raw.execute("PRAGMA foreign_keys=ON")
+        self.statements = Statements(self.connection)
 
     def empty(self) -> None:
         """As it was when it was made."""
@@ -113,7 +115,7 @@ class _Unit:
             raise self._broken("connection reset", invalidated=True)
         if self._begun and not world.alone and world.chance(world.faults.deadlock):
             raise self._broken("deadlock detected", invalidated=False, sqlstate="40P01")
-        return self._tables.connection.execute(statement, parameters)
+        return self._tables.statements.execute(statement, parameters)
 
     @contextmanager
     def begin_nested(self) -> Iterator[None]:
