@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, scoped_session
 
 from tape_celery import failpoints, hints
 from tape_celery.errors import WrongSession
@@ -48,6 +47,8 @@ def joined(session: Any) -> Iterator[tuple[Connection, Follower | DjangoFollower
 
 def connection_of(session: Any) -> Connection:
     """The connection, in a transaction, that ``session`` stands for; raises `WrongSession`."""
+    from sqlalchemy.orm import Session, scoped_session  # which most processes never need
+
     if isinstance(session, _async_kinds()):
         raise WrongSession(f"session= is a {type(session).__name__}, which goes with await ….adelay(…), not delay(…)")
     try:
@@ -67,6 +68,8 @@ def connection_of(session: Any) -> Connection:
 
 async def within(session: Any, work: Callable[[Any], T]) -> T:
     """What ``work`` makes of the sync session inside the async ``session``; raises `WrongSession`."""
+    from sqlalchemy.orm import Session, scoped_session
+
     if isinstance(session, Session | scoped_session | Connection):
         raise WrongSession(f"session= is a {type(session).__name__}, which goes with delay(…), not await ….adelay(…)")
     if not isinstance(session, _async_kinds()):
