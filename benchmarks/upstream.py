@@ -1,8 +1,9 @@
-"""The upstream of the benchmarks: answers every POST at once, on loopback, in a process of its own.
+"""The upstream of the benchmarks: answers every POST at once, or after a while, on loopback, in a process of its own.
 
     python -m benchmarks.upstream          how many requests a second it can answer here
 
-It parses no more of HTTP than it needs to, so that it is never what is measured. It keeps when each number came first.
+It parses no more of HTTP than it needs to, so that it is never what is measured. It keeps when each number came first,
+and how many POSTs it had at once.
 """
 
 from __future__ import annotations
@@ -33,17 +34,27 @@ class _Book:
     def __init__(self) -> None:
         self.requests = 0
         self.seen: dict[int, float] = {}
+        self.now = 0
+        """POSTs that are not answered yet."""
+        self.most = 0
+        """The most of them that there were."""
 
     def note(self, body: bytes, at: float) -> None:
         self.requests += 1
         self.seen.setdefault(json.loads(body)["number"], at)
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def told(self) -> dict[str, int]:
+        return {"requests": self.requests, "distinct": len(self.seen), "now": self.now, "most": self.most}
 
 
 class _Exchanges(asyncio.Protocol):
     """One connection, kept open."""
 
-    def __init__(self, book: _Book) -> None:
+    def __init__(self, book: _Book, hold: float) -> None:
         self._book = book
+        self._hold = hold
         self._got = b""
 
     def connection_made(self, transport: Any) -> None:
@@ -58,34 +69,40 @@ class _Exchanges(asyncio.Protocol):
             if len(self._got) < whole:
                 return
             head, body, self._got = self._got[:end], self._got[end + 4 : whole], self._got[whole:]
-            self._transport.write(self._answer(head, body, at))
-
-    def _answer(self, head: bytes, body: bytes, at: float) -> bytes:
-        if head.startswith(b"POST "):
+            if not head.startswith(b"POST "):
+                self._transport.write(self._told(head))
+                continue
             self._book.note(body, at)
-            return _MADE
-        book = self._book
-        told: Any = {"requests": book.requests, "distinct": len(book.seen)}
-        if head.startswith(b"GET /seen"):
-            told = book.seen
+            if self._hold:
+                asyncio.get_running_loop().call_later(self._hold, self._made)
+            else:
+                self._made()
+
+    def _made(self) -> None:
+        self._book.now -= 1
+        self._transport.write(_MADE)
+
+    def _told(self, head: bytes) -> bytes:
+        told: Any = self._book.seen if head.startswith(b"GET /seen") else self._book.told()
         answer = json.dumps(told).encode()
         return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, hold: float) -> None:
     """Answer until the process ends."""
-    book = _Book()
-    server = await asyncio.get_running_loop().create_server(lambda: _Exchanges(book), "127.0.0.1", port, backlog=512)
+    book, loop = _Book(), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Exchanges(book, hold), "127.0.0.1", port, backlog=1024)
     print("serving", flush=True)
     await server.serve_forever()
 
 
 class Upstream:
-    """It, running."""
+    """It, running; it holds each POST for so many seconds."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, hold: float = 0.0) -> None:
         self._port = free_port()
         self._directory = directory
+        self._hold = hold
 
     @property
     def url(self) -> str:
@@ -93,7 +110,8 @@ class Upstream:
         return f"http://127.0.0.1:{self._port}/wires"
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.upstream", "--serve", str(self._port)]
+        options = ("--serve", str(self._port), "--hold", str(self._hold))
+        command = [sys.executable, "-m", "benchmarks.upstream", *options]
         self._process = Process(command, log=self._directory / "upstream.log", env=clean_environment())
         self._process.wait_for("serving")
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
@@ -104,7 +122,7 @@ class Upstream:
         self._process.close()
 
     def counts(self) -> dict[str, int]:
-        """``requests``, and the ``distinct`` numbers in them."""
+        """``requests``, the ``distinct`` numbers in them, how many there are ``now``, and the ``most`` at once."""
         return self._ask("count")
 
     def seen(self) -> dict[int, float]:
@@ -141,9 +159,10 @@ async def _hammer(port: int, each: int, connections: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", type=int, metavar="PORT", help="serve on this port")
+    parser.add_argument("--hold", type=float, default=0.0, metavar="SECONDS", help="before each POST is answered")
     asked = parser.parse_args()
     if asked.serve:
-        asyncio.run(serve(asked.serve))
+        asyncio.run(serve(asked.serve, asked.hold))
         return
     with tempfile.TemporaryDirectory() as directory:
         print(f"{ceiling(Path(directory)):,.0f} requests/s")

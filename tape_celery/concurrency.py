@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -84,3 +85,57 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class Room:
+    """Room for the calls of chunks, taken before their rows are claimed.
+
+    So what is claimed is called at once: no lease runs while its call waits for a thread, and a process that dies
+    leaves no more UNKNOWN than it was calling. A single call needs none: its caller's thread is all it takes.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._all = places
+        self._own = _Places(places)
+
+    @contextmanager
+    def taken(self, calls: int) -> Iterator[Callable[[int], None]]:
+        """Wait until there is room for so many calls; yields what gives that of some back, the end the rest."""
+        own = self._own
+        if own.pid != os.getpid():
+            own = self._own = _Places(self._all)
+        left = calls if calls > 1 else 0
+
+        def give_back(ended: int) -> None:
+            nonlocal left
+            given = min(ended, left)
+            left -= given
+            own.put(given)
+
+        own.take(left)
+        try:
+            yield give_back
+        finally:
+            give_back(left)
+
+
+class _Places:
+    """Those that are free in one process."""
+
+    def __init__(self, free: int) -> None:
+        self.pid = os.getpid()
+        self._free = free
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+
+    def take(self, count: int) -> None:
+        if count:
+            with self._turn, self._changed:  # a turn each: who wants many is not passed by for ever
+                self._changed.wait_for(lambda: self._free >= count)
+                self._free -= count
+
+    def put(self, count: int) -> None:
+        if count:
+            with self._changed:
+                self._free += count
+                self._changed.notify()

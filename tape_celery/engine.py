@@ -19,7 +19,7 @@ from typing import Any, Generic
 
 from tape_celery import failpoints, obligation_state, outcomes, state
 from tape_celery.authored import Authored
-from tape_celery.concurrency import CallThreads, awaited
+from tape_celery.concurrency import MOST_CALLS_AT_ONCE, CallThreads, Room, awaited
 from tape_celery.connectors import base
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
@@ -104,6 +104,7 @@ class Engine:
         self._authored = authored
         self._actor = actor
         self._threads = CallThreads()
+        self._room = Room(MOST_CALLS_AT_ONCE)
 
     def dispatch(self, effect_keys: Sequence[str]) -> Report:
         """Call the upstream once for each effect that is due and free.
@@ -168,9 +169,16 @@ class Engine:
         report.outcomes |= self._why_not(works, left) if left else {}
 
     def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report) -> None:
+        with self._room.taken(len(keys)) as give_back:
+            self._claim_and_run_within(give_back, work, keys, report)
+
+    def _claim_and_run_within(
+        self, give_back: Callable[[int], None], work: _Work[R], keys: Sequence[str], report: Report
+    ) -> None:
         began = monotonic()
         claimed = claims.claim(self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor())
         failpoints.reach(f"{work.name}.claimed")
+        give_back(len(keys) - len(claimed))
         if not claimed:
             return
         fatal: BaseException | None = None
@@ -178,6 +186,7 @@ class Engine:
             for ended in self._threads.each(lambda record: self._perform(work, record, began), claimed):
                 keeper.release(work.kind.key_of(record) for record, _, _ in ended)
                 self._seal(work, [(record, event) for record, event, _ in ended], report)
+                give_back(len(ended))
                 fatal = next((error for _, _, error in ended if error is not None), fatal)
         if fatal is not None:
             raise fatal

@@ -65,8 +65,10 @@ class HTTPConnector:
     """A file of CA certificates to trust instead of certifi's. Verification cannot be turned off."""
     max_response_bytes: int = 65_536
     """A larger body counts as cut off."""
-    max_connections: int = 100
-    """How many connections one process may have to this upstream."""
+    max_connections: int = 500
+    """How many connections one process may have to this upstream. A call that gets none within 5 s is not sent."""
+    dispatch_queue: str = ""
+    """The queue of its hints; by default the one of all connectors."""
     settle_seconds: float | None = None
     lease_seconds: float | None = None
     idempotency_window_seconds: float = 86_400.0

@@ -6,12 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import event, text
 
 from tape_celery import effect as effect_decorator
+from tape_celery import engine
 from tape_celery.authored import by_name
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.engine import Outcome
@@ -404,3 +406,22 @@ def test_a_reference_that_cannot_be_sent_back_unchanged_is_no_reference(stage: S
     key = stage.record()
     assert stage.dispatch(key, DispatchResult("confirmed", ref)) == Outcome.CONFIRMED
     assert stage.get(key).external_ref == ""
+
+
+def test_no_more_is_claimed_than_may_be_called_at_once(ready_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for room is not claimed yet: its lease does not run, and a worker that dies leaves it PENDING."""
+    monkeypatch.setattr(engine, "MOST_CALLS_AT_ONCE", 5)
+    stage = Stage(ready_url)
+    claimed: list[int] = []
+
+    def count(_: Effect) -> DispatchResult:
+        claimed.append(len(stage.tape.effects(status="DISPATCHING")))
+        return CONFIRMED
+
+    chunks = [[stage.record() for _ in range(3)] for _ in range(8)]
+    stage.connector.answers = [count] * 24
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(lambda keys: stage.tape.dispatch(*keys), chunks))
+    assert [list(each.values()) for each in outcomes] == [[Outcome.CONFIRMED] * 3] * 8
+    assert max(claimed) <= 5
+    stage.close()
