@@ -5,6 +5,9 @@ is free again, so that a full unique index holds "one live effect per business k
 
 One index serves every sweep: ``sweep_at_ms`` is when a sweep has to act on a row, and NULL on a row that is over, so
 the cost of a sweep follows what is due and not what is kept.
+
+A claim and a seal change what indexes know, so each writes an entry into every index of the row: an index keeps only
+the rows that are looked for in it.
 """
 
 from __future__ import annotations
@@ -25,13 +28,15 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
     false,
+    literal_column,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.sql.expression import ColumnElement, FunctionElement
 
 from tape_celery.records import EffectStatus, ObligationStatus, Semantics
 
@@ -93,6 +98,10 @@ def _mysql_now(element: now_ms, compiler: SQLCompiler, **kw: Any) -> str:
     return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000"
 
 
+EMPTY = literal_column("''", String)
+"""The empty string, written into a statement: a plan that is kept for any parameter uses no partial index."""
+
+
 def _ms(name: str, *, nullable: bool = True) -> Column[int]:
     return Column(name, BigInteger, nullable=nullable)
 
@@ -117,6 +126,11 @@ def _added_count(name: str, kind: type[Integer] = Integer) -> Column[int]:
 def _added_key(name: str, kind: String) -> Column[str]:
     """A key that rows of an older schema have as ``""``."""
     return Column(name, kind, nullable=False, server_default="")
+
+
+def _only_where(condition: ColumnElement[bool]) -> dict[str, Any]:
+    """What makes an index a partial one: where MySQL, which has none, keeps every row, the others keep these."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
 
 
 def _one_of(column: str, words: type[EffectStatus | ObligationStatus | Semantics], name: str) -> CheckConstraint:
@@ -209,22 +223,46 @@ Index(
     "tape_effects_due",
     effects.c.connector,
     effects.c.sweep_at_ms,
-    sqlite_where=effects.c.sweep_at_ms.is_not(None),
-    postgresql_where=effects.c.sweep_at_ms.is_not(None),
+    **_only_where(effects.c.sweep_at_ms.is_not(None)),
 )
-Index("tape_effects_by_status", effects.c.status, effects.c.effect_key, effects.c.connector)
-Index("tape_effects_by_run", effects.c.run_id)
-Index("tape_effects_by_business_key", effects.c.business_key)
+# For lists: of a state and a connector, newest first. With the time at its end, it also tells what `counts` asks.
+Index(
+    "tape_effects_listed",
+    effects.c.status,
+    effects.c.connector,
+    effects.c.effect_key,
+    effects.c.created_at_ms,
+)
+# An effect that nobody put into a run has one of its own, which its primary key finds.
+Index(
+    "tape_effects_in_run",
+    effects.c.run_id,
+    effects.c.status,
+    effects.c.effect_key,
+    **_only_where(effects.c.run_id != effects.c.effect_key),
+)
+# Those that hold their key are found by the unique index.
+Index(
+    "tape_effects_let_go",
+    effects.c.business_key,
+    effects.c.effect_key,
+    **_only_where(and_(effects.c.held_business_key.is_(None), effects.c.business_key != "")),
+)
 Index(
     "tape_effects_by_order",
     effects.c.ordering_key,
     effects.c.status,
     effects.c.order_number,
-    sqlite_where=effects.c.ordering_key != "",
-    postgresql_where=effects.c.ordering_key != "",
+    **_only_where(effects.c.ordering_key != ""),
 )
-Index("tape_effects_by_similarity", effects.c.connector, effects.c.similar_digest, effects.c.created_at_ms)
-Index("tape_effects_by_end", effects.c.ended_at_ms)
+Index(
+    "tape_effects_by_similarity",
+    effects.c.connector,
+    effects.c.similar_digest,
+    effects.c.created_at_ms,
+    **_only_where(effects.c.similar_digest != ""),
+)
+Index("tape_effects_by_end", effects.c.ended_at_ms, **_only_where(effects.c.ended_at_ms.is_not(None)))
 
 obligations = Table(
     "tape_obligations",
@@ -280,11 +318,16 @@ Index(
     "tape_obligations_due",
     obligations.c.connector,
     obligations.c.sweep_at_ms,
-    sqlite_where=obligations.c.sweep_at_ms.is_not(None),
-    postgresql_where=obligations.c.sweep_at_ms.is_not(None),
+    **_only_where(obligations.c.sweep_at_ms.is_not(None)),
 )
-Index("tape_obligations_by_status", obligations.c.status, obligations.c.connector)
-Index("tape_obligations_by_run", obligations.c.run_id)
+Index(
+    "tape_obligations_listed",
+    obligations.c.status,
+    obligations.c.obligation_key,
+    obligations.c.connector,
+    obligations.c.created_at_ms,
+)
+Index("tape_obligations_in_run", obligations.c.run_id, obligations.c.status)
 
 journal = Table(
     "tape_journal",
@@ -302,7 +345,8 @@ journal = Table(
     CheckConstraint("seq >= 1", name="tape_journal_starts_at_one"),
     **MYSQL,
 )
-Index("tape_journal_by_effect", journal.c.effect_key)
+# The entries of an effect itself are found by the primary key.
+Index("tape_journal_by_effect", journal.c.effect_key, **_only_where(journal.c.key != journal.c.effect_key))
 
 callbacks = Table(
     "tape_callbacks",
@@ -324,8 +368,7 @@ Index("tape_callbacks_by_effect", callbacks.c.effect_key)
 Index(
     "tape_callbacks_due",
     callbacks.c.sweep_at_ms,
-    sqlite_where=callbacks.c.sweep_at_ms.is_not(None),
-    postgresql_where=callbacks.c.sweep_at_ms.is_not(None),
+    **_only_where(callbacks.c.sweep_at_ms.is_not(None)),
 )
 
 orderings = Table(
@@ -363,9 +406,11 @@ runs = Table(
 Index(
     "tape_runs_due",
     runs.c.sweep_at_ms,
-    sqlite_where=runs.c.sweep_at_ms.is_not(None),
-    postgresql_where=runs.c.sweep_at_ms.is_not(None),
+    **_only_where(runs.c.sweep_at_ms.is_not(None)),
 )
+run_is_not_over = runs.c.status.in_([literal_column(f"'{word}'") for word in ("CANCELLING", "COMPENSATING", "STUCK")])
+"""The condition that a run is walked, or waits for a person; as its index has it."""
+Index("tape_runs_not_over", runs.c.status, runs.c.run_id, **_only_where(run_is_not_over))
 
 tombstones = Table(
     "tape_tombstones",

@@ -30,7 +30,9 @@ from sqlalchemy import (
 from tape_celery.edges import EFFECT_EDGES, OBLIGATION_EDGES
 from tape_celery.records import Violation
 from tape_celery.schema import effects, journal, obligations, runs, tombstones
+from tape_celery.store import histories
 from tape_celery.store.database import Database
+from tape_celery.store.runs import contains
 
 SKEW_MS = 10_000
 """How far instants of one journal may run back: a statement that waits for a lock has the time at which it began."""
@@ -142,7 +144,7 @@ def _of_rows(within: Within) -> Iterator[Named]:
 def _of_journals(within: Within) -> Iterator[Named]:
     """What holds of every history."""
     j = journal.c
-    ours = within(j.effect_key)
+    ours = histories.belongs(within)
     earlier = journal.alias("earlier")
     chained = and_(earlier.c.key == j.key, earlier.c.seq == j.seq - 1)
     pairs = select(j.key, j.seq).select_from(journal.join(earlier, chained)).where(ours)
@@ -297,7 +299,7 @@ def _of_runs(within: Within) -> Iterator[Named]:
         "a run is undone newest first, one after another",
         select(o.obligation_key, newer.c.effect_key)
         .select_from(
-            obligations.join(undone, undone.c.effect_key == o.effect_key).join(newer, newer.c.run_id == undone.c.run_id)
+            obligations.join(undone, undone.c.effect_key == o.effect_key).join(newer, contains(undone.c.run_id, newer))
         )
         .where(within(o.effect_key), o.kind == "run", came_later)
         .where(newer.c.status == "CONFIRMED", newer.c.semantics != "observe_only")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, literal, select, true
 
 from tape_celery.schema import callbacks, effects, journal, obligations
-from tape_celery.store import inspection
+from tape_celery.store import histories, inspection
 from tape_celery.store.database import Database
 from tape_celery.store.retention import may_go
 
@@ -58,16 +58,18 @@ def read(connection: Connection, keys: Sequence[str]) -> list[Exported]:
     e, o, j, c = effects.c, obligations.c, journal.c, callbacks.c
     rows = select(effects).where(e.effect_key.in_(keys)).order_by(e.effect_key)
     debts = select(obligations).where(o.effect_key.in_(keys)).order_by(o.obligation_key)
-    entries = select(journal).where(j.effect_key.in_(keys)).order_by(j.key, j.seq)
+    entries = select(journal).where(histories.belongs(lambda key: key.in_(keys))).order_by(j.key, j.seq)
     calls = select(callbacks).where(c.effect_key.in_(keys)).order_by(c.callback_key)
-    histories = _by("key", connection.execute(entries).mappings())
+    entries_of = _by("key", connection.execute(entries).mappings())
     owed = _by("effect_key", connection.execute(debts).mappings())
     called = _by("effect_key", connection.execute(calls).mappings())
     return [
         {
             "effect": dict(row),
-            "journal": histories[row["effect_key"]],
-            "obligations": [{**debt, "journal": histories[debt["obligation_key"]]} for debt in owed[row["effect_key"]]],
+            "journal": entries_of[row["effect_key"]],
+            "obligations": [
+                {**debt, "journal": entries_of[debt["obligation_key"]]} for debt in owed[row["effect_key"]]
+            ],
             "callbacks": called[row["effect_key"]],
         }
         for row in connection.execute(rows).mappings()

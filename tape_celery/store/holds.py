@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from tape_celery.intent import Intent, digest_of
 from tape_celery.records import EffectStatus
-from tape_celery.schema import effects
+from tape_celery.schema import EMPTY, effects
 from tape_celery.store import orderings
 
 _ENDED = (EffectStatus.FAILED, EffectStatus.CANCELLED)
@@ -39,6 +39,7 @@ def similar_to(connection: Connection, intent: Intent, now: int) -> Similar | No
     statement = (
         select(effects.c.effect_key, effects.c.created_at_ms)
         .where(effects.c.connector == intent.connector, effects.c.similar_digest == intent.similar_digest)
+        .where(effects.c.similar_digest != EMPTY)
         .where(effects.c.created_at_ms >= now - intent.hold_within_ms, effects.c.status.not_in(_ENDED))
         .order_by(effects.c.created_at_ms.desc())
         .limit(1)

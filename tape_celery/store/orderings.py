@@ -15,7 +15,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import StoreUnavailable
 from tape_celery.records import Effect, EffectStatus
-from tape_celery.schema import effects, orderings
+from tape_celery.schema import EMPTY, effects, orderings
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
 
@@ -74,7 +74,7 @@ def forget(connection: Connection, keys: Collection[str]) -> None:
     free = select(orderings.c.ordering_key).where(orderings.c.ordering_key.in_(sorted(keys)))
     locked = connection.execute(free.with_for_update(skip_locked=True)).scalars().all()
     # A statement of its own, which sees what was committed before the locks were had.
-    used = exists().where(effects.c.ordering_key == orderings.c.ordering_key, effects.c.ordering_key != "")
+    used = exists().where(effects.c.ordering_key == orderings.c.ordering_key, effects.c.ordering_key != EMPTY)
     connection.execute(delete(orderings).where(orderings.c.ordering_key.in_(locked), not_(used)))
 
 
@@ -82,7 +82,7 @@ def has_earlier(waiting: FromClause) -> ColumnElement[bool]:
     """Whether an earlier effect of the ordering key of ``waiting`` is not settled."""
     return exists().where(
         _EARLIER.c.ordering_key == waiting.c.ordering_key,
-        _EARLIER.c.ordering_key != "",
+        _EARLIER.c.ordering_key != EMPTY,
         _EARLIER.c.status.in_(_HOLDING),
         _EARLIER.c.order_number < waiting.c.order_number,
     )
@@ -92,7 +92,7 @@ HELD_UP = (
     select(_WAITING.c.effect_key)
     .distinct()
     .where(_WAITING.c.effect_key.in_(bindparam(KEYS, expanding=True)))
-    .where(_WAITING.c.ordering_key != "", has_earlier(_WAITING))
+    .where(_WAITING.c.ordering_key != EMPTY, has_earlier(_WAITING))
 )
 """Those of `KEYS` whose turn it is not."""
 # MySQL updates no table that a subquery of the same statement reads, but for one that it has to build first.
@@ -105,7 +105,7 @@ def wake_next(connection: Connection, database: Database, settled: Effect) -> Ef
 
     In the transaction that settles the one before it, so that it is found whoever dies.
     """
-    mine = and_(effects.c.ordering_key == settled.ordering_key, effects.c.ordering_key != "")
+    mine = and_(effects.c.ordering_key == settled.ordering_key, effects.c.ordering_key != EMPTY)
     first = select(effects).where(mine, effects.c.status == EffectStatus.PENDING.value)
     first = first.order_by(effects.c.order_number).limit(1)
     for _ in range(_ROUNDS):

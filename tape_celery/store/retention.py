@@ -18,16 +18,15 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, 
 
 from tape_celery import failpoints
 from tape_celery.records import EffectStatus, ObligationStatus
-from tape_celery.schema import callbacks, effects, journal, obligations, runs, tombstones
-from tape_celery.store import orderings
+from tape_celery.schema import EMPTY, callbacks, effects, journal, obligations, run_is_not_over, runs, tombstones
+from tape_celery.store import histories, orderings
 from tape_celery.store.database import Database
+from tape_celery.store.runs import parts
 
 CHUNK = 500
 """The most effects that one transaction prunes."""
-_ENDED = tuple(status.value for status in EffectStatus if status.settled)
 _OPEN = tuple(status.value for status in EffectStatus if not status.settled)
 _OWED = tuple(status.value for status in ObligationStatus if status is not ObligationStatus.COMPENSATED)
-_WALKED = ("CANCELLING", "COMPENSATING", "STUCK")
 
 Keep = Callable[[Connection, Sequence[str]], None]
 """What is to be done with effects in the transaction that deletes them, before it does."""
@@ -68,29 +67,32 @@ def count(database: Database, *, age_ms: int) -> int:
 
 
 def may_go(before: ColumnElement[int]) -> ColumnElement[bool]:
-    """The condition that nobody needs an effect any more that ended at ``before`` or earlier."""
+    """The condition that an effect ended at ``before`` or earlier, and that nobody needs it any more."""
+    return and_(effects.c.ended_at_ms <= before, _is_over(before))
+
+
+def _is_over(before: ColumnElement[int]) -> ColumnElement[bool]:
     e, o, c = effects.c, obligations.c, callbacks.c
     predecessor = effects.alias("predecessor")
     in_debt = exists().where(o.effect_key == e.effect_key, or_(o.status.in_(_OWED), o.updated_at_ms > before))
-    to_call = exists().where(c.effect_key == e.effect_key, c.status == "DUE")
-    # A run is compensated as a whole: while a part of it is open, all of it stays. These lists follow what is open.
-    sibling = effects.alias("sibling")
-    open_runs = select(sibling.c.run_id).where(sibling.c.status.in_(_OPEN))
-    debt = obligations.alias("debt")
-    owing_runs = select(debt.c.run_id).where(debt.c.status.in_(_OWED))
-    walked_runs = select(runs.c.run_id).where(runs.c.status.in_(_WALKED))
+    to_call = exists().where(c.effect_key == e.effect_key, c.status == "DUE", c.sweep_at_ms.is_not(None))
+    # A run is compensated as a whole: while a part of it is open, all of it stays.
+    sibling, debt = effects.alias("sibling"), obligations.alias("debt")
+    # Each part by itself: PostgreSQL finds a sibling by an index, and would read all that is open for one OR.
+    are_open = [exists().where(part, sibling.c.status.in_(_OPEN)) for part in parts(e.run_id, sibling)]
+    owes = exists().where(debt.c.run_id == e.run_id, debt.c.status.in_(_OWED))
+    not_over = select(runs.c.run_id).where(run_is_not_over)
     return and_(
-        e.ended_at_ms <= before,
-        e.status.in_(_ENDED),
+        e.status.not_in(_OPEN),  # not one of a list: SQLite would take the index of states for that
         e.sweep_at_ms.is_(None),
         e.lease_until_ms.is_(None),
         not_(in_debt),
         not_(to_call),
         # What is seen of a predecessor is judged by what became of its successor.
         or_(e.reissue_of == "", not_(exists().where(predecessor.c.effect_key == e.reissue_of))),
-        e.run_id.not_in(open_runs),
-        e.run_id.not_in(owing_runs),
-        e.run_id.not_in(walked_runs),
+        *map(not_, are_open),
+        not_(owes),
+        e.run_id.not_in(not_over),
     )
 
 
@@ -106,10 +108,11 @@ def _prune(
     locked = connection.execute(candidates(before, number).with_for_update(skip_locked=True)).scalars().all()
     if not locked:
         return PruneReport()
-    # Their debts too; then what was committed before a lock was had is seen.
+    # Their debts too; then what was committed before a lock was had is seen. When they ended was read under the lock:
+    # asked again, PostgreSQL may look for all that ended by then.
     debts = select(obligations.c.obligation_key).where(obligations.c.effect_key.in_(locked)).with_for_update()
     connection.execute(debts).all()
-    still = select(effects.c.effect_key).where(effects.c.effect_key.in_(locked), may_go(before))
+    still = select(effects.c.effect_key).where(effects.c.effect_key.in_(locked), _is_over(before))
     keys = connection.execute(still).scalars().all()
     if not keys:
         return PruneReport()
@@ -123,14 +126,16 @@ def _bury(connection: Connection, database: Database, keys: Sequence[str]) -> Pr
     kept = [column.name for column in tombstones.c if column.name != "pruned_at_ms"]
     rows = select(*(effects.c[name] for name in kept), database.now).where(effects.c.effect_key.in_(keys))
     connection.execute(insert(tombstones).from_select([*kept, "pruned_at_ms"], rows))
-    ordered = select(effects.c.ordering_key).where(effects.c.effect_key.in_(keys), effects.c.ordering_key != "")
+    ordered = select(effects.c.ordering_key).where(effects.c.effect_key.in_(keys), effects.c.ordering_key != EMPTY)
     ordering_keys = connection.execute(ordered.distinct()).scalars().all()
     report = PruneReport()
     report.callbacks = connection.execute(delete(callbacks).where(callbacks.c.effect_key.in_(keys))).rowcount
     report.obligations = connection.execute(delete(obligations).where(obligations.c.effect_key.in_(keys))).rowcount
     report.effects = connection.execute(delete(effects).where(effects.c.effect_key.in_(keys))).rowcount
     # Last: nobody writes an entry any more once the rows are gone.
-    report.journal_entries = connection.execute(delete(journal).where(journal.c.effect_key.in_(keys))).rowcount
+    for entries in histories.parts(lambda key: key.in_(keys)):
+        # Two statements: of a condition with OR, MySQL would lock what others write.
+        report.journal_entries += connection.execute(delete(journal).where(entries)).rowcount
     if ordering_keys:
         orderings.forget(connection, ordering_keys)
     return report

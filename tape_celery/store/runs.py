@@ -11,7 +11,21 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, Update, bindparam, exists, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import CommitUncertain, NotAllowed, RunClosed, SchemaMismatch, StoreUnavailable
@@ -41,8 +55,19 @@ def get(database: Database, run_id: str) -> Run:
 
 def has_effects(database: Database, run_id: str) -> bool:
     """Whether any effect is in the run."""
-    statement = select(effects.c.effect_key).where(effects.c.run_id == run_id).limit(1)
+    statement = select(effects.c.effect_key).where(contains(run_id)).limit(1)
     return database.read(lambda connection: connection.execute(statement).first() is not None)
+
+
+def contains(run_id: str | ColumnElement[str], among: FromClause = effects) -> ColumnElement[bool]:
+    """The condition that an effect is in the run."""
+    return or_(*parts(run_id, among))
+
+
+def parts(run_id: str | ColumnElement[str], among: FromClause = effects) -> list[ColumnElement[bool]]:
+    """That it is in the run as its index has it, and that it is the one that the run is named after."""
+    key, run = among.c.effect_key, among.c.run_id
+    return [and_(run == run_id, run != key), and_(key == run_id, run == run_id)]
 
 
 def is_closed(run_id: ColumnElement[str]) -> ColumnElement[bool]:

@@ -63,7 +63,8 @@ def _buried(dialect: str, connectors: int) -> Select[Any]:
     )
     by_effect_key = t.effect_key.in_(bindparam("effect_keys", expanding=True))
     by_idempotency_key = t.idempotency_key.in_(bindparam("idempotency_keys", expanding=True))
-    return _first(or_(by_effect_key, by_idempotency_key, *held), dialect)
+    # Without LIMIT: PostgreSQL, which takes each key for a hit, would read all tombstones to find the first one soon.
+    return _latest(select(tombstones).where(or_(by_effect_key, by_idempotency_key, *held)), dialect)
 
 
 def refuse_unseen(connection: Connection, asked: Sequence[Intent]) -> None:
@@ -151,7 +152,10 @@ def _row(connection: Connection, condition: ColumnElement[bool]) -> RowMapping |
 
 
 def _first(condition: ColumnElement[bool], dialect: str) -> Select[Any]:
-    statement = select(tombstones).where(condition).limit(1)
+    return _latest(select(tombstones).where(condition).limit(1), dialect)
+
+
+def _latest(statement: Select[Any], dialect: str) -> Select[Any]:
     # On MySQL what was committed last: a transaction of the app's may read an older snapshot.
     return statement.with_for_update(read=True) if dialect in ("mysql", "mariadb") else statement
 

@@ -71,7 +71,7 @@ def _step(
 ) -> tuple[Run, tuple[str, ...], bool]:
     """One step: what was read decides, the rows of effects are written first and the run's last, under its version."""
     run = runs.read(connection, run_id)
-    in_run = select(effects).where(effects.c.run_id == run_id, effects.c.status.not_in(_OVER))
+    in_run = select(effects).where(runs.contains(run_id), effects.c.status.not_in(_OVER))
     found = [EFFECTS.read(row) for row in connection.execute(in_run).mappings()]
     debts = connection.execute(select(obligations).where(obligations.c.run_id == run_id)).mappings()
     step = run_state.decide(run, found, map(OBLIGATIONS.read, debts))

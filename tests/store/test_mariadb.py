@@ -73,6 +73,7 @@ STEPS = [
     *("CREATE TABLE IF NOT EXISTS tape_effects", "CREATE INDEX tape_effects_by_run", "CREATE INDEX tape_effects_due"),
     *("CREATE TABLE IF NOT EXISTS tape_obligations", "CREATE INDEX tape_obligations_due", "INSERT INTO tape_inst"),
     *("INSERT INTO tape_alembic", "CREATE TABLE tape_alembic"),
+    *("CREATE INDEX tape_effects_in_run", "DROP INDEX tape_effects_by_run", "DROP INDEX tape_obligations_by_run"),
 ]
 
 

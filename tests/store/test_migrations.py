@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
-from tape_celery import migrations
+from tape_celery import migrations, schema
 from tape_celery.errors import SchemaMismatch
 from tape_celery.store import inspection
 from tape_celery.store.database import Database
@@ -230,6 +230,9 @@ def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(
         )
     database.migrate()
     database.ready()
+    for table in schema.metadata.sorted_tables:
+        found = inspect(engine_of(database)).get_indexes(table.name)
+        assert {index["name"] for index in found if not index["unique"]} == {index.name for index in table.indexes}
     [effect] = inspection.list_effects(database)
     assert (effect.effect_key, effect.status, effect.business_key) == ("e-1", "CONFIRMED", "x")
     assert (effect.priority, effect.ordering_key, effect.reissued_as, effect.shared) == (0, "", "", False)
