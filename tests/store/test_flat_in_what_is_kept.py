@@ -1,0 +1,220 @@
+"""Nothing that a worker, a sweep or a caller asks costs more because more is kept; and no index is kept in vain.
+
+The steps are those of `benchmarks.flatness`, and so are the stores; their statements are looked at as they are sent.
+Here nothing is timed: SQLite counts the steps of its machine, PostgreSQL the rows that each part of a plan has read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from benchmarks.filling import fill
+from benchmarks.kept import Store
+from tape_celery import connectors, schema
+from tests.servers import PostgresServer
+from tests.store.steps import engine_of, execute
+
+KEPT = 6_000
+READ = 1_000
+"""The most rows that any part of a plan may read: what is due or listed is less, what is kept or waits more."""
+LINEAR = ("counts",)
+"""What reads all that is kept, by an index."""
+INDEXES = sorted(str(index.name) for table in schema.metadata.sorted_tables for index in table.indexes)
+
+
+@pytest.fixture(autouse=True)
+def no_connectors() -> Iterator[None]:
+    """What the stores register is forgotten."""
+    yield
+    connectors.clear()
+
+
+# --- SQLite ---
+
+
+@pytest.fixture(scope="module")
+def sqlite_files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Files with few and with many effects that are over."""
+    made = {}
+    for rows in (KEPT // 10, KEPT):
+        made[rows] = tmp_path_factory.mktemp("kept") / f"{rows}.db"
+        fill(f"sqlite:///{made[rows]}", rows, waiting=10).close()
+    return made
+
+
+@pytest.fixture
+def sqlite_kept(sqlite_files: dict[int, Path], tmp_path: Path) -> Callable[[int], Store]:
+    """Opens a copy of one of them."""
+
+    def open_one(rows: int) -> Store:
+        copied = shutil.copy2(sqlite_files[rows], tmp_path)
+        return Store(f"sqlite:///{copied}", rows)
+
+    return open_one
+
+
+class Machine:
+    """Counts the steps of SQLite's machine, and notes the plans."""
+
+    def __init__(self, store: Store) -> None:
+        self.steps = 0
+        self.plans: list[str] = []
+        event.listen(engine_of(store.database), "before_cursor_execute", self._before)
+
+    def _before(self, connection: Any, cursor: Any, statement: str, given: Any, *_: Any) -> None:
+        driver: sqlite3.Connection = connection.connection.driver_connection
+        driver.set_progress_handler(None, 1)
+        if statement.lstrip().split(" ", 1)[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+            one = given[0] if isinstance(given, list) else given
+            self.plans += [str(row[3]) for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", one)]
+        driver.set_progress_handler(self._step, 10)
+
+    def _step(self) -> int:
+        self.steps += 10
+        return 0
+
+
+def played_on_sqlite(store: Store) -> tuple[Counter[str], list[str]]:
+    """The steps of SQLite's machine for each of ours, and the scans of tables of ours."""
+    machine, steps, scans = Machine(store), Counter[str](), []
+    for name, work in store.steps():
+        machine.steps = 0
+        machine.plans.clear()
+        work()
+        steps[name] += machine.steps
+        if name not in LINEAR:
+            scans += [f"{name}: {line}" for line in machine.plans if _scans(line)]
+    return steps, scans
+
+
+def _scans(line: str) -> bool:
+    """A scan of an index that keeps only what is due, or open, is none, and that of the newest ends at its limit."""
+    short = [name for name in INDEXES if name.endswith(("_due", "_not_over"))] + ["sqlite_autoindex_tape_effects_1"]
+    if any(f"INDEX {name}" in line for name in short):
+        return False
+    return line.startswith("SCAN tape_") and "SCAN tape_alembic" not in line
+
+
+def grown(few: Counter[str], many: Counter[str]) -> list[str]:
+    """What takes more steps where more is kept."""
+    assert set(few) == set(many)
+    return [f"{name}: {few[name]} → {many[name]}" for name in many if many[name] > 1.5 * few[name] + 2_000]
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["as it is", "analyzed"])
+def test_on_sqlite_nothing_takes_more_steps_where_more_is_kept(
+    sqlite_kept: Callable[[int], Store], *, analyzed: bool
+) -> None:
+    """Ten times as much is kept; no statement scans a table, and none does more than before but for what is linear."""
+    steps: dict[int, Counter[str]] = {}
+    for rows in (KEPT // 10, KEPT):
+        store = sqlite_kept(rows)
+        if analyzed:
+            execute(store.database, "ANALYZE")
+        steps[rows], scans = played_on_sqlite(store)
+    assert not scans, "\n".join(scans)
+    found = grown(steps[KEPT // 10], steps[KEPT])
+    assert [line.partition(":")[0] for line in found] == list(LINEAR), "\n".join(found)
+
+
+# --- PostgreSQL ---
+
+
+@pytest.fixture(scope="module")
+def postgresql_filled(postgres: PostgresServer) -> Iterator[str]:
+    """A database with many effects that are over."""
+    url = postgres.fresh_database()
+    fill(url, KEPT * 3, waiting=READ * 2).close()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def postgresql_kept(postgres: PostgresServer, postgresql_filled: str) -> Iterator[Store]:
+    """A copy of it."""
+    url = postgres.fresh_database(template=postgresql_filled)
+    store = Store(url, KEPT * 3)
+    yield store
+    store.database.close()
+    postgres.drop_database(url)
+
+
+class Plans:
+    """Of each statement that is sent, the plan and what each part of it has read: it is run before, and undone."""
+
+    def __init__(self, store: Store) -> None:
+        self.found: list[str] = []
+        event.listen(engine_of(store.database), "before_cursor_execute", self._before)
+
+    def _before(self, connection: Any, cursor: Any, statement: str, given: Any, *_: Any) -> None:
+        if statement.lstrip().split(" ", 1)[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+            return
+        driver = connection.connection.driver_connection
+        one = given[0] if isinstance(given, list) else given
+        with driver.cursor() as own:
+            own.execute("SAVEPOINT looked_at")
+            own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", one)
+            (told,) = own.fetchone()
+            own.execute("ROLLBACK TO SAVEPOINT looked_at")
+            own.execute("RELEASE SAVEPOINT looked_at")
+        plan = told if isinstance(told, list) else json.loads(told)
+        self.found += [f"{line} in {statement}" for line in _objections(plan[0]["Plan"])]
+
+
+def _objections(node: dict[str, Any]) -> Iterator[str]:
+    """The parts of a plan that read too much: rows that they give, and those that they throw away."""
+    thrown = sum(node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck", "Join Filter"))
+    read = (node["Actual Rows"] + thrown) * node["Actual Loops"]
+    name = f"{node['Node Type']} {node.get('Index Name') or node.get('Relation Name', '')}"
+    if read > READ:
+        yield f"{name} reads {read:.0f}"
+    for part in node.get("Plans", ()):
+        yield from _objections(part)
+
+
+def played_on_postgresql(store: Store) -> list[str]:
+    """What was found in the plans, for each of our steps."""
+    plans, found = Plans(store), []
+    for name, work in store.steps():
+        plans.found.clear()
+        work()
+        if name not in LINEAR:
+            found += [f"{name}: {line}" for line in plans.found]
+    return found
+
+
+def test_on_postgresql_no_part_of_a_plan_reads_what_is_kept(postgresql_kept: Store) -> None:
+    """Whatever is scanned, sorted or filtered is what is due or listed."""
+    found = played_on_postgresql(postgresql_kept)
+    assert not found, "\n".join(found)
+
+
+# --- the checks themselves ---
+
+
+@pytest.mark.parametrize("index", INDEXES)
+def test_without_an_index_the_check_on_sqlite_objects(sqlite_kept: Callable[[int], Store], index: str) -> None:
+    """So the check can fail; and an index that nothing needs would be found, which each write of a row pays for."""
+    steps: dict[int, Counter[str]] = {}
+    scans: list[str] = []
+    for rows in (KEPT // 10, KEPT):
+        store = sqlite_kept(rows)
+        execute(store.database, f"DROP INDEX {index}")
+        steps[rows], scans = played_on_sqlite(store)
+    assert scans or [line for line in grown(steps[KEPT // 10], steps[KEPT]) if not line.startswith(LINEAR)]
+
+
+@pytest.mark.parametrize("index", INDEXES)
+def test_without_an_index_the_check_on_postgresql_objects(postgresql_kept: Store, index: str) -> None:
+    """As on SQLite."""
+    execute(postgresql_kept.database, f"DROP INDEX {index}")
+    assert played_on_postgresql(postgresql_kept)
