@@ -38,6 +38,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.throughput $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.backlog --backlog 3000 --effects 30
+	$(BIN)/python -m benchmarks.slow_calls --calls 600
+	$(BIN)/python -m benchmarks.longrun --effects 10000
 
 servers: $(VENV)/.test
 	$(BIN)/python -m tests.servers.debian

@@ -13,9 +13,8 @@ from sqlalchemy import func, select
 
 from benchmarks.contestants import told
 from benchmarks.upstream import Upstream
-from tape_celery import Tape
+from tape_celery import Tape, connectors
 from tape_celery.app import make_app
-from tape_celery.connectors import register
 from tape_celery.connectors.http import HTTPConnector
 from tape_celery.schema import effects
 from tests.servers import PostgresServer, Process, Processes, RedisServer, until
@@ -60,8 +59,14 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installed(*, hold: float = 0.0, fsync: bool = False, **settings: Any) -> Iterator[Installation]:
-    """An empty one; all of it is gone afterwards. ``hold``: how long its upstream holds each POST, in seconds."""
+def installed(
+    *, hold: float = 0.0, fsync: bool = False, mail_queue: str = "", **settings: Any
+) -> Iterator[Installation]:
+    """An empty one; all of it is gone afterwards.
+
+    It has two connectors, ``wire`` and ``mail``, the latter with a ``mail_queue`` of its own where one is given.
+    ``hold``: how long the upstream of both holds each POST, in seconds.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, contextlib.ExitStack() as stack:
         place = Path(directory)
         postgres = stack.enter_context(PostgresServer(durable=fsync))
@@ -70,11 +75,14 @@ def installed(*, hold: float = 0.0, fsync: bool = False, **settings: Any) -> Ite
         url = postgres.fresh_database()
         environment = {
             "BENCH_UPSTREAM": upstream.url,
+            "BENCH_MAIL_QUEUE": mail_queue,
             "TAPE_STORE_URL": url,
             "TAPE_BROKER_URL": redis.url,
             "TAPE_CONNECTORS": "benchmarks.installation",
             **{f"TAPE_{name.upper()}": str(value) for name, value in settings.items()},
         }
+        _register(upstream.url, mail_queue)
+        stack.callback(connectors.clear)
         tape = make_app(environment)[1]
         stack.callback(tape.database.close)
         tape.migrate()
@@ -83,5 +91,10 @@ def installed(*, hold: float = 0.0, fsync: bool = False, **settings: Any) -> Ite
         yield Installation(tape, upstream, postgres, url, processes, environment)
 
 
+def _register(url: str, mail_queue: str) -> None:
+    connectors.register(HTTPConnector("wire", url))
+    connectors.register(HTTPConnector("mail", url, dispatch_queue=mail_queue))
+
+
 if told("UPSTREAM"):
-    register(HTTPConnector("wire", told("UPSTREAM")))
+    _register(told("UPSTREAM"), told("MAIL_QUEUE"))

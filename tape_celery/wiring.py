@@ -38,7 +38,7 @@ def attach(tape: Tape) -> None:
 
     def our_queues() -> frozenset[str]:
         living = found()
-        return frozenset() if living is None else frozenset(queue.name for queue in queues(living.settings))
+        return frozenset() if living is None else frozenset(_names(living.settings))
 
     app.steps["consumer"].add(intake.step_for(our_queues))
 
@@ -74,6 +74,12 @@ def queues(settings: Settings) -> list[Queue]:
     """Our four queues, as a worker's ``-Q`` would make them."""
     names = (settings.dispatch_queue, settings.observe_queue, settings.compensate_queue, settings.sweep_queue)
     return [Queue(name, Exchange(name), routing_key=name) for name in names]
+
+
+def _names(settings: Settings) -> set[str]:
+    """Of our four queues, and of those that connectors of this process have to themselves."""
+    own = (getattr(base.get(name), "dispatch_queue", None) for name in base.names())
+    return {*(queue.name for queue in queues(settings)), *(queue for queue in own if queue)}
 
 
 def merge(tape: Tape) -> None:
@@ -128,7 +134,7 @@ def _start_worker(tape: Tape) -> None:
     if known._consume_from is None:
         # No -Q: the worker goes on to consume what it did, and ours beside it.
         known.select([*known.consume_from, *ours])
-    if set(ours) & set(known.consume_from):
+    if _names(tape.settings) & set(known.consume_from):
         _refuse_unsafe_content(tape.app)
     effect_tasks.check(tape.app)
     _bound_tasks(tape)

@@ -12,6 +12,7 @@ from tape_celery.records import Effect
 from tape_celery.sweep import BATCH
 from tests.celery_wiring.conftest import MakeShop, Shop
 from tests.celery_wiring.test_brokers import SOON
+from tests.celery_wiring.upstream import Blind
 from tests.servers import until
 
 HERD = 150
@@ -141,3 +142,17 @@ def hinted(raw: redis.Redis) -> list[str]:
     messages = [json.loads(message) for message in reversed(raw.lrange("tape.dispatch", 0, -1))]
     raw.delete("tape.dispatch")
     return [key for message in messages for key in json.loads(base64.b64decode(message["body"]))[0][0]]
+
+
+def test_a_connector_with_a_queue_of_its_own_does_not_wait_behind_the_backlog_of_another(shop: Shop) -> None:
+    """One worker of both queues takes them in turn."""
+    connectors.register(Blind("express", dispatch_queue="express"))
+    worker = shop.worker("tape.dispatch", "express", concurrency=1)
+    busy = shop.delay("wait:open", "land", connector="long")
+    worker.wait_for(lambda: shop.ledger.entries("called"))
+    backlog = [shop.delay() for _ in range(20)]
+    hurry = shop.delay(connector="express")
+    shop.gate("open")
+    each_landed_once(shop, [busy, *backlog, hurry])
+    landed = [entry["key"] for entry in shop.ledger.entries("landed")]
+    assert landed.index(hurry.id) <= 2

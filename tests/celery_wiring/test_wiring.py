@@ -14,6 +14,7 @@ from kombu import Queue
 
 from tape_celery import Tape, tape_effect, wiring
 from tape_celery.connectors import register
+from tape_celery.connectors.http import HTTPConnector
 from tape_celery.effect_tasks import EffectTask
 from tape_celery.errors import NoTape, SettingsError
 from tape_celery.tape import find_tape
@@ -187,6 +188,7 @@ import threading
 from celery import Celery
 from tape_celery import Tape, tape_effect, wiring
 from tape_celery.connectors import register
+from tape_celery.connectors.http import HTTPConnector
 from tape_celery.errors import NoTape
 from tape_celery.tape import find_tape
 def raised(find):
@@ -312,6 +314,38 @@ def test_a_connector_may_have_a_dispatch_queue_of_its_own(shop: Shop) -> None:
     shop.worker("express", ready=False)
     shop.ends(first, "CONFIRMED")
     assert shop.landings(first) == 1
+
+
+def test_a_malformed_message_on_a_connectors_own_queue_ends_no_worker(shop: Shop) -> None:
+    """Such a queue is ours as the other four are."""
+    register(Blind("express", dispatch_queue="express"))
+    worker = shop.worker("express")
+    with shop.app.connection_for_write() as connection, connection.Producer() as producer:
+        producer.publish([], routing_key="express", serializer="json", headers={"task": "tape.dispatch", "id": "x"})
+    worker.wait_for("a message was rejected")
+    handle = shop.delay(connector="express")
+    shop.ends(handle, "CONFIRMED")
+    assert worker.alive
+
+
+def test_a_worker_of_a_connectors_own_queue_refuses_pickle(make_shop: MakeShop) -> None:
+    """As every worker of a queue of ours does."""
+    shop = make_shop(conf={"accept_content": ["json", "pickle"]})
+    shop.surroundings = {"C_FORCE_ROOT": "1"}  # else Celery has the first word where tests run as root
+    worker = shop.worker("express", ready=False)
+    assert worker.wait() == 1
+    assert "accept_content allows pickle" in worker.text()
+
+
+def test_an_http_connector_may_have_a_dispatch_queue_of_its_own(shop: Shop) -> None:
+    """As an argument; without it, it has none."""
+    register(HTTPConnector("mail", "http://127.0.0.1:9/", dispatch_queue="express"))
+    register(HTTPConnector("wire", "http://127.0.0.1:9/"))
+    broker = redis.Redis.from_url(shop.conf["broker_url"])
+    shop.tape.effect.delay("mail", {}, business_key="m", allow_unsafe=True)
+    assert (broker.llen("express"), broker.llen("tape.dispatch")) == (1, 0)
+    shop.tape.effect.delay("wire", {}, business_key="w", allow_unsafe=True)
+    assert (broker.llen("express"), broker.llen("tape.dispatch")) == (1, 1)
 
 
 def test_the_prefix_names_the_queues(make_shop: MakeShop) -> None:
