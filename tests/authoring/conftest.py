@@ -3,16 +3,17 @@ from collections.abc import Iterator
 import pytest
 
 from tape_celery import authored
+from tests.invariants import broken_invariants
 from tests.state.stage import Stage
 
 
 @pytest.fixture
-def stage(sqlite_url: str) -> Iterator[Stage]:
+def stage(ready_sqlite_url: str) -> Iterator[Stage]:
     """A Tape over an empty SQLite store, of the current app, with one scripted connector."""
-    made = Stage(sqlite_url)
+    made = Stage(ready_sqlite_url)
     made.tape.app.set_current()
     yield made
-    assert made.tape.audit() == []
+    assert broken_invariants(made.tape.database) == []
     made.close()
 
 

@@ -169,13 +169,13 @@ _numbers = iter(range(1, 10**9))
 
 
 @pytest.fixture
-def make_shop(tmp_path: Path, processes: Processes, sqlite_url: str, request: pytest.FixtureRequest) -> MakeShop:
+def make_shop(tmp_path: Path, processes: Processes, ready_sqlite_url: str, request: pytest.FixtureRequest) -> MakeShop:
     """Makes a shop: on SQLite and Redis, where nothing else is said."""
 
     def make(**how: Any) -> Shop:
         if "broker_url" not in how:
             how["broker_url"] = request.getfixturevalue("redis_url")
-        return Shop(tmp_path / "bank", processes, **{"store_url": sqlite_url, **how})
+        return Shop(tmp_path / "bank", processes, **{"store_url": ready_sqlite_url, **how})
 
     return make
 

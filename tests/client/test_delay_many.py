@@ -98,9 +98,9 @@ def test_in_the_apps_transaction_all_go_with_it(stage: Stage) -> None:
     assert [handle.status for handle in handles] == ["PENDING"] * 3
 
 
-def test_under_task_always_eager_all_are_sent_however_long_each_takes(sqlite_url: str) -> None:
+def test_under_task_always_eager_all_are_sent_however_long_each_takes(ready_sqlite_url: str) -> None:
     """The bound on publishing is the broker's, which has no part in it."""
-    stage = Stage(sqlite_url, chunk_size=1, publish_timeout_seconds=0.1)
+    stage = Stage(ready_sqlite_url, chunk_size=1, publish_timeout_seconds=0.1)
     stage.tape.app.conf.task_always_eager = True
 
     def slowly(_: object) -> DispatchResult:

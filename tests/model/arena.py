@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import BigInteger, Connection, String, cast, delete, event, func, literal, select, union_all
+from sqlalchemy import BigInteger, Connection, delete, event, func, select
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import CommitUncertain
 from tape_celery.records import Effect, JournalEntry, Obligation
 from tape_celery.schema import effects, journal, obligations
-from tape_celery.store import audit
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
 
@@ -93,7 +92,6 @@ class Arena:
         """Somebody else at the same store. SQLite lets one unit write at a time: there they share a connection."""
         self.database.prepare_file()
         self.database.migrate()
-        self.audited = _all_at_once(self.database)
         self.examples = 0
         self.steps = 0
         self.reached: Counter[tuple[str, str, str, str]] = Counter()
@@ -154,10 +152,6 @@ class Arena:
 
         return self.database.read(unit)
 
-    def violations(self) -> list[tuple[str, str, str]]:
-        """What `tape_celery.store.audit` finds, all its queries in one."""
-        return self.database.read(lambda connection: [tuple(row) for row in connection.exec_driver_sql(self.audited)])
-
 
 _EFFECTS = select(effects).order_by(effects.c.created_at_ms, effects.c.effect_key)
 _OBLIGATIONS = select(obligations).order_by(
@@ -165,13 +159,3 @@ _OBLIGATIONS = select(obligations).order_by(
 )
 _JOURNAL = select(journal).order_by(journal.c.key, journal.c.seq)
 _ENTRIES = select(func.count()).select_from(journal)
-
-
-def _all_at_once(database: Database) -> str:
-    """The audit in one statement, compiled once."""
-    parts = []
-    for name, statement in audit._safety():
-        found = statement.subquery()
-        key, detail = found.c
-        parts.append(select(literal(name), key, cast(detail, String)))
-    return str(union_all(*parts).compile(database._engine, compile_kwargs={"literal_binds": True}))

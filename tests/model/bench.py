@@ -26,6 +26,7 @@ from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, 
 from tape_celery.store import claims, intents, moves, reissues
 from tape_celery.store.moves import Moved
 from tape_celery.store.rows import EFFECTS, Kind
+from tests.invariants import broken_invariants
 from tests.model import contract
 from tests.model.answers import CALL_ANSWERS, INVERSE_ANSWERS, LOOK_ANSWERS, LOST
 from tests.model.arena import Arena, Loss, ModelDatabase, World
@@ -442,7 +443,7 @@ class Bench(RuleBasedStateMachine):
     def audit_finds_nothing(self) -> None:
         """The product's own invariants hold."""
         if self.changed:
-            found = self.arena.violations()
+            found = broken_invariants(self.database)
             assert not found, found
 
     @invariant()

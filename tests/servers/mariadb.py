@@ -89,6 +89,7 @@ class MariaDBServer(LocalServer):
             database=(url or self.url).rpartition("/")[2],
             autocommit=True,
             connect_timeout=5,
+            ssl_disabled=True,  # else each connection reads the certificates of all authorities first
         )
 
     @staticmethod

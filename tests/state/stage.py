@@ -67,7 +67,7 @@ def _next(script: list[Any], given: Any) -> Any:
 
 
 class Stage:
-    """One Tape over one store, its connector, and verbs that read like the table."""
+    """One Tape over one store that has its schema, its connector, and verbs that read like the table."""
 
     def __init__(self, store_url: str, **settings: Any) -> None:
         self.connector = Scripted()
@@ -75,7 +75,6 @@ class Stage:
         settings = {"settle_seconds": 30, "lease_seconds": 30, **settings}
         app = Celery(f"stage-{uuid.uuid4().hex}", broker="memory://", set_as_current=False)
         self.tape = Tape(app, store_url=store_url, **settings)
-        self.tape.migrate()
 
     def close(self) -> None:
         self.tape.database.close()

@@ -14,6 +14,7 @@ from tape_celery.records import EffectStatus, Violation
 from tape_celery.store import audit, inspection
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
+from tests.invariants import broken_invariants
 from tests.model.transitions import NOT_PLAYED, TRANSITIONS
 from tests.store.conftest import MakeTape, url_of
 from tests.store.steps import (
@@ -23,6 +24,7 @@ from tests.store.steps import (
     answer,
     claim,
     claimed,
+    execute,
     in_state,
     recorded,
     row,
@@ -274,6 +276,7 @@ def test_an_effect_that_was_tampered_with_is_found(
     assert invariant in {violation.invariant for violation in found}
     assert {violation.key for violation in found} == {effect.effect_key}
     assert all(violation.detail for violation in found)
+    assert set(broken_invariants(sqlite_store)) == {(one.invariant, one.key, one.detail) for one in found}
 
 
 OBLIGATION_CASES = [
@@ -365,6 +368,19 @@ def test_an_idempotent_effect_may_be_called_again(database: Database) -> None:
     effect = in_state(database, S.DISPATCHING, semantics="idempotent")
     claimed_again(database, effect)
     assert violations(database) == []
+
+
+def test_the_audit_in_one_statement_finds_the_same(database: Database) -> None:
+    """It is what other tests ask at their end, on each database."""
+    in_state(database, S.CONFIRMED, business_key="b-other")
+    effect = in_state(database, S.CONFIRMED, business_key="b-1")
+    assert broken_invariants(database) == []
+    execute(
+        database, f"UPDATE tape_effects SET token = token + 7, version = 9 WHERE effect_key = '{effect.effect_key}'"
+    )
+    found = {(violation.invariant, violation.key) for violation in violations(database)}
+    assert {key for _, key in found} == {effect.effect_key}
+    assert {(invariant, key) for invariant, key, _ in broken_invariants(database)} == found
 
 
 def test_an_audit_lists_a_bounded_number(sqlite_store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
