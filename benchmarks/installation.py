@@ -31,15 +31,12 @@ class Installation:
     """In this process."""
     upstream: Upstream
     postgres: PostgresServer
-    url: str
-    """Of the database."""
     processes: Processes
     environment: Mapping[str, str]
 
-    def worker(self, queues: str, *, pool: str = "prefork", concurrency: int, **more: str) -> Process:
-        """Start a worker, and wait until it takes work; ``more`` goes into its environment."""
-        environment = {**self.environment, **more}
-        return self.processes.worker(APP, queues=queues, pool=pool, concurrency=concurrency, env=environment)
+    def worker(self, queues: str, *, pool: str = "prefork", concurrency: int) -> Process:
+        """Start a worker, and wait until it takes work."""
+        return self.processes.worker(APP, queues=queues, pool=pool, concurrency=concurrency, env=self.environment)
 
     def beat(self) -> Process:
         """Start beat."""
@@ -59,9 +56,7 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installed(
-    *, hold: float = 0.0, fsync: bool = False, mail_queue: str = "", **settings: Any
-) -> Iterator[Installation]:
+def installed(*, hold: float = 0.0, mail_queue: str = "", **settings: Any) -> Iterator[Installation]:
     """An empty one; all of it is gone afterwards.
 
     It has two connectors, ``wire`` and ``mail``, the latter with a ``mail_queue`` of its own where one is given.
@@ -69,7 +64,7 @@ def installed(
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, contextlib.ExitStack() as stack:
         place = Path(directory)
-        postgres = stack.enter_context(PostgresServer(durable=fsync))
+        postgres = stack.enter_context(PostgresServer())
         redis = stack.enter_context(RedisServer())
         upstream = stack.enter_context(Upstream(place, hold=hold))
         url = postgres.fresh_database()
@@ -88,7 +83,7 @@ def installed(
         tape.migrate()
         processes = Processes(place / "processes")
         stack.callback(processes.close)
-        yield Installation(tape, upstream, postgres, url, processes, environment)
+        yield Installation(tape, upstream, postgres, processes, environment)
 
 
 def _register(url: str, mail_queue: str) -> None:
