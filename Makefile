@@ -41,6 +41,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.backlog --backlog 3000 --effects 30
 	$(BIN)/python -m benchmarks.slow_calls --calls 600
 	$(BIN)/python -m benchmarks.longrun --effects 10000
+	$(BIN)/python -m benchmarks.flatness --rows 100000 --times 11
+	$(BIN)/python -m benchmarks.dead_rows --effects 2000
 
 servers: $(VENV)/.test
 	$(BIN)/python -m tests.servers.debian

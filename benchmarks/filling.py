@@ -61,6 +61,7 @@ def fill(url: str, rows: int, *, waiting: int | None = None) -> Database:
     was found, one was undone. For each two there is the tombstone of a third, and the closed run that it was in.
     """
     stage = Stage(url)
+    stage.tape.migrate()
     samples = [*_seven_confirmed(stage), _failed(stage), _found(stage), _undone(stage)]
     database = stage.tape.database
     for first in range(0, rows, CHUNK):
