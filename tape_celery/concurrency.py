@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 MOST_CALLS_AT_ONCE = 500
 """Over all passes of one process; threads are started as they are needed."""
+LOOK_SECONDS = 0.005
+"""How often is looked whether calls wait for answers, so that more threads should join in."""
+ENOUGH = 2
+"""Calls that a thread ends between two looks, if what it does is work and not waiting."""
+GROWTH = 4
+"""How many times as many threads there are after each look that found them waiting."""
+GATHER_SECONDS = 0.02
+"""For how long what has ended waits for more that could be sealed with it."""
 
 _loops = threading.local()
 
@@ -60,15 +71,15 @@ class CallThreads:
         self._lock = threading.Lock()
 
     def each(self, perform: Callable[[T], U], records: Sequence[T]) -> Iterator[list[U]]:
-        """Yield lists of what ``perform`` returned, as calls end."""
+        """Yield lists of what ``perform`` returned, as calls end; what ends at about the same time is one list."""
         if len(records) == 1 and not _in_event_loop():
             yield [perform(records[0])]
             return
-        executor = self._own_executor()
-        running: set[Future[U]] = {executor.submit(perform, record) for record in records}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield [future.result() for future in done]
+        calls = _Calls(perform, records)
+        try:
+            yield from calls.run(self._own_executor())
+        finally:
+            calls.left.clear()  # whoever stops here wants no call that has not begun
 
     def _own_executor(self) -> ThreadPoolExecutor:
         """This process's threads: threads do not survive a fork."""
@@ -77,6 +88,45 @@ class CallThreads:
                 self._executor = ThreadPoolExecutor(MOST_CALLS_AT_ONCE, thread_name_prefix="tape-call")
                 self._pid = os.getpid()
             return self._executor
+
+
+class _Calls(Generic[T, U]):
+    """The calls of one chunk. They begin in one thread, which is the fastest for what is answered at once, and as long
+    as threads wait for answers others join in: after some milliseconds all that is left is under way."""
+
+    def __init__(self, perform: Callable[[T], U], records: Sequence[T]) -> None:
+        self._perform = perform
+        self.left = deque(records)
+        self._ended: deque[U] = deque()
+
+    def run(self, executor: ThreadPoolExecutor) -> Iterator[list[U]]:
+        threads = {executor.submit(self._work)}
+        known, first = 0, math.inf
+        while threads:
+            over, threads = wait(threads, timeout=self._patience(), return_when=FIRST_COMPLETED)
+            for thread in over:
+                thread.result()
+            ended = len(self._ended)
+            if self.left and ended - known < ENOUGH * len(threads):
+                more = min((GROWTH - 1) * len(threads), len(self.left))
+                threads |= {executor.submit(self._work) for _ in range(more)}
+            known, first = ended, min(first, time.monotonic()) if ended else math.inf
+            if ended and (not threads or time.monotonic() - first >= GATHER_SECONDS):
+                yield [self._ended.popleft() for _ in range(ended)]
+                known, first = 0, math.inf
+
+    def _patience(self) -> float | None:
+        if self.left:
+            return LOOK_SECONDS
+        return GATHER_SECONDS if self._ended else None
+
+    def _work(self) -> None:
+        while self.left:
+            try:
+                record = self.left.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self._ended.append(self._perform(record))
 
 
 def _in_event_loop() -> bool:

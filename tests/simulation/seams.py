@@ -37,6 +37,7 @@ def installed() -> Iterator[None]:
         (intent, "os", system),
         (concurrency, "ThreadPoolExecutor", _Executor),
         (concurrency, "wait", _wait),
+        (concurrency, "time", SimpleNamespace(monotonic=_monotonic)),
         (client, "process_actor", actor),
         (tape_module, "process_actor", actor),
     ]
@@ -124,20 +125,18 @@ class _Future:
     def __init__(self, number: int) -> None:
         self.number = number
         self.ended = _Event()
-        self._result: Any = None
         self._error: Exception | None = None
 
-    def run(self, work: Callable[[Any], Any], given: Any) -> None:
+    def run(self, work: Callable[[], None]) -> None:
         try:
-            self._result = work(given)
+            work()
         except Exception as error:  # noqa: BLE001 - handed to whoever asks for the result
             self._error = error
         self.ended.set()
 
-    def result(self) -> Any:
+    def result(self) -> None:
         if self._error is not None:
             raise self._error
-        return self._result
 
 
 class _Executor:
@@ -146,17 +145,17 @@ class _Executor:
     def __init__(self, most: int, *, thread_name_prefix: str) -> None:
         pass
 
-    def submit(self, work: Callable[[Any], Any], given: Any) -> _Future:
+    def submit(self, work: Callable[[], None]) -> _Future:
         world = running()
         assert world.here is not None
         future = _Future(next(world.numbers))
-        world.spawn(world.here.process, lambda: future.run(work, given))
+        world.spawn(world.here.process, lambda: future.run(work))
         return future
 
 
-def _wait(futures: Any, *, return_when: str) -> tuple[list[_Future], list[_Future]]:
+def _wait(futures: Any, *, timeout: float | None, return_when: str) -> tuple[list[_Future], set[_Future]]:
     """``concurrent.futures.wait`` for the first; in the order in which they were submitted."""
     listed = sorted(futures, key=lambda future: future.number)
-    while not any(future.ended.is_set() for future in listed):
-        wait_for([future.ended for future in listed], NEVER)
-    return [f for f in listed if f.ended.is_set()], [f for f in listed if not f.ended.is_set()]
+    if not any(future.ended.is_set() for future in listed):
+        wait_for([future.ended for future in listed], NEVER if timeout is None else timeout * 1000)
+    return [f for f in listed if f.ended.is_set()], {f for f in listed if not f.ended.is_set()}
