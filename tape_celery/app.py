@@ -45,6 +45,8 @@ def embedded_broker(store_url: str) -> dict[str, Any]:
         # With a transport that has no event loop, the children of a prefork pool share one lock to take their work;
         # one that is killed while it holds the lock stops the others. Threads have no such lock.
         "worker_pool": "threads",
+        # New files are looked for ten times a second: with one message for each thread, no thread would do more.
+        "worker_prefetch_multiplier": 16,
         "broker_url": "filesystem://",
         "broker_transport": "tape_celery.embedded:Transport",
         "broker_transport_options": {

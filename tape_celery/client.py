@@ -211,7 +211,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     failpoints.reach("record.committed")
     if recorded.due_now:
         effect = recorded.effect
-        tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority)
+        tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority, together=True)
     return EffectHandle(recorded.effect.effect_key, tape)
 
 

@@ -87,7 +87,7 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
     """
 
     def __init__(self, effect_key: str, tape: Tape, response: Any = None) -> None:
-        super().__init__(effect_key, backend=StoreBackend(tape), app=tape.app)
+        super().__init__(effect_key, backend=tape.results, app=tape.app)
         self._tape = tape
         self._response = response
 

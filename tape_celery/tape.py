@@ -8,6 +8,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TextIO, TypeVar
 
 from celery import Celery, current_app, current_task
@@ -28,7 +29,7 @@ from tape_celery.errors import (
 )
 from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.export_file import FilePath
-from tape_celery.handle import EffectHandle
+from tape_celery.handle import EffectHandle, StoreBackend
 from tape_celery.policy import Terms
 from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
@@ -101,6 +102,11 @@ class Tape:
                 self._engine = Engine(self.database, self.settings, authored=authored.by_name, actor=process_actor)
             return self._engine
 
+    @cached_property
+    def results(self) -> StoreBackend:
+        """The result backend of its handles."""
+        return StoreBackend(self)
+
     def reconfigure(self) -> None:
         """Read the settings again: the app's configuration may have changed since they were read."""
         with self._lock:
@@ -132,18 +138,22 @@ class Tape:
         *,
         priority: int = 0,
         wait: bool = True,
+        together: bool = False,
     ) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
         False when the broker did not take it in time, or was not waited for. ``hops`` says how many workers passed it
-        on, ``priority`` (0 to 9) how urgent it is. With ``task_always_eager`` what a worker would do is done here.
+        on, ``priority`` (0 to 9) how urgent it is. ``together``: it may be held for some
+        milliseconds, to go with others of its connector. With ``task_always_eager`` what a worker would do is done
+        here.
         """
         if self.app.conf.task_always_eager:
             return self._run_eagerly(verb, keys)
         queue = getattr(self.settings, f"{verb}_queue")
         if verb == "dispatch" and connector in base.names():
             queue = getattr(base.get(connector), "dispatch_queue", None) or queue
-        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, wait=wait)
+        ride_with = connector if together else None
+        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, ride_with=ride_with, wait=wait)
 
     def _run_eagerly(self, verb: str, keys: Sequence[str]) -> bool:
         run = {"dispatch": self.engine.dispatch, "observe": self.engine.observe, "compensate": self.engine.compensate}
@@ -161,7 +171,11 @@ class Tape:
     def _publishing(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(self.app, timeout_seconds=self.settings.publish_timeout_seconds)
+                self._publisher = Publisher(
+                    self.app,
+                    timeout_seconds=self.settings.publish_timeout_seconds,
+                    chunk_size=self.settings.chunk_size,
+                )
             return self._publisher
 
     def _call_back(self, effect_keys: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import time
 
 from tests.celery_wiring.conftest import MakeShop, Shop
-from tests.celery_wiring.test_messages import broker, decoded
+from tests.celery_wiring.test_hints_together import hinted
 
 
 def items(count: int, **keywords: object) -> list[dict]:
@@ -16,7 +16,7 @@ def items(count: int, **keywords: object) -> list[dict]:
 def test_a_message_is_for_many(shop: Shop) -> None:
     """As many keys each as a worker claims at once, the urgent first; each effect lands once."""
     handles = shop.tape.effect.delay_many([*items(50), {**items(1)[0], "business_key": "urgent", "priority": 9}])
-    found = [decoded(raw)[0][0][0] for raw in reversed(broker(shop).lrange("tape.dispatch", 0, -1))]
+    found = hinted(shop)
     assert [len(keys) for keys in found] == [1, 20, 20, 10]
     assert [key for keys in found for key in keys] == [handles[-1].id, *[handle.id for handle in handles[:-1]]]
     shop.worker("tape.dispatch")

@@ -96,7 +96,9 @@ def test_it_speaks_json_and_keeps_no_results(tmp_path: Path, monkeypatch: pytest
     conf = app.conf
     assert (conf.task_serializer, conf.accept_content, conf.result_accept_content) == ("json", ["json"], ["json"])
     assert (conf.event_serializer, conf.task_ignore_result, conf.result_backend) == ("json", True, None)
-    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, True, 1)
+    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, True, 16)
+    with_broker = make_app({"TAPE_BROKER_URL": "redis://127.0.0.1:1/0"})[0].conf
+    assert (with_broker.worker_prefetch_multiplier, with_broker.worker_pool) == (1, "prefork")
     assert conf.task_default_queue == "tape.dispatch"
 
 

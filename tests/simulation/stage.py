@@ -192,7 +192,17 @@ class SimulatedTape(Tape):
     def engine(self) -> Engine:
         return self.stage.engine
 
-    def hint(self, verb: str, connector: str, keys: Sequence[str], hops: int = 0, *, priority: int = 0) -> bool:
+    def hint(
+        self,
+        verb: str,
+        connector: str,
+        keys: Sequence[str],
+        hops: int = 0,
+        *,
+        priority: int = 0,
+        wait: bool = True,
+        together: bool = False,
+    ) -> bool:
         return self.stage.publish(Hint(verb, tuple(keys), hops))
 
     def publish(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
