@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic
 
@@ -25,7 +25,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.policy import Terms, backoff_ms, margin_ms
-from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
 from tape_celery.settings import Settings
 from tape_celery.store import claims, inspection, moves
 from tape_celery.store.database import Database

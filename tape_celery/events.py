@@ -6,7 +6,7 @@ they span.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tape_celery.policy import Terms
@@ -154,7 +154,7 @@ class Shared(Event):
     run_id: str
 
 
-_BODIES = ("response_json", "error_json")
+_LEFT_OUT = frozenset({"at_ms", "actor", "response_json", "error_json"})
 _EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -166,8 +166,8 @@ _EVENTS: dict[str, type[Event]] = {
 
 def to_evidence(event: Event, terms: Terms | None = None) -> dict[str, Any]:
     """What the journal keeps of ``event``: all that decides, and no bodies."""
-    facts = {name: value for name, value in asdict(event).items() if name not in ("at_ms", "actor", *_BODIES)}
-    return {"event": type(event).__name__, **facts} | ({} if terms is None else {"terms": asdict(terms)})
+    facts = {name: value for name, value in vars(event).items() if name not in _LEFT_OUT}
+    return {"event": type(event).__name__, **facts} | ({} if terms is None else {"terms": dict(vars(terms))})
 
 
 def from_evidence(evidence: dict[str, Any], *, at_ms: int, actor: str) -> tuple[Event, Terms]:

@@ -75,6 +75,12 @@ class Intent:
     """It is HELD where a live effect of its connector with the same ``similar_digest`` is at most that old."""
     callbacks: tuple[Callback, ...] = ()
 
+    @property
+    def is_for_now(self) -> bool:
+        """It is due at once and for good, whatever else there is."""
+        when = (self.due_at_ms, self.expires_at_ms, self.expires_in_ms, self.hold_within_ms)
+        return self.delay_ms == 0 and when == (None, None, None, None)
+
 
 def successor_of(effect: Effect, effect_key: str) -> Intent:
     """The intent to issue ``effect`` again as ``effect_key``: all that it was, under fresh keys, at once and for good.

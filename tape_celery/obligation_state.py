@@ -14,12 +14,12 @@ outcome. `Answered.status` ``"confirmed"`` stands for a `CompensationResult` ``"
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tape_celery.errors import NotAllowed
 from tape_celery.events import Answered, Claimed, Event, Lapsed, Observed, Resolved, Unobservable, Withheld
 from tape_celery.policy import Terms
-from tape_celery.records import Obligation, ObligationStatus
+from tape_celery.records import Obligation, ObligationStatus, replace
 
 PENDING, COMPENSATING, COMPENSATED, UNKNOWN, STUCK = (
     ObligationStatus.PENDING,

@@ -9,7 +9,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace
+else:
+    T = TypeVar("T")
+
+    def replace(record: T, /, **changes: Any) -> T:
+        """`dataclasses.replace` for frozen values that neither check nor derive anything when they are made.
+
+        Of fifty fields it calls each by its name; copied as they are, they take a tenth of the time.
+        """
+        if not changes.keys() <= vars(record).keys():
+            raise TypeError(f"{type(record).__name__} has no {', '.join(sorted(changes.keys() - vars(record).keys()))}")
+        made = object.__new__(type(record))
+        vars(made).update(vars(record), **changes)
+        return made
 
 
 class EffectStatus(StrEnum):

@@ -26,7 +26,6 @@ them are journaled, so that `replay` of an effect's journal gives its row.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from tape_celery.events import (
     Answered,
@@ -46,7 +45,7 @@ from tape_celery.events import (
     from_evidence,
 )
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, JournalEntry, Semantics
+from tape_celery.records import Effect, JournalEntry, Semantics, replace
 from tape_celery.state import acts, calls, late, looks
 from tape_celery.state.calls import must_withhold
 from tape_celery.state.ends import DISPATCHING, UNKNOWN, Owed, Transition

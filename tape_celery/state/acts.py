@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tape_celery.errors import AlreadyReissued, NotAllowed
 from tape_celery.events import CancelAsked, Expired, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics, replace
 from tape_celery.state.ends import (
     CANCELLED,
     CONFIRMED,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tape_celery.errors import NotAllowed
 from tape_celery.events import Answered, Claimed, Lapsed, Withheld
 from tape_celery.policy import Terms
-from tape_celery.records import Effect
+from tape_celery.records import Effect, replace
 from tape_celery.state.ends import (
     DISPATCHING,
     PENDING,

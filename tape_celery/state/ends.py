@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tape_celery.errors import NotAllowed
 from tape_celery.events import Answered, Claimed, Observed
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics, replace
 
 PENDING, DISPATCHING, CONFIRMED, FAILED, UNKNOWN, STUCK, CANCELLED, HELD = (
     EffectStatus.PENDING,

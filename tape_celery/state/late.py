@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tape_celery.events import Answered, Observed
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, ObligationStatus
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, replace
 from tape_celery.state.calls import end_call
 from tape_celery.state.ends import (
     CANCELLED,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tape_celery.events import Claimed, Observed, Unobservable
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, ObligationStatus
+from tape_celery.records import Effect, ObligationStatus, replace
 from tape_celery.state.ends import (
     CANCELLED,
     CONFIRMED,

@@ -26,6 +26,7 @@ from sqlalchemy import (
     or_,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
@@ -99,10 +100,14 @@ def _claim(
     asked: dict[str, Any] = {"claimed_keys": list(keys), "nonce": nonce}
     if verb == "call" and kind.table is effects:
         asked[orderings.KEYS] = list(keys)
-    # Without this read-back a claim whose COMMIT was cut could be taken for another worker's, or the other way round.
-    if not connection.execute(_statement(kind, verb, reach, database.now), asked).rowcount:
-        return []
-    claimed = _claimed_with(connection, kind, keys, nonce)
+    statement = _statement(kind, verb, reach, database.now)
+    if connection.dialect.update_returning:
+        rows = connection.execute(_returning(statement, kind), asked).mappings().all()
+        claimed = sorted((kind.read(row) for row in rows), key=kind.key_of)
+    else:
+        claimed = []
+        if connection.execute(statement, asked).rowcount:
+            claimed = _claimed_with(connection, kind, keys, nonce)
     write_journal(connection, [_claim_entry(kind, record, verb, nonce, actor) for record in claimed])
     return claimed
 
@@ -140,6 +145,12 @@ def _guarded(
         .where(_may_call(kind, now) if verb == "call" else _may_look(kind, now))
         .values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
     )
+
+
+@lru_cache(maxsize=64)
+def _returning(claiming: Update, kind: Kind[Any]) -> ReturningUpdate[Any]:
+    """Where the database can, it gives the rows back as it writes them."""
+    return claiming.returning(kind.table)
 
 
 def _may_call(kind: Kind[Any], now: ColumnElement[int]) -> ColumnElement[bool]:

@@ -128,6 +128,9 @@ class Database:
                         connection = connection.execution_options(tape_read_only=True)
                     if one_moment and self._file is None:  # SQLite's transactions all are so
                         connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                    elif read_only and self._backend is postgresql:
+                        # READ COMMITTED as well, without the way there and back of a BEGIN and a ROLLBACK.
+                        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                     result = work(connection)
                     _commit(connection, read_only)
                     if self._file is not None and not read_only:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, RowMapping, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import (
@@ -17,11 +18,11 @@ from tape_celery.errors import (
     StoreUnavailable,
 )
 from tape_celery.intent import Intent
-from tape_celery.records import Effect, EffectStatus
+from tape_celery.records import Effect, EffectStatus, replace
 from tape_celery.schema import effects
 from tape_celery.store import callbacks, holds, orderings, runs, tombstones
 from tape_celery.store.database import Database
-from tape_celery.store.rows import EFFECTS, entry, write_journal
+from tape_celery.store.rows import EFFECTS, entry
 
 TRIES = 5
 """How often a key may be taken and freed again under our hands before it is an error."""
@@ -110,16 +111,41 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
     number = 0
     if intent.ordering_key:
         number = orderings.take_numbers(connection, {intent.ordering_key: 1})[intent.ordering_key]
-    now = database.read_now(connection)
-    effect = effect_of(intent, now, hint_ms, number)
-    similar = holds.similar_to(connection, intent, now)
-    if similar is not None:
-        effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
-    connection.execute(_INSERT, [EFFECTS.columns(effect)])
-    tombstones.refuse_buried(connection, [intent])
-    write_journal(connection, [recorded_entry(effect, actor, similar)])
+    similar: holds.Similar | None = None
+    if intent.is_for_now and connection.dialect.insert_returning:
+        effect = _insert_for_now(connection, database, intent, hint_ms, number)
+    else:
+        now = database.read_now(connection)
+        effect = effect_of(intent, now, hint_ms, number)
+        similar = holds.similar_to(connection, intent, now)
+        if similar is not None:
+            effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
+        connection.execute(_INSERT, EFFECTS.columns(effect))
+    tombstones.write_entry(connection, intent, recorded_entry(effect, actor, similar))
     callbacks.keep(connection, database, {effect.effect_key: effect.status}, {effect.effect_key: intent.callbacks})
     return Recorded(effect, created=True)
+
+
+def _insert_for_now(connection: Connection, database: Database, intent: Intent, hint_ms: int, number: int) -> Effect:
+    """The row of what is due as soon as it is there: its instants are the database's, which says them as it writes
+    them, so that nobody has to ask for the time before."""
+    row = EFFECTS.columns(effect_of(intent, 0, hint_ms, number)) | {"hint_ms": hint_ms}
+    for name in _INSTANTS:
+        del row[name]
+    now = connection.execute(_inserting(database.now), row).scalar_one()
+    return effect_of(intent, now, hint_ms, number)
+
+
+_INSTANTS = ("due_at_ms", "sweep_at_ms", "created_at_ms", "updated_at_ms")
+
+
+@lru_cache(maxsize=16)
+def _inserting(now: ColumnElement[int]) -> Insert:
+    instants = dict.fromkeys(_INSTANTS, now) | {"sweep_at_ms": now + bindparam("hint_ms", type_=BigInteger)}
+    others = {
+        column.name: bindparam(column.name, type_=column.type) for column in effects.c if column.name not in instants
+    }
+    return insert(effects).values({**others, **instants}).returning(effects.c.created_at_ms)
 
 
 def recorded_entry(effect: Effect, actor: str, similar: holds.Similar | None = None) -> dict[str, Any]:

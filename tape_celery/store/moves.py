@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Generic
 
 from sqlalchemy import Connection, RowMapping, Update, bindparam, insert, select, update
@@ -21,7 +22,7 @@ from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreU
 from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, to_evidence
 from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, Semantics
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, Semantics, replace
 from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
@@ -78,8 +79,8 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
         item if item.event.nonce else replace(item, event=replace(item.event, nonce=uuid.uuid4().hex)) for item in moves
     ]
 
-    def unit(connection: Connection, again: bool) -> dict[str, Moved[R] | Refused]:
-        results = move_within(connection, database, kind, named, again=again)
+    def unit(connection: Connection, again: bool = False, together: bool = False) -> dict[str, Moved[R] | Refused]:
+        results = move_within(connection, database, kind, named, again=again, together=together)
         # Last, and after the rows themselves: whoever walks the run locks in the same order.
         moved = {result.after.run_id for result in results.values() if isinstance(result, Moved)}
         if runs.wake(connection, database, moved):
@@ -87,9 +88,16 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
         return results
 
     try:
-        return database.write(lambda connection: unit(connection, again=False))
+        try:
+            return database.write(lambda connection: unit(connection, together=len(named) > 1))
+        except _LostRace:
+            return database.write(unit)
     except CommitUncertain:
         return database.write(lambda connection: unit(connection, again=True))
+
+
+class _LostRace(Exception):
+    """Of several rows that were written together, one was moved by somebody else: nothing of the unit is committed."""
 
 
 def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms) -> Moved[R]:
@@ -104,11 +112,20 @@ def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms)
 
 
 def move_within(
-    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move], *, again: bool = False
+    connection: Connection,
+    database: Database,
+    kind: Kind[R],
+    moves: Sequence[Move],
+    *,
+    again: bool = False,
+    together: bool = False,
 ) -> dict[str, Moved[R] | Refused]:
     """`move` in the caller's transaction; it wakes nobody.
 
-    ``again``: the moves may have been made before, by a unit whose answer was lost; the journal shows which were."""
+    ``again``: the moves may have been made before, by a unit whose answer was lost; the journal shows which were.
+    ``together``: rows of which the same columns change are written by one statement, and where one of them was moved
+    meanwhile, `_LostRace` ends the unit.
+    """
     results: dict[str, Moved[R] | Refused] = {}
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):
@@ -117,27 +134,22 @@ def move_within(
         for key, made in done.items():
             results[key] = _made(connection, rows[key], made)
             del waiting[key]
-        entries: list[dict[str, Any]] = []
-        arrived: list[Effect] = []
-        for key, item in list(waiting.items()):
-            before = rows.get(key)
-            event = replace(item.event, at_ms=now)
-            outcome: Moved[R] | Refused | None
-            if before is None:
-                outcome = NoSuchEffect(key)
+        steps: list[_Step[R]] = []
+        for key, item in waiting.items():
+            decided = _decide(connection, kind, rows.get(key), replace(item, event=replace(item.event, at_ms=now)))
+            if isinstance(decided, _Step):
+                steps.append(decided)
             else:
-                try:
-                    outcome = _apply(connection, database, kind, before, event, item.terms, entries)
-                except NotAllowed as refused:
-                    outcome = refused
-            if outcome is not None:
-                results[key] = outcome
-                del waiting[key]
-            if isinstance(outcome, Moved) and outcome.has_new_status and isinstance(outcome.after, Effect):
-                arrived.append(outcome.after)
+                results[key] = decided
+        moved = _written(connection, database, kind, steps, together)
+        results |= moved
+        waiting = {key: item for key, item in waiting.items() if key not in results}
+        arrived: list[Effect] = []
+        for one in moved.values():
+            if one.has_new_status and isinstance(one.after, Effect):
+                arrived.append(one.after)
         for key in callbacks.fall_due(connection, arrived, now):
             results[key] = _noted(results[key], may_call_back=True)
-        write_journal(connection, entries)
         if not waiting:
             return results
         # What moved a row under our hands may have been our own lost unit.
@@ -183,62 +195,109 @@ def _read(connection: Connection, database: Database, kind: Kind[R], keys: Seque
     return database.read_now(connection), rows
 
 
-def _apply(
-    connection: Connection,
-    database: Database,
-    kind: Kind[R],
-    before: R,
-    event: Event,
-    terms: Terms,
-    entries: list[dict[str, Any]],
-) -> Moved[R] | None:
-    """Decide and write one move; ``None`` when the row is no longer as it was read."""
-    after: Effect | Obligation
-    debts: list[Obligation] = []
+@dataclass(frozen=True)
+class _Step(Generic[R]):
+    """One decided move, to be written."""
+
+    key: str
+    before: R
+    after: R
+    changed: dict[str, Any]
+    """The columns that are another after it, as parameters of `_guarded`."""
+    kind: str
+    event: Event
+    terms: Terms
+    debts: Sequence[Obligation] = ()
+
+
+def _decide(connection: Connection, kind: Kind[R], before: R | None, item: Move) -> _Step[R] | Moved[R] | Refused:
+    """What ``item`` makes of its row; what it was made of it already, or why it is refused."""
+    if before is None:
+        return NoSuchEffect(item.key)
+    try:
+        step = _decided(connection, kind, before, item)
+    except NotAllowed as refused:
+        return refused
+    if step.kind == "late" and (known := _journaled(connection, {item.key: step.event})):
+        # The same seal, tried again after its answer was lost: it is late only because it was in time.
+        return _made(connection, before, known[item.key])
+    return step
+
+
+def _decided(connection: Connection, kind: Kind[Any], before: Any, item: Move) -> _Step[Any]:
+    event = item.event
     if isinstance(event, Lapsed):
         event = replace(event, lease_until_ms=before.lease_until_ms or event.at_ms)
     if isinstance(before, Obligation):
-        step = obligation_state.decide(before, event, terms)
-        after, name = step.after, step.kind
-    else:
-        if isinstance(event, Observed):
-            event = replace(event, superseded=_is_superseded(connection, before))
-        decided = state.decide(before, event, terms)
-        after, name = decided.after, decided.kind
-        owed = _not_owed_yet(connection, before, event, decided.owed)
-        debts = [_obligation(decided.after, debt, event) for debt in owed]
-    if name == "late" and (known := _journaled(connection, {kind.key_of(before): event})):
-        # The same seal, tried again after its answer was lost: it is late only because it was in time.
-        return _made(connection, before, known[kind.key_of(before)])
-    if not _write(connection, kind, before, after):
-        return None
+        inverse = obligation_state.decide(before, event, item.terms)
+        changed = _changed(kind, before, inverse.after)
+        return _Step(item.key, before, inverse.after, changed, inverse.kind, event, item.terms)
+    if isinstance(event, Observed):
+        event = replace(event, superseded=_is_superseded(connection, before))
+    decided = state.decide(before, event, item.terms)
+    owed = _not_owed_yet(connection, before, event, decided.owed)
+    debts = [_obligation(decided.after, debt, event) for debt in owed]
+    changed = _changed(kind, before, decided.after)
+    return _Step(item.key, before, decided.after, changed, decided.kind, event, item.terms, debts)
+
+
+def _written(
+    connection: Connection, database: Database, kind: Kind[R], steps: Sequence[_Step[R]], together: bool
+) -> dict[str, Moved[R]]:
+    """Write the steps whose rows still are as they were read, with all that goes with each, and the journal."""
+    moved: dict[str, Moved[R]] = {}
+    entries: list[dict[str, Any]] = []
+    for group in _alike(steps) if together else [[step] for step in steps]:
+        if _write(connection, kind, group):
+            for step in group:
+                moved[step.key] = _followed(connection, database, step, entries)
+        elif together:
+            raise _LostRace
+    write_journal(connection, entries)
+    return moved
+
+
+def _followed(connection: Connection, database: Database, step: _Step[R], entries: list[dict[str, Any]]) -> Moved[R]:
+    """What goes with a row that was written, behind the guard of that write: whoever does not make it makes none."""
+    before, after, event = step.before, step.after, step.event
     if isinstance(event, ReissueAsked) and isinstance(before, Effect):
-        # Behind the guard of the row above: whoever does not make that write makes no successor.
         insert_intent(connection, database, successor_of(before, event.successor), event.actor, 0)
-    evidence = to_evidence(event, terms)
-    if debts:
-        evidence["owed"] = [debt.external_ref for debt in debts]
-        connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in debts])
-    entries.append(entry(after, name, from_status=before.status, actor=event.actor, evidence=evidence))
-    entries.extend(_registered(debt, event) for debt in debts)
+    evidence = to_evidence(event, step.terms)
+    if step.debts:
+        evidence["owed"] = [debt.external_ref for debt in step.debts]
+        connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in step.debts])
+    entries.append(entry(after, step.kind, from_status=before.status, actor=event.actor, evidence=evidence))
+    entries.extend(_registered(debt, event) for debt in step.debts)
     turn = None
     if isinstance(after, Effect) and after.ordering_key and after.status.settled and before.status != after.status:
         turn = orderings.wake_next(connection, database, after)
-    return Moved(before, after, name, tuple(debt.obligation_key for debt in debts), turn)
+    return Moved(before, after, step.kind, tuple(debt.obligation_key for debt in step.debts), turn)
 
 
 _AS_READ = ("status", "token", "version")
 
 
-def _write(connection: Connection, kind: Kind[R], before: R, after: R) -> bool:
-    """The guarded write: the row must stand as it was read, by key, status, token, journal number and lease.
+def _alike(steps: Sequence[_Step[R]]) -> list[list[_Step[R]]]:
+    """Steps that come one after the other and change the same columns: the order of keys stays, which keeps two units
+    from waiting for each other."""
+    return [list(group) for _, group in groupby(steps, key=lambda step: step.changed.keys())]
+
+
+def _changed(kind: Kind[R], before: R, after: R) -> dict[str, Any]:
+    old = kind.columns(before)
+    return {f"new_{name}": value for name, value in kind.columns(after).items() if value != old[name]}
+
+
+def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> bool:
+    """The guarded write of rows of which the same columns change: each must stand as it was read, by key, status,
+    token, journal number and lease. False where one does not.
 
     The lease, because a renewal is no journal entry, and one that was renewed is not over.
     """
-    old, new = kind.columns(before), kind.columns(after)
-    changed = {f"new_{name}": value for name, value in new.items() if value != old[name]}
-    read = {f"read_{name}": old[name] for name in (kind.key, *_AS_READ, "lease_until_ms")}
-    return connection.execute(_guarded(kind, frozenset(changed)), {**read, **changed}).rowcount == 1
+    guards = (kind.key, *_AS_READ, "lease_until_ms")
+    rows = [{f"read_{name}": getattr(step.before, name) for name in guards} | step.changed for step in steps]
+    statement = _guarded(kind, frozenset(steps[0].changed))
+    return connection.execute(statement, rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
 
 
 @lru_cache(maxsize=128)

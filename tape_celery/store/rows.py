@@ -65,8 +65,9 @@ def _read_effect(row: RowMapping) -> Effect:
 
 
 def _effect_columns(effect: Effect) -> dict[str, Any]:
-    held = effect.business_key if effect.holds_business_key and effect.business_key else None
-    return {name: getattr(effect, name) for name in _EFFECT_COLUMNS} | {"held_business_key": held}
+    columns = dict(vars(effect))
+    held = columns.pop("holds_business_key") and effect.business_key
+    return columns | {"held_business_key": held or None}
 
 
 def _read_obligation(row: RowMapping) -> Obligation:
@@ -76,7 +77,7 @@ def _read_obligation(row: RowMapping) -> Obligation:
 
 
 def _obligation_columns(obligation: Obligation) -> dict[str, Any]:
-    return {name: getattr(obligation, name) for name in _OBLIGATION_COLUMNS}
+    return dict(vars(obligation))
 
 
 _EFFECT_COLUMNS = tuple(field.name for field in fields(Effect) if field.name != "holds_business_key")

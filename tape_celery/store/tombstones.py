@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    RowMapping,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import KeyConflict
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
-from tape_celery.schema import tombstones
+from tape_celery.schema import journal, tombstones
 from tape_celery.store.database import Database
 
 PRUNED = "pruned"
@@ -65,6 +78,34 @@ def _buried(dialect: str, connectors: int) -> Select[Any]:
     by_idempotency_key = t.idempotency_key.in_(bindparam("idempotency_keys", expanding=True))
     # Without LIMIT: PostgreSQL, which takes each key for a hit, would read all tombstones to find the first one soon.
     return _latest(select(tombstones).where(or_(by_effect_key, by_idempotency_key, *held)), dialect)
+
+
+def write_entry(connection: Connection, intent: Intent, row: Mapping[str, Any]) -> None:
+    """Write ``row``, the first journal entry of ``intent``; raises `KeyBuried` as `refuse_buried` does, in one way
+    there and back."""
+    asked = {
+        "buried_effect_key": intent.effect_key,
+        "buried_idempotency_key": intent.idempotency_key,
+        "buried_connector": intent.connector,
+        "buried_business_key": intent.business_key or None,
+    }
+    if not connection.execute(_entry_unless_buried(), {**row, **asked}).rowcount:
+        raise KeyBuried(intent.effect_key)
+
+
+@cache
+def _entry_unless_buried() -> Insert:
+    t = tombstones.c
+    buried = exists().where(
+        or_(
+            t.effect_key == bindparam("buried_effect_key"),
+            t.idempotency_key == bindparam("buried_idempotency_key"),
+            (t.connector == bindparam("buried_connector"))
+            & (t.held_business_key == bindparam("buried_business_key", type_=t.held_business_key.type)),
+        )
+    )
+    values = [bindparam(column.name, type_=column.type) for column in journal.c]
+    return insert(journal).from_select([column.name for column in journal.c], select(*values).where(not_(buried)))
 
 
 def refuse_unseen(connection: Connection, asked: Sequence[Intent]) -> None:

@@ -61,7 +61,7 @@ class _Made:
         self._texts: dict[tuple[int, ...], tuple[str, list[tuple[str, int | None, Any]]]] = {}
         """By the lengths of its lists: the text, and for each mark of it the parameter, the place in it if it is a
         list, and how SQLite is given it."""
-        columns = () if statement.is_dml else statement.selected_columns
+        columns = statement.exported_columns if statement.is_dml else statement.selected_columns
         from_sqlite = [_of(column.type, dialect).result_processor(dialect, None) for column in columns]
         self._from_sqlite = from_sqlite if any(from_sqlite) else None
         self._keys: Any = None

@@ -86,7 +86,8 @@ class _Unit:
             world.note("store.away", world.store_away_until_ms - world.now_ms)
         if world.now_ms < world.store_away_until_ms and world.here is not None and not world.undisturbed:
             raise _lost("connection refused", invalidated=False)
-        self.dialect = SimpleNamespace(name="sqlite" if world.alone else "postgresql")
+        name = "sqlite" if world.alone else "postgresql"
+        self.dialect = SimpleNamespace(name=name, insert_returning=True, update_returning=True)
 
     def __enter__(self) -> _Unit:
         return self

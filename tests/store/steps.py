@@ -211,6 +211,11 @@ def together(works: Sequence[Callable[[], T]]) -> list[T]:
         return list(executor.map(run, works))
 
 
+def commits_of_a_read(database: Database) -> int:
+    """How many COMMITs a read sends: on PostgreSQL it goes without a transaction around it."""
+    return 0 if database.url.get_backend_name() == "postgresql" else 1
+
+
 def engine_of(database: Database) -> Engine:
     """The engine of a store, to listen in on its statements."""
     return database._engine

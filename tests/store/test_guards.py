@@ -203,6 +203,34 @@ def test_the_write_itself_is_fenced_by_the_token(database: Database) -> None:
     assert row(database, mine.effect_key).status is S.DISPATCHING
 
 
+def test_of_rows_that_are_sealed_together_the_one_that_was_moved_is_not_written(
+    server_store: Database, open_database: Open
+) -> None:
+    """They go in one statement; one of them is taken by somebody else between the read and the write."""
+    mine = [in_state(server_store, S.DISPATCHING) for _ in range(5)]
+    lost = mine[2]
+    other = open_database(url_of(server_store))
+
+    def lapse() -> None:
+        other.shift_ms = LEASE_MS + 1
+        moves.act(other, EFFECTS, lost.effect_key, LAPSE, TERMS)
+
+    with before_statement(server_store, "UPDATE tape_effects SET status", lapse) as met:
+        results = moves.move(
+            server_store,
+            EFFECTS,
+            [Move(one.effect_key, answer(one, "confirmed", external_ref=one.effect_key), TERMS) for one in mine],
+        )
+    assert met
+    assert {key for key, result in results.items() if result.kind == "late"} == {lost.effect_key}
+    for one in mine:
+        after = row(server_store, one.effect_key)
+        assert after.external_ref == one.effect_key
+        wanted = ["confirmed"] if one is not lost else ["lapsed", "late"]
+        assert kinds(server_store, one.effect_key)[one.version :] == wanted
+    assert audit.audit(server_store, live=False, grace_seconds=0) == []
+
+
 def called(database: Database, kind: Any) -> Any:
     """An effect or an obligation whose call is under way."""
     if kind is EFFECTS:

@@ -28,6 +28,7 @@ from tests.store.steps import (
     act,
     answer,
     claimed,
+    commits_of_a_read,
     in_state,
     journal,
     kinds,
@@ -230,8 +231,7 @@ def test_a_person_who_owes_is_given_the_obligation_whatever_happened_to_the_answ
     effect = in_state(server_store, S.CONFIRMED)
     tape: Tape = make_tape(proxy.url(url_of(server_store)))
     assert tape.get(effect.effect_key) is not None
-    # The first COMMIT is that of reading the effect, the second is the act's.
-    cut = proxy.cut_after(COMMIT, skip=1)
+    cut = proxy.cut_after(COMMIT, skip=commits_of_a_read(server_store))  # the effect is read, and then comes the act
     owed = tape.owe(effect.effect_key, reason="wrong account", actor="person")
     assert cut.happened == 1
     assert [owed] == inspection.list_obligations(server_store, effect_key=effect.effect_key)

@@ -15,7 +15,7 @@ from tape_celery.store.database import Database
 from tests.servers import PostgresServer, TcpProxy, until
 from tests.store.conftest import MakeTape, url_of
 from tests.store.gate import closed_gate
-from tests.store.steps import COMMIT, count, kinds, row, scalar
+from tests.store.steps import COMMIT, commits_of_a_read, count, kinds, row, scalar
 
 REQUEST = {"account": "A1", "amount": 100}
 KEYS = [{}, {"business_key": "b-1"}, {"idempotency_key": "i-1"}]
@@ -70,10 +70,10 @@ def test_a_commit_that_never_arrived_is_made_again(
 def test_commit_answers_that_are_lost_again_and_again_record_once(
     far_tape: Tape, proxy: TcpProxy, server_store: Database
 ) -> None:
-    """Every second connection is cut, at COMMITs of reads too."""
+    """Every second connection is cut, at COMMITs of reads too, where a read sends one."""
     cut = proxy.cut_after(COMMIT, times=3)
     handle = delay(far_tape, business_key="b-1")
-    assert cut.happened == 3
+    assert cut.happened == (3 if commits_of_a_read(server_store) else 1)
     assert (count(server_store), kinds(server_store, handle.id)) == (1, ["recorded"])
 
 

@@ -24,6 +24,7 @@ from tests.store.steps import (
     an_intent,
     before_statement,
     claimed,
+    commits_of_a_read,
     count,
     in_state,
     kinds,
@@ -129,8 +130,8 @@ def test_a_lost_answer_to_commit_makes_no_second_successor(
     effect = in_state(server_store, S.FAILED, business_key="b-1")
     tape = make_tape(proxy.url(url_of(server_store)))
     assert tape.get(effect.effect_key) is not None
-    # The first COMMIT is that of reading the effect, the second is the act's.
-    cut = proxy.cut_after(COMMIT, skip=1) if arrived else proxy.cut_before(COMMIT, skip=1)
+    skip = commits_of_a_read(server_store)  # the effect is read, and then comes the act
+    cut = proxy.cut_after(COMMIT, skip=skip) if arrived else proxy.cut_before(COMMIT, skip=skip)
     handle = tape.reissue(effect.effect_key, reason="again", actor="test")
     assert cut.happened == 1
     assert row(server_store, effect.effect_key).reissued_as == handle.id

@@ -33,6 +33,8 @@ def each_in_a_process(work: Any, arguments: Sequence[tuple[Any, ...]]) -> list[A
 
 def _run(work: Any, given: tuple[Any, ...], barrier: Any, answers: Any) -> None:
     try:
+        if given and isinstance(given[0], str):
+            Database(given[0])  # drivers and schema are imported: who comes first does not do it all
         barrier.wait(60)
         answers.put((work(*given),))
     except BaseException as error:  # noqa: BLE001 - told to the test, which fails with it
