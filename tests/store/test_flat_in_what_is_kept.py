@@ -169,12 +169,9 @@ class Plans:
             return
         driver = connection.connection.driver_connection
         one = given[0] if isinstance(given, list) else given
-        with driver.cursor() as own:
-            own.execute("SAVEPOINT looked_at")
+        with driver.transaction(force_rollback=True), driver.cursor() as own:
             own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", one)
             (told,) = own.fetchone()
-            own.execute("ROLLBACK TO SAVEPOINT looked_at")
-            own.execute("RELEASE SAVEPOINT looked_at")
         plan = told if isinstance(told, list) else json.loads(told)
         self.found += [f"{line} in {statement}" for line in _objections(plan[0]["Plan"])]
 
