@@ -33,6 +33,7 @@ class Run:
     to_producer: IO[str]
     from_producer: IO[str]
     logs: Path
+    database: str
     asked_for: int = 0
 
     def submit(self, count: int) -> tuple[float, float]:
@@ -72,8 +73,11 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(name: str, postgres: PostgresServer, redis: RedisServer) -> Iterator[Run]:
-    """``name`` with an empty database, an empty broker and an upstream of its own; all of it is gone afterwards."""
+def running(name: str, postgres: PostgresServer, redis: RedisServer, **settings: object) -> Iterator[Run]:
+    """``name`` with an empty database, an empty broker and an upstream of its own; all of it is gone afterwards.
+
+    ``settings`` are those of the Tape, where it is one.
+    """
     contestant = find(name)
     redis.flush()
     with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as directory, contextlib.ExitStack() as stack:
@@ -82,8 +86,12 @@ def running(name: str, postgres: PostgresServer, redis: RedisServer) -> Iterator
         database = postgres.fresh_database()
         stack.callback(postgres.drop_database, database)
         here = Place(upstream.url, database, redis.url, place)
-        environment = {**here.environment(), **contestant.environment(here)}
-        run = Run(upstream, *stack.enter_context(_producer(name, environment, place)), place)
+        environment = {
+            **here.environment(),
+            **contestant.environment(here),
+            **{f"TAPE_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        run = Run(upstream, *stack.enter_context(_producer(name, environment, place)), place, database)
         run.ask("prepare")
         _start_workers(stack, contestant, environment, place)
         run.submit(WARM_UP)
