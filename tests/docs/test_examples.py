@@ -106,6 +106,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/transactions.md",
         "docs/runs.md",
         "docs/slow-calls.md",
+        "docs/scale.md",
     ],
 )
 def test_every_block_of_a_page_runs(printed_world: dict[str, Any], page: str) -> None:
