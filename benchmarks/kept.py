@@ -148,6 +148,7 @@ class Store:
         yield "obligations of an effect", lambda: owed(effect_key=self.old)
         yield "obligations of a run", lambda: owed(run_id=self.run)
         yield "obligations: PENDING", lambda: owed(status=ObligationStatus.PENDING)
+        yield "status", lambda: (self.tape.counts(at_most=50), self.tape.obligation_counts(at_most=50))
         yield "counts", self.tape.counts
 
     # --- what the steps are about ---

@@ -234,13 +234,16 @@ class Tape:
         wanted = None if status is None else _word(ObligationStatus, status)
         return inspection.list_obligations(self.database, run_id=run_id, effect_key=effect_key, status=wanted)
 
-    def counts(self) -> list[inspection.Count]:
-        """How many effects each connector has in each state."""
-        return inspection.count_effects(self.database)
+    def counts(self, at_most: int | None = None) -> list[inspection.Count]:
+        """How many effects each connector has in each state.
 
-    def obligation_counts(self) -> list[inspection.Count]:
-        """How many obligations each connector has in each state."""
-        return inspection.count_obligations(self.database)
+        That takes the longer the more are kept; with ``at_most``, no more than so many of each are counted.
+        """
+        return inspection.count_effects(self.database, at_most)
+
+    def obligation_counts(self, at_most: int | None = None) -> list[inspection.Count]:
+        """How many obligations each connector has in each state; with ``at_most``, of no state are more counted."""
+        return inspection.count_obligations(self.database, at_most)
 
     def audit(self, live: bool = False) -> list[Violation]:
         """Rows that break a safety invariant; with ``live``, also what is overdue. Safe on a running system."""

@@ -24,6 +24,9 @@ from tape_celery.tape import Tape, tape_of
 REFUSED = 65
 """Exit code of an act or a question that was refused."""
 
+COUNTED = 1_000
+"""How many of a state are counted where nobody asks for all."""
+
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 
 
@@ -61,11 +64,12 @@ def migrate(tape: Tape) -> None:
     click.echo("the schema is up to date")
 
 
-@command(as_json)
-def status(tape: Tape, as_json: bool) -> int:
+@command(click.option("--exact", is_flag=True, help=f"Count beyond {COUNTED:,} too: as slow as much is kept."), as_json)
+def status(tape: Tape, exact: bool, as_json: bool) -> int:
     """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK or HELD."""
     tape.import_connectors()
-    effects, owed, known = tape.counts(), tape.obligation_counts(), base.names()
+    at_most = None if exact else COUNTED
+    effects, owed, known = tape.counts(at_most), tape.obligation_counts(at_most), base.names()
     if as_json:
         found = {"effects": effects, "obligations": owed}
         told = {name: [dataclasses.asdict(count) for count in counts] for name, counts in found.items()}

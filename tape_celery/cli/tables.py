@@ -103,7 +103,8 @@ def print_counts(console: Console, title: str, counts: Sequence[Count], known: S
     table = _table("connector", "state", "number", "oldest", "known here", title=title)
     for count in counts:
         here = "yes" if count.connector in known else "[yellow]no[/]"
-        table.add_row(safe(count.connector), coloured(count.status), str(count.number), moment(count.oldest_ms), here)
+        number = f"{count.number}{'+' if count.more else ''}"
+        table.add_row(safe(count.connector), coloured(count.status), number, moment(count.oldest_ms), here)
     console.print(table)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, func, select, true
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, select, true
 
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus
 from tape_celery.schema import effects, installation, journal, obligations
@@ -26,6 +26,8 @@ class Count:
     status: str
     number: int
     oldest_ms: int
+    more: bool = False
+    """There are more than were counted, and the oldest is that of those."""
 
 
 def get_effect(database: Database, effect_key: str) -> Effect | None:
@@ -91,14 +93,20 @@ def read_journal(database: Database, key: str) -> list[JournalEntry]:
     return [read_entry(row) for row in rows]
 
 
-def count_effects(database: Database) -> list[Count]:
-    """How many effects each connector has in each state."""
-    return _counted(database, EFFECTS)
+def count_effects(database: Database, at_most: int | None = None) -> list[Count]:
+    """How many effects each connector has in each state; with ``at_most``, of none more than that is counted."""
+    if at_most is None:
+        return _counted(database, EFFECTS)
+    return database.read(lambda connection: _counted_some(connection, EFFECTS, at_most, listing.pairs(connection)))
 
 
-def count_obligations(database: Database) -> list[Count]:
-    """How many obligations each connector has in each state."""
-    return _counted(database, OBLIGATIONS)
+def count_obligations(database: Database, at_most: int | None = None) -> list[Count]:
+    """How many obligations each connector has in each state; with ``at_most``, of no state more than that is counted,
+    whosever they are."""
+    if at_most is None:
+        return _counted(database, OBLIGATIONS)
+    of_state = [obligations.c.status == status for status in ObligationStatus]
+    return database.read(lambda connection: _counted_some(connection, OBLIGATIONS, at_most, of_state))
 
 
 def now_ms(database: Database) -> int:
@@ -143,3 +151,18 @@ def _counted(database: Database, kind: Kind[Any]) -> list[Count]:
     )
     rows = database.read(lambda connection: connection.execute(statement).all())
     return [Count(row.connector, row.status, row.number, row.oldest_ms) for row in rows]
+
+
+def _counted_some(
+    connection: Connection, kind: Kind[Any], at_most: int, parts: Sequence[ColumnElement[bool]]
+) -> list[Count]:
+    """Of each part, which one index has in order, the first ``at_most``."""
+    columns, found = kind.table.c, list[Count]()
+    for part in parts:
+        first = select(columns.connector, columns.status, columns.created_at_ms).where(part)
+        some = first.order_by(columns[kind.key]).limit(at_most + 1).subquery()
+        counted = select(some.c.connector, some.c.status, func.count(), func.min(some.c.created_at_ms))
+        rows = connection.execute(counted.group_by(some.c.connector, some.c.status)).all()
+        more = sum(number for _, _, number, _ in rows) > at_most
+        found += [Count(name, status, min(number, at_most), oldest, more) for name, status, number, oldest in rows]
+    return sorted(found, key=lambda count: (count.connector, count.status))

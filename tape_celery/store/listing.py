@@ -40,6 +40,12 @@ def parts(
     return [and_(e.status == state, e.connector == name) for state in statuses for name in known]
 
 
+def pairs(connection: Connection) -> list[Part]:
+    """Each state of each connector."""
+    e = effects.c
+    return [and_(e.status == state, e.connector == name) for name in connectors(connection) for state in EffectStatus]
+
+
 def newest(connection: Connection, parts: Sequence[Part], matches: ColumnElement[bool], number: int) -> list[str]:
     """The keys of up to ``number`` effects, the newest of those that match and are of one of ``parts``."""
     key, found = effects.c.effect_key, list[str]()

@@ -98,6 +98,27 @@ def test_status_says_by_its_exit_code_who_is_needed(tape: Tape, run: Callable[..
     assert {(row["status"], row["number"]) for row in told["effects"]} == {("UNKNOWN", 1), ("STUCK", 1)}
 
 
+def test_status_counts_no_further_than_anybody_needs(
+    tape: Tape, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it takes no longer when more is kept; who wants the number asks for it."""
+    monkeypatch.setattr(commands, "COUNTED", 2)
+    for number in range(3):
+        tape.effect.delay("scripted", {"a": number}, business_key=f"p-{number}")
+    stuck(tape)
+    assert "2+" in run("status").output
+    told = json.loads(run("status", "--json").output)["effects"]
+    assert {(row["status"], row["number"], row["more"]) for row in told} == {("PENDING", 2, True), ("STUCK", 1, False)}
+    told = json.loads(run("status", "--json", "--exact").output)["effects"]
+    assert {(row["status"], row["number"], row["more"]) for row in told} == {("PENDING", 3, False), ("STUCK", 1, False)}
+    owed = next(effect.effect_key for effect in tape.effects(status="STUCK"))
+    tape.resolve(owed, "confirmed", reason="seen", actor="test", external_ref="r-1")
+    tape.owe(owed, reason="wrong", actor="test")
+    assert [(count.status, count.number, count.more) for count in tape.obligation_counts(at_most=2)] == [
+        ("PENDING", 1, False)
+    ]
+
+
 def test_status_names_connectors_that_nobody_here_knows(tape: Tape, run: Callable[..., Result]) -> None:
     tape.effect.delay("nobody.knows", {"a": 1}, business_key="b")
     assert "no connector here is named nobody.knows" in run("status").output
