@@ -113,25 +113,39 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """One connection; every ``timeout`` is an instant."""
+    """One connection; every ``timeout`` is an instant.
+
+    What is written first after what was read, the head of a request, waits for the next write, or read: so head and
+    body go together, in one packet where they fit.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._head: bytes | None = None
+        """What waits; ``None``: nothing was written yet."""
         self.heard = False
         """Whether anything was read since the last write."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """What has come, at most ``max_bytes``; empty at the end. Raises `ReadTimeout` or `ReadError`."""
+        """What has come, at most ``max_bytes``; empty at the end. Raises `ReadTimeout` or `ReadError`, and what
+        `write` does."""
+        if self._head:
+            self.write(b"", timeout)
         with _raised_as(_READING):
             self._sock.settimeout(_left(timeout))
             received = self._sock.recv(max_bytes)
+        self._head = None
         self.heard = True
         return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Hand all of ``buffer`` over. Raises `WriteTimeout` or `WriteError`; a part may have gone by then."""
+        """Hand all of ``buffer`` over, at once or together with what follows. Raises `WriteTimeout` or `WriteError`; a
+        part may have gone by then."""
         self.heard = False
-        rest = memoryview(buffer)
+        if self._head is None:
+            self._head = buffer
+            return
+        rest, self._head = memoryview(self._head + buffer), b""
         with _raised_as(_WRITING):
             while rest:
                 self._sock.settimeout(_left(timeout))
