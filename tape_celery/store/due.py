@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.schema import effects
@@ -107,23 +119,25 @@ def mark_relayed(database: Database, kind: Kind[Any], keys: Sequence[str], *, re
 
     Those that another sweep took are left out.
     """
+    still_due, relaying = _marks(kind, database.now)
 
     def mark(connection: Connection) -> list[str]:
-        columns, now = kind.table.c, database.now
-        still_due = (
-            select(columns[kind.key])
-            .where(columns[kind.key].in_(list(keys)), columns.sweep_at_ms <= now)
-            .order_by(columns[kind.key])
-            .with_for_update(skip_locked=True)
-        )
-        taken = [str(key) for key in connection.execute(still_due).scalars()]
+        taken = [str(key) for key in connection.execute(still_due, {"keys": list(keys)}).scalars()]
         if taken:
-            connection.execute(
-                update(kind.table).where(columns[kind.key].in_(taken)).values(sweep_at_ms=now + relay_ms)
-            )
+            connection.execute(relaying, {"keys": taken, "relay_ms": relay_ms})
         return taken
 
     return database.write(mark) if keys else []
+
+
+@lru_cache(maxsize=16)
+def _marks(kind: Kind[Any], now: ColumnElement[int]) -> tuple[Select[Any], Update]:
+    columns = kind.table.c
+    key = columns[kind.key]
+    these = key.in_(bindparam("keys", expanding=True))
+    still_due = select(key).where(these, columns.sweep_at_ms <= now).order_by(key).with_for_update(skip_locked=True)
+    until = now + bindparam("relay_ms", type_=BigInteger)
+    return still_due, update(kind.table).where(these).values(sweep_at_ms=until)
 
 
 def park(database: Database, rows: Sequence[Due], *, span_ms: int) -> None:

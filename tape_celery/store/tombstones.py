@@ -89,7 +89,7 @@ def write_entry(connection: Connection, intent: Intent, row: Mapping[str, Any]) 
         "buried_connector": intent.connector,
         "buried_business_key": intent.business_key or None,
     }
-    if not connection.execute(_entry_unless_buried(), {**row, **asked}).rowcount:
+    if connection.execute(_entry_unless_buried(), {**row, **asked}).rowcount != 1:
         raise KeyBuried(intent.effect_key)
 
 
@@ -105,7 +105,9 @@ def _entry_unless_buried() -> Insert:
         )
     )
     values = [bindparam(column.name, type_=column.type) for column in journal.c]
-    return insert(journal).from_select([column.name for column in journal.c], select(*values).where(not_(buried)))
+    entry = select(*values).where(not_(buried))
+    # SQLAlchemy forgets how many rows an INSERT wrote, unless it is told not to.
+    return insert(journal).from_select(list(journal.c), entry).execution_options(preserve_rowcount=True)
 
 
 def refuse_unseen(connection: Connection, asked: Sequence[Intent]) -> None:

@@ -112,6 +112,12 @@ class Shop:
         request = {"number": number, "script": list(script or ["land"]), "undo_script": list(undo)}
         return self.tape.effect.delay(connector, request, **{"business_key": f"b-{number}", **keywords})
 
+    def alone(self, *script: str, **keywords: Any) -> EffectHandle:
+        """`delay`, whose hint waits for no other to ride along: no call of another is in the same chunk."""
+        handle = self.delay(*script, **keywords)
+        self.tape._publishing().flush()
+        return handle
+
     def ends(self, handle: EffectHandle | str, *statuses: str, timeout: float = 20.0) -> EffectStatus:
         """Wait until the effect is in one of `statuses`; return it."""
         key = str(handle)

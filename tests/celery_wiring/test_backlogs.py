@@ -8,7 +8,6 @@ import redis
 
 from tape_celery import connectors
 from tape_celery.connectors import DispatchResult
-from tape_celery.handle import EffectHandle
 from tape_celery.records import Effect
 from tape_celery.sweep import BATCH
 from tests.celery_wiring.conftest import MakeShop, Shop
@@ -36,7 +35,7 @@ def test_what_a_busy_worker_hoards_is_done_by_others(make_shop: MakeShop) -> Non
     hoarder = shop.worker("tape.dispatch", concurrency=1)
     busy = shop.delay("land", "wait:done", connector="long")
     until(lambda: shop.landings(busy), what="the landing")
-    hoarded = [hinted_alone(shop) for _ in range(20)]
+    hoarded = [shop.alone() for _ in range(20)]
     hoarder.wait_for(lambda: len(re.findall(r"Task tape\.dispatch\[.+?\] received", hoarder.text())) >= 10)
     shop.open()
     for handle in hoarded:
@@ -45,13 +44,6 @@ def test_what_a_busy_worker_hoards_is_done_by_others(make_shop: MakeShop) -> Non
     shop.gate("done")
     each_landed_once(shop, [busy, *hoarded])
     assert shop.kinds(busy) == ["recorded", "claimed", "confirmed"]
-
-
-def hinted_alone(shop: Shop) -> EffectHandle:
-    """An effect whose hint waits for no other to ride along."""
-    handle = shop.delay()
-    shop.tape._publishing().flush()
-    return handle
 
 
 def test_a_message_that_is_delivered_again_while_its_call_runs_is_one_call(make_shop: MakeShop) -> None:

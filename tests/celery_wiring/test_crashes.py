@@ -105,8 +105,8 @@ def test_whatever_a_connector_raises_is_a_lost_answer(shop: Shop) -> None:
     """
     shop.open(concurrency=2)
     acts = ("raise", "exit", "interrupt", "os_exit", "kill9")
-    landed = {act: shop.delay("land", act) for act in acts}
-    unsent = {act: shop.delay(act) for act in acts}
+    landed = {act: shop.alone("land", act) for act in acts}
+    unsent = {act: shop.alone(act) for act in acts}
     for act in acts:
         shop.ends(landed[act], "CONFIRMED", timeout=40)
         shop.ends(unsent[act], "FAILED", timeout=40)

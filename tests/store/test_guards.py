@@ -212,7 +212,7 @@ def test_of_rows_that_are_sealed_together_the_one_that_was_moved_is_not_written(
     other = open_database(url_of(server_store))
 
     def lapse() -> None:
-        other.shift_ms = LEASE_MS + 1
+        other.shift_ms = server_store.shift_ms = LEASE_MS + 1
         moves.act(other, EFFECTS, lost.effect_key, LAPSE, TERMS)
 
     with before_statement(server_store, "UPDATE tape_effects SET status", lapse) as met:
