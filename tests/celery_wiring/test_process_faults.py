@@ -35,8 +35,8 @@ def test_a_child_that_runs_out_or_breaks_in_mid_call_is_a_lost_answer(shop: Shop
     """No memory left, a segmentation fault: the upstream is asked, and the others go on."""
     shop.open()
     shop.worker("tape.dispatch", "tape.observe")
-    handles = [shop.delay("land", trouble, "raise") for _ in range(2)]
-    handles += [shop.delay() for _ in range(4)]
+    handles = [shop.alone("land", trouble, "raise") for _ in range(2)]
+    handles += [shop.alone() for _ in range(4)]
     for handle in handles:
         landed_once(shop, handle)
 

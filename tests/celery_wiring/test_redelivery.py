@@ -21,7 +21,7 @@ def hint(shop: Shop, task: str, *arguments: object, **keywords: object) -> str:
 def test_the_same_hint_ten_times_at_once_is_one_call(any_shop: Shop) -> None:
     """Four children get the same key in parallel: one claim wins, the others find it taken or done."""
     shop = any_shop
-    handles = [shop.delay() for _ in range(3)]
+    handles = [shop.alone() for _ in range(3)]
     for _ in range(9):
         hint(shop, "tape.dispatch", [handle.id for handle in handles])
     worker = shop.worker(concurrency=4)
