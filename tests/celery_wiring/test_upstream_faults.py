@@ -125,7 +125,7 @@ def test_an_upstream_that_hangs_does_not_hold_up_one_with_a_queue_of_its_own(mak
     shop.worker("tape.dispatch", concurrency=2)
     shop.worker("express", "tape.sweep", "tape.observe")
     shop.beat()
-    hanging = [shop.delay("land", "wait:answer") for _ in range(6)]
+    hanging = [shop.alone("land", "wait:answer") for _ in range(6)]
     until(lambda: len(shop.ledger.entries("landed")) == 2, what="both children to be in a call")
     quick = [shop.delay(connector="express") for _ in range(10)]
     for handle in quick:
