@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from rich.console import Console
 
 from tape_celery.demo.ledger import BOOKED, Entry
@@ -59,7 +60,8 @@ def test_elsewhere_there_is_a_line_now_and_then_and_what_is_loud() -> None:
     assert "the answer is lost" not in text
 
 
-def test_a_terminal_gets_the_live_table() -> None:
+def test_a_terminal_gets_the_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one has no live table
     console = Console(width=100, record=True, force_terminal=True)
     with Screen(console) as screen:
         screen.show(FRAME)
