@@ -140,8 +140,9 @@ def _in_event_loop() -> bool:
 class Room:
     """Room for the calls of chunks, taken before their rows are claimed.
 
-    So what is claimed is called at once: no lease runs while its call waits for a thread, and a process that dies
-    leaves no more UNKNOWN than it was calling. A single call needs none: its caller's thread is all it takes.
+    So what is claimed is called within milliseconds, or in its turn where the upstream answers at once: no lease runs
+    while its call waits for a thread, and a process that dies leaves no more UNKNOWN than the chunks it was at.
+    A single call needs none: its caller's thread is all it takes.
     """
 
     def __init__(self, places: int) -> None:

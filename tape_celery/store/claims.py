@@ -1,7 +1,8 @@
 """Taking rows under a lease, keeping the lease, and reading back whether a claim was one's own.
 
 A claim is one guarded UPDATE over up to n keys. Of several workers that claim the same row, one gets it; the
-others find it changed. What was got is read back by the claim's nonce, which nobody else can have written.
+others find it changed. What was got comes back with it where the database can, else it is read back by the claim's
+nonce, which nobody else can have written; so it is too when the answer to COMMIT was lost.
 """
 
 from __future__ import annotations
