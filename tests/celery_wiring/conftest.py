@@ -115,8 +115,12 @@ class Shop:
     def alone(self, *script: str, **keywords: Any) -> EffectHandle:
         """`delay`, whose hint waits for no other to ride along: no call of another is in the same chunk."""
         handle = self.delay(*script, **keywords)
-        self.tape._publishing().flush()
+        self.send_what_is_held()
         return handle
+
+    def send_what_is_held(self) -> None:
+        """Hints that wait for others to ride along go now."""
+        self.tape._publishing().flush()
 
     def ends(self, handle: EffectHandle | str, *statuses: str, timeout: float = 20.0) -> EffectStatus:
         """Wait until the effect is in one of `statuses`; return it."""

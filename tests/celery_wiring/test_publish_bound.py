@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from tape_celery.publisher import GATHER_SECONDS
 from tests.celery_wiring.conftest import MakeShop, Shop
 from tests.servers import RedisServer, TcpProxy, until
 
@@ -25,6 +26,12 @@ def timed_delays(shop: Shop, number: int) -> tuple[float, list]:
     started = time.monotonic()
     handles = [shop.delay() for _ in range(number)]
     return time.monotonic() - started, handles
+
+
+def no_hint_rides_along() -> None:
+    """The hints that went last went so long ago that the next is not gathered with them: it is waited for."""
+    over = time.monotonic() + 2 * GATHER_SECONDS
+    until(lambda: time.monotonic() > over, what="the end of the gathering")
 
 
 def all_confirmed(shop: Shop, handles: list) -> None:
@@ -48,6 +55,7 @@ def test_a_broker_that_is_away_costs_a_moment_once_and_no_effect(
     finds every row, and the producer's hints flow again when the broker is back."""
     shop = make_shop(broker_url=proxy.url(own_redis.url))
     timed_delays(shop, 1)  # a connection that works, as a producer has it in the middle of its life
+    no_hint_rides_along()
     proxy.mode = trouble
     first, handles = timed_delays(shop, 1)
     more, others = timed_delays(shop, 20)
@@ -153,6 +161,7 @@ def test_many_threads_wait_for_a_dead_broker_once(make_shop: MakeShop, own_redis
     """
     shop = make_shop(broker_url=proxy.url(own_redis.url))
     timed_delays(shop, 1)
+    no_hint_rides_along()
     proxy.mode = "blackhole"
     with ThreadPoolExecutor(20) as threads:
         took = list(threads.map(lambda _: timed_delays(shop, 1)[0], range(20)))
