@@ -144,9 +144,11 @@ installation = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("installation_id", _KEY, nullable=False),
     _ms("created_at_ms", nullable=False),
+    _ms("swept_at_ms"),
     CheckConstraint("id = 1", name="tape_installation_is_one_row"),
     **MYSQL,
 )
+"""The one row of the store itself; ``swept_at_ms`` is when a sweep began last."""
 
 effects = Table(
     "tape_effects",
@@ -342,6 +344,7 @@ journal = Table(
     _count("token"),
     Column("actor", _BYTEWISE, nullable=False),
     _text("evidence_json"),
+    _added_key("digest", String(64)),
     CheckConstraint("seq >= 1", name="tape_journal_starts_at_one"),
     **MYSQL,
 )
@@ -432,3 +435,56 @@ tombstones = Table(
     **MYSQL,
 )
 """What is left of an effect that was pruned: its keys, which stay taken, and what became of it."""
+
+proposals = Table(
+    "tape_proposals",
+    metadata,
+    Column("proposal_key", _KEY, primary_key=True),
+    Column("subject_key", _BYTEWISE, nullable=False),
+    Column("open_subject", _BYTEWISE),
+    Column("act", _WORD, nullable=False),
+    _text("arguments_json"),
+    _text("reason"),
+    Column("actor", _BYTEWISE, nullable=False),
+    _count("seen_version"),
+    Column("status", _WORD, nullable=False),
+    Column("decided_by", _BYTEWISE, nullable=False),
+    _ms("decided_at_ms"),
+    _ms("created_at_ms", nullable=False),
+    UniqueConstraint("open_subject", name="tape_proposals_one_open_per_subject"),
+    CheckConstraint("status IN ('OPEN', 'CONFIRMED', 'WITHDRAWN')", name="tape_proposals_status_is_known"),
+    CheckConstraint(
+        "(status = 'OPEN' AND open_subject IS NOT NULL) OR (status <> 'OPEN' AND open_subject IS NULL)",
+        name="tape_proposals_open_holds_its_subject",
+    ),
+    **MYSQL,
+)
+"""Acts on an effect, an obligation or a run that one person has asked for and a second one has to confirm."""
+Index("tape_proposals_of_subject", proposals.c.subject_key, proposals.c.created_at_ms)
+
+workers = Table(
+    "tape_workers",
+    metadata,
+    Column("worker_name", _BYTEWISE, primary_key=True),
+    Column("version", _WORD, nullable=False),
+    _text("connectors_json"),
+    _text("queues_json"),
+    _ms("clock_ahead_ms", nullable=False),
+    _ms("started_at_ms", nullable=False),
+    _ms("seen_at_ms", nullable=False),
+    **MYSQL,
+)
+"""What each worker said of itself last: its connectors, its queues, how far its clock is ahead of the database's."""
+
+connectors = Table(
+    "tape_connectors",
+    metadata,
+    Column("connector", _BYTEWISE, primary_key=True),
+    Column("paused", Boolean, nullable=False),
+    _text("reason"),
+    Column("actor", _BYTEWISE, nullable=False),
+    _ms("updated_at_ms", nullable=False),
+    _count("version"),
+    **MYSQL,
+)
+"""What people have said of connectors at run time; one that is not here is as its settings say."""

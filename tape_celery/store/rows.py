@@ -127,6 +127,7 @@ def entry(
         "token": record.token,
         "actor": actor[:200],
         "evidence_json": text,
+        "digest": "",
     }
 
 
