@@ -1,5 +1,9 @@
 """``celery -A APP tape …``: look at effects, decide on them, run one pass by hand."""
 
-from tape_celery.cli.commands import tape
+from tape_celery.cli import acting, keeping, looking
+from tape_celery.cli.group import tape
 
-__all__ = ["tape"]
+MODULES = (looking, acting, keeping)
+"""Those whose commands hang on the group: importing one adds them."""
+
+__all__ = ["MODULES", "tape"]

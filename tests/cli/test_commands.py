@@ -12,15 +12,15 @@ from celery import Celery
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
-from tape_celery import Tape, connectors
-from tape_celery.cli import commands
+from tape_celery import Tape, cli, connectors
+from tape_celery.cli import group, looking
 from tape_celery.connectors.base import DispatchResult, ObservationResult
 from tape_celery.records import EffectStatus
 from tests.servers import Processes
 
 SHOP = """
 from celery import Celery
-from tape_celery import Tape, connectors
+from tape_celery import Tape, cli, connectors
 from tape_celery.connectors.base import DispatchResult
 
 class Lost:
@@ -69,7 +69,7 @@ def run(tape: Tape) -> Callable[..., Result]:
         app = tape.app
 
     def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(commands.tape, list(arguments), obj=Context())
+        return CliRunner().invoke(cli.tape, list(arguments), obj=Context())
 
     return invoke
 
@@ -102,7 +102,7 @@ def test_status_counts_no_further_than_anybody_needs(
     tape: Tape, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So it takes no longer when more is kept; who wants the number asks for it."""
-    monkeypatch.setattr(commands, "COUNTED", 2)
+    monkeypatch.setattr(looking, "COUNTED", 2)
     for number in range(3):
         tape.effect.delay("scripted", {"a": number}, business_key=f"p-{number}")
     stuck(tape)
@@ -157,20 +157,20 @@ def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Ca
     assert effect is not None
     assert (effect.status, effect.external_ref) == (EffectStatus.CONFIRMED, "BK-1")
     again = run("resolve", key, "--as", "failed", "--reason", "no")
-    assert again.exit_code == commands.REFUSED
+    assert again.exit_code == group.REFUSED
     assert "is CONFIRMED: resolve as failed is not allowed" in again.output
 
 
 def test_reissue_names_the_successor_once_and_again(tape: Tape, run: Callable[..., Result]) -> None:
     """The second time as the reason for its refusal."""
     key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
-    assert run("reissue", key, "--reason", "r").exit_code == commands.REFUSED
+    assert run("reissue", key, "--reason", "r").exit_code == group.REFUSED
     tape.cancel(key, reason="not yet", actor="ann")
     told = json.loads(run("reissue", key, "--reason", "now it is", "--actor", "bob", "--json").output)
     assert told["reissue_of"] == key
     assert tape.journal(told["effect_key"])[0].actor == "bob"
     again = run("reissue", key, "--reason", "now it is")
-    assert (again.exit_code, told["effect_key"] in again.output) == (commands.REFUSED, True)
+    assert (again.exit_code, told["effect_key"] in again.output) == (group.REFUSED, True)
 
 
 def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[..., Result]) -> None:
@@ -184,7 +184,7 @@ def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[.
     done = run("release", keys[1], "--reason", "two invoices")
     assert (done.exit_code, done.output.strip()) == (0, f"{keys[1]} is PENDING")
     assert run("status").exit_code == 0
-    assert run("release", keys[1], "--reason", "again").exit_code == commands.REFUSED
+    assert run("release", keys[1], "--reason", "again").exit_code == group.REFUSED
 
 
 def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callable[..., Result]) -> None:
@@ -193,7 +193,7 @@ def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callab
     tape.dispatch(landed)
     tape.resolve(landed, "confirmed", reason="seen", actor="ann", external_ref="BK-1")
     refused = run("compensate-run", "ordr", "--reason", "r")
-    assert (refused.exit_code, "NoSuchRun: no effect is in run 'ordr'" in refused.output) == (commands.REFUSED, True)
+    assert (refused.exit_code, "NoSuchRun: no effect is in run 'ordr'" in refused.output) == (group.REFUSED, True)
     shown = run("compensate-run", "order", "--reason", "a return")
     assert shown.exit_code == 0, shown.output
     assert "run order is COMPENSATING" in shown.output
@@ -214,7 +214,7 @@ def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callab
 
 def test_what_does_not_exist_is_named(run: Callable[..., Result]) -> None:
     refused = run("show", "nothing")
-    assert (refused.exit_code, "'nothing'" in refused.output) == (commands.REFUSED, True)
+    assert (refused.exit_code, "'nothing'" in refused.output) == (group.REFUSED, True)
 
 
 def test_prune_counts_what_went_and_show_tells_what_is_left(
@@ -224,8 +224,8 @@ def test_prune_counts_what_went_and_show_tells_what_is_left(
     key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
     tape.cancel(key, reason="not wanted", actor="ann")
     refused = run("prune")
-    assert (refused.exit_code, "tape_retention_days is not set" in refused.output) == (commands.REFUSED, True)
-    assert run("prune", "--older-than", "0.5").exit_code == commands.REFUSED
+    assert (refused.exit_code, "tape_retention_days is not set" in refused.output) == (group.REFUSED, True)
+    assert run("prune", "--older-than", "0.5").exit_code == group.REFUSED
     assert run("prune", "--older-than", "2", "--dry-run").output.strip() == "0 effects could be pruned"
     tape.database.shift_ms += 3 * 86_400_000
     assert run("prune", "--older-than", "2", "--dry-run").output.strip() == "1 effects could be pruned"
@@ -235,7 +235,7 @@ def test_prune_counts_what_went_and_show_tells_what_is_left(
     assert done.output.strip() == "pruned: 1 effects, 0 obligations, 0 callbacks, 2 journal entries"
     assert json.loads(Path(file).read_text())["effect"]["effect_key"] == key
     again = run("prune", "--older-than", "2", "--export", file)
-    assert (again.exit_code, "ExportTargetExists" in again.output) == (commands.REFUSED, True)
+    assert (again.exit_code, "ExportTargetExists" in again.output) == (group.REFUSED, True)
     assert json.loads(run("prune", "--older-than", "2", "--json").output)["effects"] == 0
     shown = run("show", key)
     assert shown.exit_code == 0, shown.output
@@ -255,7 +255,7 @@ def test_export_writes_a_new_file_and_counts(tape: Tape, run: Callable[..., Resu
     assert done.output.strip() == told
     assert json.loads(Path(file).read_text())["effect"]["effect_key"] == key
     again = run("export", file)
-    assert (again.exit_code, f"ExportTargetExists: {file}" in again.output) == (commands.REFUSED, True)
+    assert (again.exit_code, f"ExportTargetExists: {file}" in again.output) == (group.REFUSED, True)
     old = json.loads(run("export", f"{file}.old", "--older-than", "2", "--json").output)
     assert (old["effects"], old["watermark"]) == (0, "")
 
@@ -286,7 +286,7 @@ def test_the_group_hangs_on_celery_itself(processes: Processes, sqlite_url: str,
     migrated = processes.python("-m", "celery", "-A", "shop", "tape", "migrate", cwd=tmp_path)
     bare = processes.python("-m", "celery", "-A", "bare", "tape", "status", cwd=tmp_path)
     assert migrated.wait() == 0
-    assert bare.wait() == commands.REFUSED
+    assert bare.wait() == group.REFUSED
     assert "has no Tape" in bare.text()
     again = processes.python("-m", "celery", "-A", "shop", "tape", "status", "--json", cwd=tmp_path)
     assert again.wait() == 0

@@ -1,0 +1,89 @@
+"""The commands that look and change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from tape_celery.cli import tables
+from tape_celery.cli.group import as_json, command
+from tape_celery.connectors import base
+from tape_celery.errors import NoSuchEffect
+from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.store import inspection
+from tape_celery.tape import Tape
+
+COUNTED = 1_000
+"""How many of a state are counted where nobody asks for all."""
+
+
+@command(click.option("--exact", is_flag=True, help=f"Count beyond {COUNTED:,} too: as slow as much is kept."), as_json)
+def status(tape: Tape, exact: bool, as_json: bool) -> int:
+    """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK or HELD."""
+    tape.import_connectors()
+    at_most = None if exact else COUNTED
+    effects, owed, known = tape.counts(at_most), tape.obligation_counts(at_most), base.names()
+    if as_json:
+        found = {"effects": effects, "obligations": owed}
+        told = {name: [dataclasses.asdict(count) for count in counts] for name, counts in found.items()}
+        tables.print_json({**told, "connectors_known_here": known})
+    else:
+        console = tables.console()
+        tables.print_counts(console, "effects", effects, known)
+        if owed:
+            tables.print_counts(console, "obligations", owed, known)
+        strange = sorted({count.connector for count in effects if count.connector not in known and _is_open(count)})
+        if strange:
+            named = ", ".join(map(tables.safe, strange))
+            console.print(f"no connector here is named {named}: a worker that knows it has to run")
+    states = {count.status for count in (*effects, *owed)}
+    return 2 if states & {EffectStatus.STUCK, EffectStatus.HELD} else 1 if EffectStatus.UNKNOWN in states else 0
+
+
+@command(
+    click.option("--status", "state", type=click.Choice(list(EffectStatus))),
+    click.option("--connector"),
+    click.option("--run", "run_id"),
+    click.option("--business-key"),
+    click.option("--limit", type=click.IntRange(1, inspection.MOST), default=50, show_default=True),
+    as_json,
+)
+def list_(
+    tape: Tape,
+    state: str | None,
+    connector: str | None,
+    run_id: str | None,
+    business_key: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Effects, newest first."""
+    found = tape.effects(status=state, connector=connector, run_id=run_id, business_key=business_key, limit=limit)
+    if as_json:
+        tables.print_json([tables.as_dict(effect) for effect in found])
+    else:
+        tables.print_effects(tables.console(), found)
+
+
+@command(click.argument("key"), as_json)
+def show(tape: Tape, key: str, as_json: bool) -> None:
+    """One effect or obligation: its row, its journal, what it owes."""
+    record = tape.get(key) or inspection.get_obligation(tape.database, key) or tape.pruned(key)
+    if record is None:
+        raise NoSuchEffect(key)
+    journal, owed = tape.journal(key), tape.obligations(effect_key=key)
+    if as_json:
+        entries = [dataclasses.asdict(entry) for entry in journal]
+        told = {**tables.as_dict(record), "journal": entries, "obligations": [tables.as_dict(debt) for debt in owed]}
+        tables.print_json(told)
+        return
+    console = tables.console()
+    tables.print_record(console, record)
+    tables.print_journal(console, journal)
+    if owed:
+        tables.print_obligations(console, owed)
+
+
+def _is_open(count: inspection.Count) -> bool:
+    return count.status in (*(s for s in EffectStatus if not s.settled), *ObligationStatus)
