@@ -11,6 +11,7 @@ import pytest
 
 from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
 from tests.servers import (
+    Chromium,
     LocalServer,
     MariaDBServer,
     MissingServerError,
@@ -22,7 +23,7 @@ from tests.servers import (
 )
 from tests.stores import emptied, migrated
 
-S = TypeVar("S", bound=LocalServer)
+S = TypeVar("S", bound=LocalServer | Chromium)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -136,6 +137,14 @@ def rabbitmq_url(rabbitmq: RabbitMQServer) -> Iterator[str]:
     url = rabbitmq.fresh_vhost()
     yield url
     rabbitmq.drop_vhost(url)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A browser for the tests of one module: no event loop can be run in its thread while it is there."""
+    with _installed(Chromium) as browser:
+        browser.start(tmp_path_factory.mktemp("chromium"))
+        yield browser
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Everything that is started here belongs to the test run that started it: own por
 by process id at the end, and by `reaper` if the run itself is killed.
 """
 
+from tests.servers.chromium import Chromium
 from tests.servers.local_server import LocalServer, MissingServerError
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import Postgres15Server, PostgresServer
@@ -16,6 +17,7 @@ from tests.servers.waiting import until
 
 __all__ = [
     "SYNCS",
+    "Chromium",
     "Cut",
     "FailingCalls",
     "LocalServer",

@@ -61,7 +61,18 @@ FAKETIME = Software("faketime", ("libfaketime",), ("usr/lib/*/faketime/libfaketi
 
 FIU = Software("fiu", ("libfiu0",), ("usr/lib/fiu/fiu_run_preload.so", "usr/lib/fiu/fiu_posix_preload.so"))
 
-ALL = (MARIADB, RABBITMQ, POSTGRESQL_15, FAKETIME, FIU)
+CHROMIUM = Software(
+    "chromium",
+    ("chromium-headless-shell", "chromium-common", "fonts-dejavu-core"),
+    (
+        "usr/lib/chromium/chromium-headless-shell",
+        "usr/lib/chromium/icudtl.dat",
+        "usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    ),
+    "--version",
+)
+
+ALL = (MARIADB, RABBITMQ, POSTGRESQL_15, FAKETIME, FIU, CHROMIUM)
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,8 @@ class Installation:
         return {"LD_LIBRARY_PATH": os.pathsep.join([*map(str, unpacked), *([inherited] if inherited else [])])}
 
     def _library_directories(self) -> list[Path]:
-        patterns = ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*")
+        # The last is where libpulse, which Chromium is linked with, has a part of its own.
+        patterns = ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/pulseaudio")
         return [directory for pattern in patterns for directory in sorted(self.root.glob(pattern))]
 
 
