@@ -279,5 +279,31 @@ class Violation:
     detail: str
 
 
+WORKER_SAYS_SECONDS = 30.0
+"""How often a worker says that it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """What one worker said of itself last."""
+
+    name: str
+    """Its node name, as Celery has it."""
+    version: str
+    """Of tape_celery, there."""
+    connectors: tuple[str, ...] = ()
+    """Those that it knows."""
+    queues: tuple[str, ...] = ()
+    """Those that it consumes."""
+    clock_ahead_ms: int = 0
+    """How far its wall clock was ahead of the database's; behind, where it is negative."""
+    started_at_ms: int = 0
+    seen_at_ms: int = 0
+
+    def alive(self, now_ms: int) -> bool:
+        """Whether it was seen within the last three times that it should have said something."""
+        return now_ms - self.seen_at_ms <= 3 * WORKER_SAYS_SECONDS * 1000
+
+
 def _decoded(text: str) -> dict[str, Any]:
     return json.loads(text) if text else {}

@@ -18,7 +18,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
 from tape_celery.records import EffectStatus
 from tape_celery.settings import Settings
-from tape_celery.store import due, inspection, moves, retention, runs
+from tape_celery.store import due, fleet, inspection, moves, retention, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
@@ -87,6 +87,7 @@ class Sweep:
 
         A connector whose rows cannot be swept does not keep the others waiting; raises the last such error.
         """
+        fleet.mark_swept(self._database, every_ms=round(self._settings.sweep_seconds * 500))
         report = SweepReport()
         trouble: StoreUnavailable | None = None
         for connector in sorted(self._engine.reach().lease_ms):

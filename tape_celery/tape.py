@@ -28,6 +28,7 @@ from tape_celery.errors import (
 )
 from tape_celery.export_file import FilePath
 from tape_celery.handle import EffectHandle, StoreBackend
+from tape_celery.operating import Operating
 from tape_celery.policy import Terms
 from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
@@ -42,7 +43,7 @@ from tape_celery.sweep import Sweep, SweepReport
 logger = logging.getLogger(__name__)
 
 
-class Tape(Acting):
+class Tape(Acting, Operating):
     """Effects for one Celery app.
 
     Adds our tasks, queues, routes and beat entry to ``app`` and changes nothing else of it. Nothing is read or opened

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from tape_celery import effect_tasks, failpoints, intake, tasks
+from tape_celery import effect_tasks, failpoints, intake, presence, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
@@ -40,7 +40,9 @@ def attach(tape: Tape) -> None:
         living = found()
         return frozenset() if living is None else frozenset(_names(living.settings))
 
+    presences = presence.Presences(found)
     app.steps["consumer"].add(intake.step_for(our_queues))
+    app.steps["consumer"].add(presence.step_for(presences))
 
     def on_finalize(sender: Any = None, **_: Any) -> None:
         living = found()
@@ -57,6 +59,11 @@ def attach(tape: Tape) -> None:
         if living is not None and sender is not None and sender.app is living.app:
             _or_exit(lambda: _start_worker(living))
 
+    def on_worker_shutdown(sender: Any = None, **_: Any) -> None:
+        living = found()
+        if living is not None and sender is not None and sender.app is living.app:
+            presences.leave(sender.hostname)
+
     def on_beat_init(sender: Any = None, **_: Any) -> None:
         living = found()
         if living is not None and sender is not None and sender.app is living.app:
@@ -65,6 +72,7 @@ def attach(tape: Tape) -> None:
     app.on_after_finalize.connect(on_finalize, weak=False)
     signals.celeryd_init.connect(on_celeryd_init, weak=False)
     signals.worker_init.connect(on_worker_init, weak=False)
+    signals.worker_shutdown.connect(on_worker_shutdown, weak=False)
     signals.beat_init.connect(on_beat_init, weak=False)
     if app.finalized:
         _merge_quietly(tape)

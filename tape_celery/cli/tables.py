@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tape_celery.records import Effect, JournalEntry, Obligation
+from tape_celery.records import Effect, JournalEntry, Obligation, Worker
 from tape_celery.store.inspection import Count
 
 HIDDEN = ("request_json", "response_json", "error_json", "payload_json", "claim_nonce")
@@ -105,6 +105,23 @@ def print_counts(console: Console, title: str, counts: Sequence[Count], known: S
         here = "yes" if count.connector in known else "[yellow]no[/]"
         number = f"{count.number}{'+' if count.more else ''}"
         table.add_row(safe(count.connector), coloured(count.status), number, moment(count.oldest_ms), here)
+    console.print(table)
+
+
+def print_workers(console: Console, workers: Sequence[Worker], now_ms: int) -> None:
+    """One line a worker."""
+    table = _table("worker", "alive", "seen", "since", "clock", "connectors", "queues", "version")
+    for worker in workers:
+        table.add_row(
+            safe(worker.name),
+            "[green]yes[/]" if worker.alive(now_ms) else "[red]no[/]",
+            f"{max(0, now_ms - worker.seen_at_ms) / 1000:.0f} s ago",
+            moment(worker.started_at_ms),
+            f"{worker.clock_ahead_ms / 1000:+.3f} s",
+            safe(", ".join(worker.connectors)),
+            safe(", ".join(worker.queues)),
+            safe(worker.version),
+        )
     console.print(table)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import URL, Connection, Select, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.expression import ColumnElement
@@ -40,8 +40,9 @@ class Database:
     Raises `SettingsError` for a kind of database that is not supported, `MissingExtra` where its driver is absent.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL, *, tries: int = TRIES) -> None:
         self.url = urls.checked(url)
+        self._tries = tries
         self._backend = _BACKENDS[self.url.get_backend_name()]
         self.shift_ms = 0
         """Added to the database's clock: lets a test move time. Always 0 in production."""
@@ -52,6 +53,11 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({urls.shown(self.url)!r})"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an SQLite file, and no server."""
+        return self._file is not None
 
     @property
     def now(self) -> ColumnElement[int]:
@@ -116,12 +122,20 @@ class Database:
         """After a fork: let go of the parent's connections without closing them."""
         self._engine.dispose(close=False)
 
+    def hurried(self, seconds: float) -> Database:
+        """Another way to the same store, for who must not be kept waiting: connections of its own, each unit tried
+        once, and every wait that can be bounded bounded to about ``seconds``.
+        """
+        other = Database(self._backend.hurried(self.url, seconds), tries=1)
+        other.shift_ms = self.shift_ms
+        return other
+
     def _check_server(self) -> None:
         if self._backend is mysql:
             self._run(mysql.check, read_only=True)
 
     def _run(self, work: Callable[[Connection], T], *, read_only: bool, one_moment: bool = False) -> T:
-        for tries in range(1, TRIES + 1):
+        for tries in range(1, self._tries + 1):
             try:
                 with self._engine.connect() as connection:
                     if read_only:
@@ -141,7 +155,7 @@ class Database:
             except PoolTimeout as error:
                 raise StoreUnavailable(f"{self!r} has no free connection: {error}") from None
             except DBAPIError as error:
-                if tries == TRIES or not (error.connection_invalidated or self._backend.passes(error)):
+                if tries == self._tries or not (error.connection_invalidated or self._backend.passes(error)):
                     raise StoreUnavailable(self._told(error)) from error
             time.sleep(0.01 * 2**tries * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
         raise AssertionError("the last try returns or raises")

@@ -61,6 +61,13 @@ def engine(url: URL) -> Engine:
     return made
 
 
+def hurried(url: URL, seconds: float) -> URL:
+    """``url``, with a bound of so many seconds on every wait for the server."""
+    return url.update_query_dict(
+        dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), f"{max(1, seconds):.0f}")
+    )
+
+
 def passes(error: DBAPIError) -> bool:
     """Whether another try of the unit, in a new transaction, may work."""
     return _number(error.orig) in _PASSING

@@ -30,6 +30,14 @@ def engine(url: URL) -> Engine:
         raise MissingExtra("A PostgreSQL store", "postgresql") from None
 
 
+def hurried(url: URL, seconds: float) -> URL:
+    """``url``, with a bound of so many seconds on every wait that the driver or the server can bound."""
+    wait_ms = f"{seconds * 1000:.0f}"
+    options = (*url.normalized_query.get("options", ()), f"-c lock_timeout={wait_ms} -c statement_timeout={wait_ms}")
+    bounds = {"connect_timeout": f"{max(2, seconds):.0f}", "tcp_user_timeout": wait_ms, "options": " ".join(options)}
+    return url.update_query_dict(bounds)
+
+
 def passes(error: DBAPIError) -> bool:
     """Whether another try of the unit, in a new transaction, may work."""
     return getattr(error.orig, "sqlstate", None) in _PASSING

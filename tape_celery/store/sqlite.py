@@ -18,16 +18,20 @@ from sqlalchemy.exc import DBAPIError
 
 from tape_celery.errors import CommitUncertain, SettingsError, StoreUnavailable
 
+WAIT_SECONDS = 30.0
+"""How long a unit waits for others to let go of the file, where the URL says nothing else (``?timeout=``)."""
+
 
 def engine(url: URL) -> Engine:
     """An engine whose units begin with ``BEGIN IMMEDIATE``, and with ``BEGIN`` where they only read."""
-    made = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+    wait = float(str(url.query.get("timeout", WAIT_SECONDS)))
+    made = create_engine(url, connect_args={"timeout": wait}, hide_parameters=True)
 
     @event.listens_for(made, "connect")
     def configure(dbapi_connection: Any, record: Any) -> None:
         dbapi_connection.isolation_level = None  # pysqlite's own BEGIN comes too late: it loses updates
         cursor = dbapi_connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={wait * 1000:.0f}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -37,6 +41,11 @@ def engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return made
+
+
+def hurried(url: URL, seconds: float) -> URL:
+    """``url``, with a bound of so many seconds on every wait for others."""
+    return url.update_query_dict({"timeout": f"{seconds:g}"})
 
 
 def passes(error: DBAPIError) -> bool:

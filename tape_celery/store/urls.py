@@ -23,7 +23,7 @@ _DRIVERS = {
 """The kinds that are supported, and the driver that each goes by. MariaDB is told from MySQL by the server itself."""
 
 
-def checked(url: str) -> URL:
+def checked(url: str | URL) -> URL:
     """``url`` with the driver that it goes by. Raises `SettingsError` for one that cannot be a store."""
     try:
         parsed = make_url(url)
