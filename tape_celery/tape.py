@@ -26,6 +26,7 @@ from tape_celery.errors import (
     SettingsError,
     StoreUnavailable,
 )
+from tape_celery.explaining import Explaining
 from tape_celery.export_file import FilePath
 from tape_celery.handle import EffectHandle, StoreBackend
 from tape_celery.operating import Operating
@@ -43,7 +44,7 @@ from tape_celery.sweep import Sweep, SweepReport
 logger = logging.getLogger(__name__)
 
 
-class Tape(Acting, Operating):
+class Tape(Acting, Explaining, Operating):
     """Effects for one Celery app.
 
     Adds our tasks, queues, routes and beat entry to ``app`` and changes nothing else of it. Nothing is read or opened

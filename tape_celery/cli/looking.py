@@ -85,5 +85,15 @@ def show(tape: Tape, key: str, as_json: bool) -> None:
         tables.print_obligations(console, owed)
 
 
+@command(click.argument("key"), as_json)
+def explain(tape: Tape, key: str, as_json: bool) -> None:
+    """One effect or obligation in plain words: what happened, why it is so, what comes next, what is safe now."""
+    told = tape.explain(key)
+    if as_json:
+        tables.print_json(dataclasses.asdict(told))
+    else:
+        tables.print_explanation(tables.console(), told)
+
+
 def _is_open(count: inspection.Count) -> bool:
     return count.status in (*(s for s in EffectStatus if not s.settled), *ObligationStatus)

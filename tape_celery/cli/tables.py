@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tape_celery.explanation import Explanation
 from tape_celery.records import Effect, JournalEntry, Obligation, Worker
 from tape_celery.store.inspection import Count
 
@@ -123,6 +124,26 @@ def print_workers(console: Console, workers: Sequence[Worker], now_ms: int) -> N
             safe(worker.version),
         )
     console.print(table)
+
+
+def print_explanation(console: Console, told: Explanation) -> None:
+    """In paragraphs: what it is, why, what happened, what comes next, what may be done."""
+    console.print(f"{safe(told.key)} is {coloured(told.status)} (version {told.version}, {moment(told.at_ms)})")
+    console.print(f"[bold]{safe(told.headline)}[/]")
+    console.print(f"\n{safe(told.why)}")
+    console.print("\n[bold]What happened[/]")
+    for sentence in told.happened:
+        console.print(f"  {safe(sentence)}")
+    console.print("\n[bold]What comes next by itself[/]")
+    for coming in told.next:
+        when = "" if coming.at_ms is None else "now  " if coming.at_ms <= told.at_ms else f"{moment(coming.at_ms)}  "
+        console.print(f"  {when}{safe(coming.what)}")
+    console.print("\n[bold]What you may do now[/]")
+    for act in told.acts:
+        mark = "[green]safe[/]" if act.safe else "[yellow]check first[/]"
+        console.print(f"  [bold]{act.name}[/] ({mark})  {safe(act.when)}")
+    if not told.acts:
+        console.print("  Nothing.")
 
 
 def coloured(status: str) -> str:

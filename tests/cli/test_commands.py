@@ -148,6 +148,21 @@ def test_list_and_show_tell_what_happened(tape: Tape, run: Callable[..., Result]
     assert "claim_nonce" not in told
 
 
+def test_explain_says_in_words_what_may_be_done(tape: Tape, run: Callable[..., Result]) -> None:
+    """The words are `tests/explanation`'s; here are the parts, in both forms."""
+    key = stuck(tape)
+    shown = run("explain", key)
+    assert shown.exit_code == 0, shown.output
+    for words in (f"{key} is STUCK (version 5", "What happened", "What comes next", "resolve-failed (check first)"):
+        assert words in shown.output
+    told = json.loads(run("explain", key, "--json").output)
+    assert (told["kind"], told["status"], told["version"]) == ("effect", "STUCK", 5)
+    assert [(act["name"], act["safe"]) for act in told["acts"]] == [
+        ("observe", True), ("resolve-confirmed", False), ("resolve-failed", False),
+    ]  # fmt: skip
+    assert run("explain", "nothing").exit_code == group.REFUSED
+
+
 def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Callable[..., Result]) -> None:
     key = stuck(tape)
     assert run("resolve", key, "--as", "confirmed").exit_code == 2
