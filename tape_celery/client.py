@@ -209,6 +209,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
         canvas.send_due(tape, [recorded.effect.effect_key])
     calling_task.remember(asked, calling_task.running())
     failpoints.reach("record.committed")
+    intents.announce(tape.database, recorded.changes)
     if recorded.due_now:
         effect = recorded.effect
         tape.hint("dispatch", effect.connector, [effect.effect_key], priority=effect.priority, together=True)
@@ -221,7 +222,7 @@ def submit_within(tape: Tape, asked: Intent, session: Any, running: Any) -> Effe
     hint_ms = round(tape.settings.sweep_seconds * 1000)
     with transactions.joined(session) as (connection, follower):
         recorded = app_transaction.record(connection, tape.database, asked, actor=process_actor(), hint_ms=hint_ms)
-    follower.add(tape, [recorded.effect] if recorded.due_now else [], forget=calling_task.remember(asked, running))
+    follower.add(tape, [recorded], forget=calling_task.remember(asked, running))
     return EffectHandle(recorded.effect.effect_key, tape)
 
 

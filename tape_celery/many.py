@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tape_celery import canvas, failpoints, hints, transactions
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
-from tape_celery.store import app_transaction, bulk
+from tape_celery.store import app_transaction, bulk, intents
 from tape_celery.store.intents import Recorded
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def submit(tape: Tape, asked: Sequence[Intent], *, actor: str) -> list[EffectHan
     """Record ``asked`` in one transaction and publish their hints."""
     recorded = bulk.record_many(tape.database, asked, actor=actor, hint_ms=_hint_ms(tape))
     failpoints.reach("record.committed")
+    intents.announce(tape.database, [change for one in recorded for change in one.changes])
     _hint(tape, recorded)
     found = {one.effect.effect_key for one, of in zip(recorded, asked, strict=True) if of.callbacks and not one.created}
     if found:
@@ -39,7 +40,7 @@ def submit_within(
             tape.database,
             lambda: bulk.record_many_within(connection, tape.database, asked, actor=actor, hint_ms=hint_ms),
         )
-    follower.add(tape, [one.effect for one in recorded if one.due_now], forget=forget)
+    follower.add(tape, recorded, forget=forget)
     return _handles(tape, recorded)
 
 

@@ -10,10 +10,11 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tape_celery.errors import SettingsError
+from tape_celery.signals import BY_TYPE
 
 PREFIX = "tape_"
 
@@ -51,6 +52,12 @@ class Settings:
     chunk_size: int = 20
     """How many effects one task claims and calls at once."""
     queue_prefix: str = "tape."
+    webhook_url: str = ""
+    """Where webhooks are POSTed to; none are sent without."""
+    webhook_events: tuple[str, ...] = ("effect.stuck", "effect.held", "obligation.stuck", "run.stuck")
+    """What they tell of."""
+    webhook_secret: str = field(default="", repr=False)
+    """Signs them: ``whsec_`` and 24 or more random bytes in base64."""
     retention_days: float = 0.0
     """How long after its end an effect is kept; then the sweep prunes it. 0 or None: for ever."""
 
@@ -81,6 +88,7 @@ class Settings:
             self.absence_watch,
             "rising numbers of seconds above 0",
         )
+        _check_events(self.webhook_events)
         if self.retention_days:
             check_retention(f"{PREFIX}retention_days", self.retention_days, self.absence_watch)
         _require(
@@ -90,6 +98,11 @@ class Settings:
             "1 to 60 letters, digits, dots, dashes and underscores",
         )
         _require(bool(self.store_url.strip()), "store_url", self.store_url, "a database URL")
+
+    @property
+    def webhook_connector(self) -> str:
+        """The name of the connector of webhooks."""
+        return f"{self.queue_prefix}webhook"
 
     @property
     def dispatch_queue(self) -> str:
@@ -141,6 +154,12 @@ def check_retention(name: str, days: float, absence_watch: Sequence[float]) -> N
         raise SettingsError(f"{name} must be {least:g} days or more, as absence_watch is set, not {days!r}")
 
 
+def _check_events(given: Sequence[str]) -> None:
+    strange = sorted(set(given) - set(BY_TYPE))
+    if strange:
+        raise SettingsError(f"{PREFIX}webhook_events has {strange[0]!r}; there are: {', '.join(BY_TYPE)}")
+
+
 def _require(holds: bool, name: str, seen: object, wanted: str) -> None:
     if not holds:
         raise SettingsError(f"{PREFIX}{name} must be {wanted}, not {seen!r}")
@@ -181,7 +200,8 @@ def _whole(name: str, value: Any) -> int:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         # What should have been a URL may hold a password.
-        hidden = name.lower().endswith("store_url") and not isinstance(value, os.PathLike)
+        secret = name.lower().endswith(("store_url", "webhook_url", "webhook_secret"))
+        hidden = secret and not isinstance(value, os.PathLike)
         seen = f"a {type(value).__name__}" if hidden else _shown(value)
         raise SettingsError(f"{name} must be a text, not {seen}")
     return value
@@ -208,6 +228,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **{field.name: _whole for field in fields(Settings) if field.type == "int"},
     **{field.name: _text for field in fields(Settings) if field.type == "str"},
     "connectors": _modules,
+    "webhook_events": _modules,
     "absence_watch": _durations,
     "retention_days": _days,
 }

@@ -14,6 +14,7 @@ from celery import Celery, current_app, current_task
 
 from tape_celery import archive, authored, canvas, effect_tasks, failpoints, hints, wiring
 from tape_celery.acting import Acting
+from tape_celery.announcing import Announcer
 from tape_celery.archive import ExportReport
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
@@ -86,6 +87,8 @@ class Tape(Acting, Explaining, Operating):
         with self._lock:
             if self._database is None:
                 self._database = Database(self.settings.store_url)
+                webhook = self.settings.webhook_connector if self.settings.webhook_url else ""
+                self._database.announcer = Announcer(webhook, self.settings.webhook_events)
             return self._database
 
     @property
@@ -120,6 +123,11 @@ class Tape(Acting, Explaining, Operating):
                 raise ConnectorImportError(
                     f"tape_connectors names {module!r}, which cannot be imported: {type(error).__name__}: {error}"
                 ) from error
+        if self.settings.webhook_url:
+            from tape_celery.connectors.webhook import WebhookConnector
+
+            name, url = self.settings.webhook_connector, self.settings.webhook_url
+            base.register(WebhookConnector(name, url, self.settings.webhook_secret))
         self._imported = True
 
     # --- hints ---

@@ -21,9 +21,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from tape_celery import failpoints, hints
 from tape_celery.errors import WrongSession
 from tape_celery.intent import shown
+from tape_celery.store import intents
 
 if TYPE_CHECKING:
-    from tape_celery.records import Effect
+    from tape_celery.store.intents import Recorded
     from tape_celery.tape import Tape
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class _Made:
     """An intent of a transaction that has not ended."""
 
     tape: Tape
-    to_hint: Sequence[Effect]
+    recorded: Sequence[Recorded]
     forget: Callable[[], None]
     savepoint: int
     """The number of the savepoint that it was made in, and that was released then."""
@@ -105,10 +106,10 @@ class Follower:
         self._made: list[_Made] = []
         self._released = 0
 
-    def add(self, tape: Tape, to_hint: Sequence[Effect], *, forget: Callable[[], None]) -> None:
-        """``to_hint`` is hinted after the COMMIT; ``forget`` is called when the transaction, or the savepoint that
-        this happens in, is rolled back."""
-        self._made.append(_Made(tape, to_hint, forget, self._released))
+    def add(self, tape: Tape, recorded: Sequence[Recorded], *, forget: Callable[[], None]) -> None:
+        """What of ``recorded`` is due is hinted after the COMMIT; ``forget`` is called when the transaction, or the
+        savepoint that this happens in, is rolled back."""
+        self._made.append(_Made(tape, recorded, forget, self._released))
 
     def savepoint_released(self, name: str) -> None:
         """It was the last one; its name ends in its number."""
@@ -141,11 +142,11 @@ class DjangoFollower:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def add(self, tape: Tape, to_hint: Sequence[Effect], *, forget: Callable[[], None]) -> None:
+    def add(self, tape: Tape, recorded: Sequence[Recorded], *, forget: Callable[[], None]) -> None:
         """As `Follower.add`."""
         from tape_celery import django_connection
 
-        made = _Made(tape, to_hint, forget, 0)
+        made = _Made(tape, recorded, forget, 0)
         django_connection.follow(self._connection, lambda: _publish([made]), forget)
 
 
@@ -154,7 +155,9 @@ def _publish(ended: list[_Made]) -> None:
     failpoints.reach("record.committed")
     wanted: dict[Tape, list[hints.Wanted]] = defaultdict(list)
     for made in ended:
-        wanted[made.tape].extend(hints.Wanted(one.effect_key, one.connector, one.priority) for one in made.to_hint)
+        due = [one.effect for one in made.recorded if one.due_now]
+        wanted[made.tape].extend(hints.Wanted(one.effect_key, one.connector, one.priority) for one in due)
+        intents.announce(made.tape.database, [change for one in made.recorded for change in one.changes])
     for tape, listed in wanted.items():
         try:
             for hint in hints.grouped(listed, tape.settings.chunk_size):

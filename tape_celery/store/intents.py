@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, RowMapping, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from tape_celery.announcing import Change
 from tape_celery.errors import (
     CommitNotDurable,
     CommitUncertain,
@@ -44,6 +46,12 @@ class Recorded:
         if not self.created or effect.status is not EffectStatus.PENDING or effect.due_at_ms is None:
             return False
         return effect.due_at_ms <= effect.created_at_ms
+
+    @property
+    def changes(self) -> list[Change]:
+        """What there is to tell of it: that it is HELD, and was made just now."""
+        is_held = self.created and self.effect.status is EffectStatus.HELD
+        return [Change(self.effect, "")] if is_held else []
 
 
 def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> Recorded:
@@ -123,7 +131,22 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
         connection.execute(_INSERT, EFFECTS.columns(effect))
     tombstones.write_entry(connection, intent, recorded_entry(effect, actor, similar))
     callbacks.keep(connection, database, {effect.effect_key: effect.status}, {effect.effect_key: intent.callbacks})
-    return Recorded(effect, created=True)
+    recorded = Recorded(effect, created=True)
+    announce_within(connection, database, recorded.changes)
+    return recorded
+
+
+def announce_within(connection: Connection, database: Database, changes: Sequence[Change]) -> None:
+    """Record the webhooks that tell of ``changes``, in their transaction; a sweep sends them."""
+    if database.announcer is not None and changes:
+        for intent in database.announcer.intents(changes):
+            insert_intent(connection, database, intent, "announcer", 0)
+
+
+def announce(database: Database, changes: Sequence[Change]) -> None:
+    """Send the signals of ``changes``, which were committed."""
+    if database.announcer is not None:
+        database.announcer.committed(changes)
 
 
 def _insert_for_now(connection: Connection, database: Database, intent: Intent, hint_ms: int, number: int) -> Effect:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -18,6 +18,7 @@ from typing import Any, Generic
 from sqlalchemy import Connection, RowMapping, Update, bindparam, insert, select, update
 
 from tape_celery import obligation_state, state
+from tape_celery.announcing import Change
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
 from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, to_evidence
 from tape_celery.intent import new_key, successor_of
@@ -26,7 +27,7 @@ from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStat
 from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
-from tape_celery.store.intents import insert_intent
+from tape_celery.store.intents import announce, announce_within, insert_intent
 from tape_celery.store.rows import OBLIGATIONS, Kind, R, by_keys, entry, write_journal
 from tape_celery.store.tombstones import holder
 
@@ -53,6 +54,8 @@ class Moved(Generic[R]):
     """The journal entry's; ``"late"`` where the event did not end the claim that the row was under."""
     owed: tuple[str, ...] = ()
     """The keys of the obligations that it registered."""
+    born_stuck: tuple[Obligation, ...] = ()
+    """Those of them that nobody works off."""
     next: Effect | None = None
     """The effect whose turn it has become: the next one of the ordering key."""
     may_call_back: bool = False
@@ -67,6 +70,17 @@ class Moved(Generic[R]):
 
 
 Refused = NotAllowed | NoSuchEffect
+
+
+def changes(results: Iterable[Moved[R] | Refused]) -> list[Change]:
+    """What there is to tell of moves."""
+    found: list[Change] = []
+    for one in results:
+        if isinstance(one, Moved):
+            if one.has_new_status:
+                found.append(Change(one.after, one.before.status))
+            found += [Change(debt, "") for debt in one.born_stuck]
+    return found
 
 
 def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, Moved[R] | Refused]:
@@ -89,11 +103,13 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
 
     try:
         try:
-            return database.write(lambda connection: unit(connection, together=len(named) > 1))
+            results = database.write(lambda connection: unit(connection, together=len(named) > 1))
         except _LostRace:
-            return database.write(unit)
+            results = database.write(unit)
     except CommitUncertain:
-        return database.write(lambda connection: unit(connection, again=True))
+        results = database.write(lambda connection: unit(connection, again=True))
+    announce(database, changes(results.values()))
+    return results
 
 
 class _LostRace(Exception):
@@ -150,6 +166,7 @@ def move_within(
                 arrived.append(one.after)
         for key in callbacks.fall_due(connection, arrived, now):
             results[key] = _noted(results[key], may_call_back=True)
+        announce_within(connection, database, changes(moved.values()))
         if not waiting:
             return results
         # What moved a row under our hands may have been our own lost unit.
@@ -271,7 +288,9 @@ def _followed(connection: Connection, database: Database, step: _Step[R], entrie
     turn = None
     if isinstance(after, Effect) and after.ordering_key and after.status.settled and before.status != after.status:
         turn = orderings.wake_next(connection, database, after)
-    return Moved(before, after, step.kind, tuple(debt.obligation_key for debt in step.debts), turn)
+    keys = tuple(debt.obligation_key for debt in step.debts)
+    stuck = tuple(debt for debt in step.debts if debt.status is ObligationStatus.STUCK)
+    return Moved(before, after, step.kind, keys, stuck, turn)
 
 
 _AS_READ = ("status", "token", "version")

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from tape_celery import failpoints, run_state
+from tape_celery.announcing import Change
 from tape_celery.errors import CommitUncertain
 from tape_celery.events import CancelAsked, OweAsked
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Run, RunStatus
 from tape_celery.schema import effects, obligations
-from tape_celery.store import moves, runs
+from tape_celery.store import intents, moves, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 
@@ -49,14 +50,15 @@ def walk(database: Database, run_id: str, *, terms: Callable[[Effect], Terms], a
         if run.status is RunStatus.OPEN:
             break
         try:
-            run, registered, goes_on = database.write(
+            before, run, done = database.write(
                 lambda connection: _step(connection, database, run_id, terms, actor, sweep_ms)
             )
         except (_Moved, CommitUncertain):
             continue
         failpoints.reach("run.advanced")
-        owed.extend(registered)
-        if not goes_on:
+        intents.announce(database, moves.changes(done) + _changes(before, run))
+        owed.extend(key for one in done for key in one.owed)
+        if not done:
             break
     return Walk(run, owed)
 
@@ -68,8 +70,11 @@ def _step(
     terms: Callable[[Effect], Terms],
     actor: str,
     sweep_ms: int,
-) -> tuple[Run, tuple[str, ...], bool]:
-    """One step: what was read decides, the rows of effects are written first and the run's last, under its version."""
+) -> tuple[Run, Run, list[moves.Moved[Effect]]]:
+    """One step: what was read decides, the rows of effects are written first and the run's last, under its version.
+
+    The run before and after it, and what was moved.
+    """
     run = runs.read(connection, run_id)
     in_run = select(effects).where(runs.contains(run_id), effects.c.status.not_in(_OVER))
     found = [EFFECTS.read(row) for row in connection.execute(in_run).mappings()]
@@ -87,5 +92,10 @@ def _step(
     done = [result for result in results.values() if isinstance(result, moves.Moved)]
     if not runs.write_step(connection, database, run, step.status, reason=step.reason, sweep_in_ms=sweep_ms):
         raise _Moved
-    registered = tuple(key for result in done for key in result.owed)
-    return runs.read(connection, run_id), registered, bool(done)
+    after = runs.read(connection, run_id)
+    intents.announce_within(connection, database, _changes(run, after))
+    return run, after, done
+
+
+def _changes(before: Run, after: Run) -> list[Change]:
+    return [Change(after, before.status)] if before.status is not after.status else []

@@ -145,6 +145,9 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     assert {name: getattr(settings, name) for name in NAMES} == {
         "store_url": "sqlite:///.tape/tape.db",
         "connectors": (),
+        "webhook_url": "",
+        "webhook_events": ("effect.stuck", "effect.held", "obligation.stuck", "run.stuck"),
+        "webhook_secret": "",
         "lease_seconds": 30.0,
         "settle_seconds": 30.0,
         "sweep_seconds": 5.0,
