@@ -268,6 +268,8 @@ class JournalEntry:
     token: int
     actor: str
     evidence: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    """Over the entry and the digest of the one before it; empty where it was written before there were any."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,8 +36,9 @@ from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
 from tape_celery.runs import EffectRun
 from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
-from tape_celery.store import audit, inspection, moves, runs, tombstones, walks
+from tape_celery.store import audit, chains, inspection, moves, runs, tombstones, walks
 from tape_celery.store.audit import Batch
+from tape_celery.store.chains import ChainBatch, Head
 from tape_celery.store.database import Database
 from tape_celery.store.retention import PruneReport
 from tape_celery.sweep import Sweep, SweepReport
@@ -262,6 +263,21 @@ class Tape(Acting, Explaining, Operating):
         A large store can so be audited in parts: each batch has the ``watermark`` from which the next run goes on.
         """
         return audit.batches(self.database, after=after)
+
+    def audit_chain(self, after: str = "") -> Iterator[ChainBatch]:
+        """Verify the journal's digests, some hundred effects at a time, as `audit_batches` does.
+
+        Each batch says what was changed or taken out, how many entries are from before there were digests, and what
+        each chain ends with: such heads, kept elsewhere, are compared by `audit_heads`. Safe on a running system.
+        """
+        return chains.batches(self.database, after=after)
+
+    def audit_heads(self, heads: Sequence[Head]) -> Iterator[Violation]:
+        """Those of ``heads``, kept from an earlier `audit_chain`, that the journal has not any more.
+
+        What was pruned since is none of them.
+        """
+        return chains.against(self.database, heads)
 
     # --- act: one pass of the engine, here and now ---
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     Connection,
+    RowMapping,
     Select,
     Update,
     and_,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     literal,
     not_,
     or_,
+    select,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -33,10 +35,10 @@ from sqlalchemy.sql.expression import ColumnElement
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
 from tape_celery.events import Claimed, to_evidence
 from tape_celery.records import EffectStatus, ObligationStatus
-from tape_celery.schema import effects, obligations
+from tape_celery.schema import effects, journal, obligations
 from tape_celery.store import orderings, runs
 from tape_celery.store.database import Database
-from tape_celery.store.rows import Kind, R, by_keys, entry, write_journal
+from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
 
 Verb = Literal["call", "look"]
 
@@ -104,13 +106,27 @@ def _claim(
     statement = _statement(kind, verb, reach, database.now)
     if connection.dialect.update_returning:
         rows = connection.execute(_returning(statement, kind), asked).mappings().all()
-        claimed = sorted((kind.read(row) for row in rows), key=kind.key_of)
+    elif connection.execute(statement, asked).rowcount:
+        rows = connection.execute(_by_nonce(kind), {"keys": list(keys), "nonce": nonce}).mappings().all()
     else:
-        claimed = []
-        if connection.execute(statement, asked).rowcount:
-            claimed = _claimed_with(connection, kind, keys, nonce)
-    write_journal(connection, [_claim_entry(kind, record, verb, nonce, actor) for record in claimed])
+        rows = []
+    heads = {row[kind.key]: _head(connection, kind, row) for row in rows}
+    claimed = sorted((kind.read(row) for row in rows), key=kind.key_of)
+    write_journal(
+        connection,
+        [_claim_entry(kind, record, verb, nonce, actor, heads[kind.key_of(record)]) for record in claimed],
+    )
     return claimed
+
+
+def _head(connection: Connection, kind: Kind[Any], row: RowMapping) -> str:
+    """The digest of the entry before the claim's."""
+    if row[HEAD] is not None:
+        return str(row[HEAD])
+    # The claim waited for somebody who moved the row: it got the row as that left it, but its other eyes see what was
+    # committed when it began. A statement of its own sees the entry. Nor is there one: that is the audit's to say.
+    before = select(journal.c.digest).where(journal.c.key == row[kind.key], journal.c.seq == row["version"] - 1)
+    return connection.execute(before).scalar() or ""
 
 
 def _statement(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int]) -> Update:
@@ -151,7 +167,7 @@ def _guarded(
 @lru_cache(maxsize=64)
 def _returning(claiming: Update, kind: Kind[Any]) -> ReturningUpdate[Any]:
     """Where the database can, it gives the rows back as it writes them."""
-    return claiming.returning(kind.table)
+    return claiming.returning(*kind.table.c, head_column(kind, 1))
 
 
 def _may_call(kind: Kind[Any], now: ColumnElement[int]) -> ColumnElement[bool]:
@@ -207,11 +223,12 @@ def _claimed_with(connection: Connection, kind: Kind[R], keys: Sequence[str], no
 @cache
 def _by_nonce(kind: Kind[Any]) -> Select[Any]:
     columns = kind.table.c
-    return by_keys(kind).where(columns.claim_nonce == bindparam("nonce")).order_by(columns[kind.key])
+    with_nonce = by_keys(kind).add_columns(head_column(kind, 1)).where(columns.claim_nonce == bindparam("nonce"))
+    return with_nonce.order_by(columns[kind.key])
 
 
-def _claim_entry(kind: Kind[R], record: R, verb: Verb, nonce: str, actor: str) -> dict[str, Any]:
+def _claim_entry(kind: Kind[R], record: R, verb: Verb, nonce: str, actor: str, head: str) -> dict[str, Any]:
     lease_ms = (record.lease_until_ms or 0) - (record.claimed_at_ms or 0)
     evidence = to_evidence(Claimed(verb=verb, nonce=nonce, lease_ms=lease_ms))
     name, before = ("claimed", EffectStatus.PENDING) if verb == "call" else ("look", record.status)
-    return entry(record, name, from_status=str(before), actor=actor, evidence=evidence)
+    return entry(record, name, head=head, from_status=str(before), actor=actor, evidence=evidence)

@@ -185,7 +185,7 @@ def recorded_entry(effect: Effect, actor: str, similar: holds.Similar | None = N
         evidence |= {"similar_to": similar.effect_key, "reason": similar.reason}
     if effect.reissue_of:
         evidence["reissue_of"] = effect.reissue_of
-    return entry(effect, "recorded", from_status="", actor=actor, evidence=evidence)
+    return entry(effect, "recorded", head="", from_status="", actor=actor, evidence=evidence)
 
 
 def effect_of(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect:

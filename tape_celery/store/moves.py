@@ -28,7 +28,7 @@ from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
-from tape_celery.store.rows import OBLIGATIONS, Kind, R, by_keys, entry, write_journal
+from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, with_heads, write_journal
 from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
@@ -146,7 +146,7 @@ def move_within(
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):
         done = _journaled(connection, {key: item.event for key, item in waiting.items()}) if again else {}
-        now, rows = _read(connection, database, kind, list(waiting))
+        now, rows, heads = _read(connection, database, kind, list(waiting))
         for key, made in done.items():
             results[key] = _made(connection, rows[key], made)
             del waiting[key]
@@ -154,7 +154,7 @@ def move_within(
         for key, item in waiting.items():
             decided = _decide(connection, kind, rows.get(key), replace(item, event=replace(item.event, at_ms=now)))
             if isinstance(decided, _Step):
-                steps.append(decided)
+                steps.append(replace(decided, head=heads[key]))
             else:
                 results[key] = decided
         moved = _written(connection, database, kind, steps, together)
@@ -205,11 +205,16 @@ def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
     return Moved(now, now, made["kind"], owed, may_call_back=True, run_may_walk=True)
 
 
-def _read(connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]) -> tuple[int, dict[str, R]]:
-    """Now, and the rows as they stand; the rows first, so that now is after whatever made them what they are."""
-    found = connection.execute(by_keys(kind), {"keys": list(keys)}).mappings()
+def _read(
+    connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str]
+) -> tuple[int, dict[str, R], dict[str, str]]:
+    """Now, the rows as they stand, and the digests that their journals end with; the rows first, so that now is after
+    whatever made them what they are."""
+    found = connection.execute(with_heads(kind), {"keys": list(keys)}).mappings().all()
     rows = {row[kind.key]: kind.read(row) for row in found}
-    return database.read_now(connection), rows
+    # Where the last entry is missing, the journal goes on all the same: what was taken out of it is the audit's to say.
+    heads = {row[kind.key]: row[HEAD] or "" for row in found}
+    return database.read_now(connection), rows, heads
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,8 @@ class _Step(Generic[R]):
     event: Event
     terms: Terms
     debts: Sequence[Obligation] = ()
+    head: str = ""
+    """The digest of the last entry of the row's journal, as both were read."""
 
 
 def _decide(connection: Connection, kind: Kind[R], before: R | None, item: Move) -> _Step[R] | Moved[R] | Refused:
@@ -283,7 +290,9 @@ def _followed(connection: Connection, database: Database, step: _Step[R], entrie
     if step.debts:
         evidence["owed"] = [debt.external_ref for debt in step.debts]
         connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in step.debts])
-    entries.append(entry(after, step.kind, from_status=before.status, actor=event.actor, evidence=evidence))
+    entries.append(
+        entry(after, step.kind, head=step.head, from_status=before.status, actor=event.actor, evidence=evidence)
+    )
     entries.extend(_registered(debt, event) for debt in step.debts)
     turn = None
     if isinstance(after, Effect) and after.ordering_key and after.status.settled and before.status != after.status:
@@ -386,7 +395,7 @@ def _not_owed_yet(connection: Connection, effect: Effect, event: Event, owed: Se
 
 def _registered(debt: Obligation, event: Event) -> dict[str, Any]:
     evidence = {"event": "Registered", "kind": debt.kind, "external_ref": debt.external_ref, "reason": debt.reason}
-    return entry(debt, "recorded", from_status="", actor=event.actor, evidence=evidence)
+    return entry(debt, "recorded", head="", from_status="", actor=event.actor, evidence=evidence)
 
 
 def _obligation(effect: Effect, owed: state.Owed, event: Event) -> Obligation:

@@ -1,14 +1,19 @@
-"""Between rows and records: the two kinds of row that are claimed, and the journal beside them."""
+"""Between rows and records: the two kinds of row that are claimed, and the journal beside them.
+
+The entries of one key are a chain: each has a digest over itself and the digest of the one before it, which whoever
+moves the row reads with the row.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, insert, select
+from sqlalchemy import Connection, Label, RowMapping, Select, Table, bindparam, insert, select
 
 from tape_celery.errors import SchemaMismatch
 from tape_celery.records import (
@@ -107,16 +112,54 @@ def by_keys(kind: Kind[Any]) -> Select[Any]:
     return select(kind.table).where(kind.table.c[kind.key].in_(bindparam("keys", expanding=True)))
 
 
+@cache
+def with_heads(kind: Kind[Any]) -> Select[Any]:
+    """`by_keys`, each row with `HEAD`, the digest of the last entry of its journal."""
+    return by_keys(kind).add_columns(head_column(kind, 0))
+
+
+_LAST = select(journal.c.key.label("last_key"), journal.c.seq.label("last_number"), journal.c.digest).subquery("last")
+"""The journal with names of its own: in a RETURNING of SQLite the row's columns are named without their table."""
+HEAD = "head"
+"""The column of a row that is read to be moved: the digest that its next entry is chained to."""
+
+
+def head_column(kind: Kind[Any], moves_since: int) -> Label[str]:
+    """`HEAD` of a row that was moved so many times in the statement that reads it; NULL where it sees no such entry."""
+    columns = kind.table.c
+    last = _LAST.c
+    found = select(last.digest).where(
+        last.last_key == columns[kind.key], last.last_number == columns.version - moves_since
+    )
+    return found.scalar_subquery().label(HEAD)
+
+
+def digest(before: str, row: Mapping[str, Any]) -> str:
+    """The digest of a journal row: SHA-256, in hexadecimal, of a JSON array in ASCII without blanks.
+
+    Its items are the digest of the entry ``before`` it (``""`` for the first one), and the columns of `CHAINED` in
+    their order, as they are stored.
+    """
+    chained = json.dumps([before, *[row[name] for name in CHAINED]], separators=(",", ":"))
+    return hashlib.sha256(chained.encode()).hexdigest()
+
+
+CHAINED = (
+    "key", "effect_key", "seq", "at_ms", "kind", "from_status", "status", "token", "actor", "evidence_json",
+)  # fmt: skip
+"""What the digest of an entry is over: all that it has."""
+
+
 def entry(
-    record: Effect | Obligation, kind: str, *, from_status: str, actor: str, evidence: Mapping[str, Any]
+    record: Effect | Obligation, kind: str, *, head: str, from_status: str, actor: str, evidence: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The journal row of what made ``record`` what it is now."""
+    """The journal row of what made ``record`` what it is now; ``head`` is the digest of the entry before it."""
     text = json.dumps(evidence, separators=(",", ":"))
     if len(text) > NOT_CUT:
         # The lists are what can be long; what is owed has rows of its own, and a replay needs none of them.
         lists: dict[str, list[str]] = {name: [] for name in ("duplicates", "owed") if evidence.get(name)}
         text = json.dumps({**evidence, **lists, "cut_bytes": len(text)}, separators=(",", ":"))
-    return {
+    row = {
         "key": record.obligation_key if isinstance(record, Obligation) else record.effect_key,
         "effect_key": record.effect_key,
         "seq": record.version,
@@ -127,8 +170,8 @@ def entry(
         "token": record.token,
         "actor": actor[:200],
         "evidence_json": text,
-        "digest": "",
     }
+    return row | {"digest": digest(head, row)}
 
 
 def write_journal(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
@@ -142,7 +185,18 @@ def read_entry(row: RowMapping) -> JournalEntry:
     return JournalEntry(
         **{
             name: row[name]
-            for name in ("key", "effect_key", "seq", "at_ms", "kind", "from_status", "status", "token", "actor")
+            for name in (
+                "key",
+                "effect_key",
+                "seq",
+                "at_ms",
+                "kind",
+                "from_status",
+                "status",
+                "token",
+                "actor",
+                "digest",
+            )
         },
         evidence=json.loads(row["evidence_json"]),
     )

@@ -12,6 +12,7 @@ from tape_celery.errors import NotAllowed
 from tape_celery.events import from_evidence
 from tape_celery.intent import Intent
 from tape_celery.records import JournalEntry, ObligationStatus
+from tape_celery.store import chains
 from tape_celery.store.intents import effect_of
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
 from tests.simulation.store import Tables
@@ -33,10 +34,26 @@ def replayed_differently(tables: Tables) -> Iterator[str]:
     journals: dict[str, list[JournalEntry]] = {}
     for row in tables.rows("SELECT * FROM tape_journal ORDER BY key, seq"):
         journals.setdefault(row["key"], []).append(read_entry(row))  # type: ignore[arg-type]
+    yield from _unchained(tables)
     for row in tables.rows("SELECT * FROM tape_effects"):
         yield from _differs(row["effect_key"], row, journals, _effects, _OF_EFFECTS)
     for row in tables.rows("SELECT * FROM tape_obligations"):
         yield from _differs(row["obligation_key"], row, journals, _obligations, (*_OF_OBLIGATIONS, "due_at_ms"))
+
+
+def _unchained(tables: Tables) -> Iterator[str]:
+    """Every row whose journal is not one chain of digests up to it."""
+    journals: dict[str, list[dict[str, Any]]] = {}
+    for row in tables.rows("SELECT * FROM tape_journal ORDER BY key, seq"):
+        journals.setdefault(row["key"], []).append(dict(row))
+    stands = {row["effect_key"]: row for row in tables.rows("SELECT * FROM tape_effects")}
+    stands |= {row["obligation_key"]: row for row in tables.rows("SELECT * FROM tape_obligations")}
+    for key, entries in journals.items():
+        row = stands[key]
+        for found in chains.broken(key, entries, (row["version"], row["status"])):
+            yield f"{key}: violates: {found.invariant} ({found.detail})"
+        if not all(entry["digest"] for entry in entries):
+            yield f"{key}: an entry has no digest"
 
 
 def _effects(row: sqlite3.Row, entries: list[JournalEntry]) -> tuple[Any, Any]:

@@ -122,7 +122,7 @@ EFFECT_CASES: list[tuple[str, EffectStatus, str]] = [
         ROW,
         S.CONFIRMED,
         "INSERT INTO tape_journal SELECT key, seq + 1, effect_key, at_ms, 'late', status, status, token, actor, "
-        "evidence_json FROM tape_journal WHERE key = :key AND seq = 3",
+        "evidence_json, digest FROM tape_journal WHERE key = :key AND seq = 3",
     ),
     (CHAIN, S.CONFIRMED, "DELETE FROM tape_journal WHERE key = :key AND seq = 2"),
     (CHAIN, S.CONFIRMED, "DELETE FROM tape_journal WHERE key = :key AND seq = 1"),
@@ -181,7 +181,7 @@ EFFECT_CASES: list[tuple[str, EffectStatus, str]] = [
 
 
 NEW_ENTRY = """
-    INSERT INTO tape_journal SELECT :key, 99, 'gone', 0, 'late', 'PENDING', 'PENDING', 0, 'x', '{}' WHERE :key <> ''
+    INSERT INTO tape_journal SELECT :key, 99, 'gone', 0, 'late', 'PENDING', 'PENDING', 0, 'x', '{}', '' WHERE :key <> ''
 """
 
 

@@ -142,7 +142,7 @@ def test_a_deadlock_is_run_again(mariadb_store: Database, mariadb: MariaDBServer
         other.begin()
         # The lighter transaction is the victim: ours.
         cursor.execute(
-            "INSERT INTO tape_journal SELECT 'heavy', seq, 'heavy', 0, '', '', '', 0, '', '' FROM seq_1_to_50"
+            "INSERT INTO tape_journal SELECT 'heavy', seq, 'heavy', 0, '', '', '', 0, '', '', '' FROM seq_1_to_50"
         )
         cursor.execute(bump_by_hand(b))
         done = executor.submit(mariadb_store.write, unit)
