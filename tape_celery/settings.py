@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from tape_celery import redaction
 from tape_celery.errors import SettingsError
 from tape_celery.signals import BY_TYPE
 
@@ -60,6 +61,8 @@ class Settings:
     """Signs them: ``whsec_`` and 24 or more random bytes in base64."""
     retention_days: float = 0.0
     """How long after its end an effect is kept; then the sweep prunes it. 0 or None: for ever."""
+    redact: tuple[str, ...] = redaction.DEFAULT
+    """Fields with one of these words anywhere in their names, in large or small letters, are shown on no page."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -97,6 +100,7 @@ class Settings:
             self.queue_prefix,
             "1 to 60 letters, digits, dots, dashes and underscores",
         )
+        _require(all(word.strip() for word in self.redact), "redact", self.redact, "words")
         _require(bool(self.store_url.strip()), "store_url", self.store_url, "a database URL")
 
     @property
@@ -215,7 +219,7 @@ def _parts(name: str, value: Any) -> list[Any]:
     raise SettingsError(f"{name} must be a list, or a text with commas, not {value!r}")
 
 
-def _modules(name: str, value: Any) -> tuple[str, ...]:
+def _words(name: str, value: Any) -> tuple[str, ...]:
     return tuple(_text(name, part) for part in _parts(name, value))
 
 
@@ -227,8 +231,9 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **{field.name: _number for field in fields(Settings) if field.type == "float"},
     **{field.name: _whole for field in fields(Settings) if field.type == "int"},
     **{field.name: _text for field in fields(Settings) if field.type == "str"},
-    "connectors": _modules,
-    "webhook_events": _modules,
+    "connectors": _words,
+    "webhook_events": _words,
+    "redact": _words,
     "absence_watch": _durations,
     "retention_days": _days,
 }

@@ -46,16 +46,27 @@ def pairs(connection: Connection) -> list[Part]:
     return [and_(e.status == state, e.connector == name) for name in connectors(connection) for state in EffectStatus]
 
 
-def newest(connection: Connection, parts: Sequence[Part], matches: ColumnElement[bool], number: int) -> list[str]:
-    """The keys of up to ``number`` effects, the newest of those that match and are of one of ``parts``."""
+def newest(
+    connection: Connection,
+    parts: Sequence[Part],
+    matches: ColumnElement[bool],
+    number: int,
+    *,
+    oldest_first: bool = False,
+) -> list[str]:
+    """The keys of up to ``number`` effects, the newest (or oldest) of those that match and are of one of ``parts``."""
+
+    def order(key: ColumnElement[str]) -> ColumnElement[str]:
+        return key.asc() if oldest_first else key.desc()
+
     key, found = effects.c.effect_key, list[str]()
     for start in range(0, len(parts), AT_ONCE):
         some = parts[start : start + AT_ONCE]
-        each = [select(key).where(part, matches).order_by(key.desc()).limit(number).subquery() for part in some]
+        each = [select(key).where(part, matches).order_by(order(key)).limit(number).subquery() for part in some]
         together = union_all(*(select(one.c.effect_key) for one in each)).subquery()
-        ordered = select(together.c.effect_key).order_by(together.c.effect_key.desc()).limit(number)
+        ordered = select(together.c.effect_key).order_by(order(together.c.effect_key)).limit(number)
         found += connection.execute(ordered).scalars()
-    return sorted(found, reverse=True)[:number] if len(parts) > AT_ONCE else found
+    return sorted(found, reverse=not oldest_first)[:number] if len(parts) > AT_ONCE else found
 
 
 def connectors(connection: Connection) -> list[str]:

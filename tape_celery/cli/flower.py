@@ -1,0 +1,53 @@
+"""Flower, with our tab in it."""
+
+from __future__ import annotations
+
+import click
+
+from tape_celery.cli.group import REFUSED, tape
+from tape_celery.errors import MissingExtra, TapeError
+from tape_celery.tape import tape_of
+
+
+@tape.command(context_settings={"ignore_unknown_options": True})
+@click.option("--tape-read-only", "read_only", is_flag=True, help="Nobody acts.")
+@click.option("--tape-show-payloads", "show_payloads", is_flag=True, help="Show requests and responses, redacted.")
+@click.option(
+    "--tape-allow-anonymous",
+    "allow_anonymous",
+    is_flag=True,
+    help="Start without a login on an address that others reach: a proxy lets people in.",
+)
+@click.option("--tape-allow-anonymous-actions", "allow_anonymous_actions", is_flag=True, help="Acts without a login.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def flower(
+    context: click.Context,
+    read_only: bool,
+    show_payloads: bool,
+    allow_anonymous: bool,
+    allow_anonymous_actions: bool,
+    options: tuple[str, ...],
+) -> None:
+    """Flower, with a tab for effects. OPTIONS are Flower's own: --port=5555, --basic_auth=name:password, …
+
+    It listens on 127.0.0.1 unless --address says otherwise, and refuses to listen elsewhere without a login.
+    """
+    try:
+        try:
+            from tape_celery.flower.access import Asked
+            from tape_celery.flower.starting import start
+        except ModuleNotFoundError as error:
+            if error.name not in ("flower", "tornado"):
+                raise
+            raise MissingExtra("celery tape flower", "flower") from None
+        asked = Asked(
+            read_only=read_only,
+            show_payloads=show_payloads,
+            allow_anonymous=allow_anonymous,
+            allow_anonymous_actions=allow_anonymous_actions,
+        )
+        start(context, tape_of(context.obj.app), asked, options)
+    except TapeError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        context.exit(REFUSED)

@@ -1,0 +1,83 @@
+"""Who may see and do what: decided once, from the options that Flower was started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from tape_celery.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Our own options of ``tape flower``."""
+
+    read_only: bool = False
+    show_payloads: bool = False
+    allow_anonymous: bool = False
+    """Without a login on an address that others reach: somebody else, say a proxy, lets people in."""
+    allow_anonymous_actions: bool = False
+    """Acts without a login."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What whoever got past the login may do."""
+
+    login: bool
+    """Flower asks who somebody is."""
+    may_not_act: str = ""
+    """Why nobody may act here; ``""``: they may."""
+    payloads: bool = False
+    loopback_only: bool = False
+    """Nobody logs in and nobody else was let in: requests must be addressed to this machine by a name of its own."""
+
+    def serves(self, host: str) -> bool:
+        """Whether a request that was sent to ``host`` is served.
+
+        Without a login, a page elsewhere could make its own name mean this machine and read what is here.
+        """
+        return not self.loopback_only or is_loopback(_name_in(f"//{host}"))
+
+
+def access(options: Any, asked: Asked) -> Access:
+    """What Flower's ``options`` and ours allow; raises `ConfigurationError` for what must not be started."""
+    login = bool(options.basic_auth or options.auth)
+    open_to_others = not options.unix_socket and not is_loopback(options.address)
+    if open_to_others and not login and not asked.allow_anonymous:
+        raise ConfigurationError(
+            f"Flower would listen on {options.address or 'every address'} and let in everybody: give it a login "
+            "(--basic_auth or --auth), or --address=127.0.0.1, or say that somebody else lets people in "
+            "(--tape-allow-anonymous)"
+        )
+    if asked.read_only or options.read_only:
+        why = "This Flower is read only."
+    elif not login and not asked.allow_anonymous_actions:
+        why = "Acts need a login, and this Flower has none."
+    else:
+        why = ""
+    return Access(
+        login=login,
+        may_not_act=why,
+        payloads=asked.show_payloads,
+        loopback_only=not login and not asked.allow_anonymous and not options.unix_socket,
+    )
+
+
+def _name_in(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine itself can mean this machine by it."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,229 @@
+"""What our pages share: who is asking, reading without holding up Flower's loop, and how trouble is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from base64 import b64decode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlencode
+
+from flower.views import BaseHandler
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
+
+from tape_celery.errors import ConfigurationError, NoSuchEffect, NoSuchRun, StoreUnavailable
+from tape_celery.flower import wording
+from tape_celery.flower.access import Access
+from tape_celery.records import Effect, Obligation
+from tape_celery.redaction import Redaction, cut_out
+from tape_celery.tape import Tape
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 15.0
+"""How long a page waits for the store."""
+READERS = 4
+"""How many pages read at once."""
+FOREIGN = "That did not come from a page of ours. Open the page again, and do there what you want to do."
+SAID = "tape_said"
+"""The cookie that carries what an act came to over to the page that is shown next; it is signed."""
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class Shared:
+    """What all our pages of one Flower have in common."""
+
+    def __init__(self, tape: Tape, access: Access) -> None:
+        self.tape = tape
+        self.access = access
+        self.redaction = Redaction(tape.settings.redact)
+        self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="tape-flower")
+
+
+class StaticFiles(StaticFileHandler):
+    """Our style sheet, under Flower's prefix."""
+
+    ROOT = Path(__file__).parent / "static"
+    VERSION = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(ROOT.iterdir()))).hexdigest()[:12]
+
+    def set_extra_headers(self, path: str) -> None:
+        """What a file is, is what we say it is."""
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+
+class Refused(HTTPError):
+    """A request that is not served; ``told`` is what a person is told."""
+
+    def __init__(self, status: int, told: str) -> None:
+        super().__init__(status, told.replace("%", "%%"))
+        self.told = told
+
+
+class Page(BaseHandler):
+    """One of our pages. Nothing changes on a GET; a POST comes from a form of ours, by somebody who may act."""
+
+    SUPPORTED_METHODS: ClassVar[tuple[str, ...]] = ("GET", "HEAD", "POST")
+
+    # --- who is asking ---
+
+    @property
+    def shared(self) -> Shared:
+        """What all our pages have in common."""
+        shared: Shared = self.application.settings["tape"]
+        return shared
+
+    @property
+    def tape(self) -> Tape:
+        """The Tape whose store is shown."""
+        return self.shared.tape
+
+    @property
+    def actor(self) -> str:
+        """Who is logged in, for the journal: the user's name, or the address that OAuth vouches for."""
+        options = self.application.options
+        if options.auth:
+            return str(self.current_user)
+        if options.basic_auth:  # Flower has compared it already
+            return b64decode(self.request.headers["Authorization"].split()[1]).decode().partition(":")[0]
+        return "anonymous"
+
+    @property
+    def may_not_act(self) -> str:
+        """Why whoever asks may not act; ``""``: they may."""
+        return self.shared.access.may_not_act
+
+    def set_default_headers(self) -> None:
+        """Nothing of ours is read by other sites, framed, kept by a proxy, or taken for what it is not."""
+        # Not Flower's: it may open its API, and with it our pages, to other sites.
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("X-Frame-Options", "DENY")
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Cache-Control", "no-store")
+
+    def prepare(self) -> None:
+        """Refuse requests that were addressed to another machine."""
+        if not self.shared.access.serves(self.request.host):
+            raise Refused(403, "This Flower has no login, so it answers only to this machine's own names.")
+
+    def check_xsrf_cookie(self) -> None:
+        """Refuse what no form of ours sent, with or without a login; Flower checks nothing where it has none."""
+        site, origin = (self.request.headers.get(name) for name in ("Sec-Fetch-Site", "Origin"))
+        if site and site != "same-origin":
+            raise Refused(403, FOREIGN)
+        if not site and origin and origin.partition("://")[2] != self.request.host:
+            raise Refused(403, FOREIGN)
+        RequestHandler.check_xsrf_cookie(self)
+
+    # --- reading ---
+
+    async def off_loop(self, work: Callable[[], T]) -> T:
+        """Run ``work``, which asks the store, beside Flower's loop; raises `StoreUnavailable` if it takes too long."""
+        running = asyncio.get_running_loop().run_in_executor(self.shared.readers, work)
+        try:
+            return await asyncio.wait_for(running, PATIENCE_SECONDS)
+        except TimeoutError:
+            raise StoreUnavailable(f"it did not answer in {PATIENCE_SECONDS:g} s") from None
+
+    # --- showing ---
+
+    def show(self, template: str, **values: Any) -> None:
+        """Render a template of ours."""
+        self.render(
+            f"tape/{template}",
+            **values,
+            access=self.shared.access,
+            actor=self.actor,
+            may_not_act=self.may_not_act,
+            moment=wording.moment,
+            exact=wording.exact,
+            distance=wording.distance,
+            span=wording.span,
+            pretty=wording.pretty,
+            shown=wording.shown,
+            safe_reason=self._safe_reason,
+            query=lambda **asked: urlencode(asked),
+            style=self._style(),
+        )
+
+    def _safe_reason(self, record: Effect | Obligation) -> str:
+        """Why the row is as it is, without what its bodies hold of secrets."""
+        return cut_out(self.secrets(record), record.reason) if record.reason else ""
+
+    def secrets(self, record: Effect | Obligation) -> frozenset[str]:
+        """What is masked in the bodies of a row, without what names it: that is on every page."""
+        body = record.request if isinstance(record, Effect) else record.payload
+        names = {value for name, value in vars(record).items() if name.endswith(("_key", "run_id"))}
+        return self.shared.redaction.secrets(body, record.response, record.error) - names
+
+    @cached_property
+    def said(self) -> str:
+        """What the act before this page came to; told once."""
+        signed = self.get_secure_cookie(SAID)
+        if not signed:
+            return ""
+        self.clear_cookie(SAID)
+        return str(json.loads(signed))
+
+    def go_on(self, said: str, place: str) -> None:
+        """After an act: show ``place``, which says what it came to."""
+        self.set_secure_cookie(SAID, json.dumps(said), expires_days=None, samesite="Strict")
+        self.redirect(place, status=303)
+
+    # --- trouble ---
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Trouble of the store is told in a line."""
+        if isinstance(value, StoreUnavailable | ConfigurationError):
+            logger.warning("%s: %s: %s", self.request.path, typ.__name__, value)
+        elif not isinstance(value, NoSuchEffect | NoSuchRun):
+            super().log_exception(typ, value, tb)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say what is wrong on a page, and never where in the code."""
+        if not hasattr(self, "_current_user"):  # do not ask for a login on the way
+            self.current_user = None
+        error = (kwargs.get("exc_info") or (None, None, None))[1]
+        if status_code == 401:
+            super().write_error(status_code, **kwargs)
+            return
+        status, title, told = _trouble(status_code, error, self.request.method == "POST")
+        self.set_status(status)
+        self.render(
+            "tape/problem.html", status=status, title=title, told=told, shown=wording.shown, style=self._style()
+        )
+
+    def _style(self) -> str:
+        return f"{self.reverse_url('tape-static', 'tape.css')}?v={StaticFiles.VERSION}"
+
+
+def _trouble(status: int, error: BaseException | None, acting: bool) -> tuple[int, str, str]:
+    if isinstance(error, NoSuchEffect | NoSuchRun):
+        return 404, "Not there", f"{error}."
+    if isinstance(error, StoreUnavailable):
+        doubt = (
+            "Whether the act was done is not known: look before you repeat it." if acting else "Nothing was changed."
+        )
+        return 503, "The store does not answer", f"{doubt} The log of this process says more."
+    if isinstance(error, ConfigurationError):
+        return 503, "The store cannot be read", "The log of this process says why."
+    if isinstance(error, Refused):
+        return status, {400: "Not understood", 404: "Not there"}.get(status, "Not allowed"), error.told
+    known = {
+        400: ("Not understood", "The request is not one that a form of this page makes."),
+        403: ("Not allowed", FOREIGN),
+        404: ("Not there", "There is no such page."),
+        405: ("Not allowed", "This page takes no such request."),
+    }
+    return (status, *known.get(status, ("Something went wrong", "The log of this process says what.")))

@@ -1,0 +1,64 @@
+"""Put our pages into Flower and start it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from flower import command, urls
+from tornado.web import url
+
+from tape_celery.errors import ConfigurationError
+from tape_celery.flower import pages
+from tape_celery.flower.access import Asked, access
+from tape_celery.flower.handler import Shared, StaticFiles
+from tape_celery.flower.loader import loader
+from tape_celery.tape import Tape
+
+ROUTES = (
+    (r"/effects", pages.EffectsPage, "tape-effects"),
+    (r"/effects/effect/(.+)", pages.EffectPage, "tape-effect"),
+    (r"/effects/run/(.+)", pages.RunPage, "tape-run"),
+    (r"/effects/connector/(.+)", pages.ConnectorPage, "tape-connector"),
+)
+STATIC = (r"/effects/static/(.+)", StaticFiles, "tape-static")
+
+
+def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[str]) -> None:
+    """Run Flower with ``arguments``, which are its own, until it is stopped.
+
+    It listens on this machine alone unless ``--address`` says otherwise. Raises `ConfigurationError` where that would
+    let in everybody, for options of ours that do not exist, and for connectors that cannot be imported.
+    """
+    strange = [argument for argument in arguments if argument.lstrip("-").replace("_", "-").startswith("tape-")]
+    if strange:
+        raise ConfigurationError(f"there is no option {strange[0]}; Flower would not say so, and ignore it")
+    tape.import_connectors()
+    command.options.address = "127.0.0.1"
+    started: Any = command.Flower
+
+    class Flower(started):
+        """Flower, which looks at its options when all of them are read, and before it listens."""
+
+        def __init__(self, options: Any, **settings: Any) -> None:
+            shared = Shared(tape, access(options, asked))
+            super().__init__(options=options, **settings, tape=shared)
+
+    install(urls.handlers, urls.settings)
+    command.Flower = Flower
+    try:
+        context.invoke(command.flower, tornado_argv=tuple(arguments))
+    finally:
+        command.Flower = started
+
+
+def install(handlers: list[Any], settings: dict[str, Any]) -> None:
+    """Add our pages, before what answers 404 to everything, and our templates; done before, nothing is added."""
+    if "template_loader" in settings:
+        return
+    path, handler, name = STATIC
+    static = url(path, handler, {"path": str(StaticFiles.ROOT)}, name=name)
+    # Our most special route is first: an effect may have any key.
+    handlers[-1:-1] = [static, *(url(path, handler, name=name) for path, handler, name in ROUTES)]
+    settings["template_loader"] = loader(settings)

@@ -1,0 +1,64 @@
+"""Who may see and do what, as decided from the options."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tape_celery.errors import ConfigurationError
+from tape_celery.flower.access import Asked, access, is_loopback
+
+
+def options(**given: Any) -> Any:
+    """Flower's options as they are by default, but for the address that `start` gives it."""
+    plain = {"basic_auth": None, "auth": "", "unix_socket": "", "address": "127.0.0.1", "read_only": False}
+    return SimpleNamespace(**(plain | given))
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "10.0.0.7", "flower.example"])
+def test_without_a_login_it_starts_on_no_address_that_others_reach(address: str) -> None:
+    """Unless that is said to be meant."""
+    with pytest.raises(ConfigurationError, match="--basic_auth"):
+        access(options(address=address), Asked())
+    with pytest.raises(ConfigurationError, match="--basic_auth"):
+        access(options(address=address), Asked(allow_anonymous_actions=True))
+    assert access(options(address=address), Asked(allow_anonymous=True)).may_not_act
+    assert access(options(address=address, basic_auth=["a:b"]), Asked()).may_not_act == ""
+    assert access(options(address=address, auth=".*@example.com"), Asked()).may_not_act == ""
+
+
+def test_who_may_act() -> None:
+    """Whoever is logged in, unless it is read only by our option or Flower's; without a login only if that is said."""
+    login = options(basic_auth=["a:b"])
+    assert access(login, Asked()).may_not_act == ""
+    for read_only in (
+        access(login, Asked(read_only=True)),
+        access(options(basic_auth=["a:b"], read_only=True), Asked()),
+    ):
+        assert read_only.may_not_act == "This Flower is read only."
+    assert "need a login" in access(options(), Asked()).may_not_act
+    assert access(options(), Asked(allow_anonymous_actions=True)).may_not_act == ""
+    assert access(options(), Asked(allow_anonymous_actions=True, read_only=True)).may_not_act
+
+
+def test_without_a_login_only_this_machines_own_names_are_served() -> None:
+    """A page elsewhere that makes its own name mean 127.0.0.1 reads nothing."""
+    alone = access(options(), Asked())
+    assert all(alone.serves(host) for host in ("localhost:5555", "127.0.0.1", "[::1]:5555", "LOCALHOST."))
+    assert not any(
+        alone.serves(host) for host in ("evil.example:5555", "127.0.0.1.evil.example", "", "[::", "10.0.0.1")
+    )
+    for let_in in (
+        access(options(basic_auth=["a:b"]), Asked()),
+        access(options(), Asked(allow_anonymous=True)),
+        access(options(unix_socket="/run/flower"), Asked()),
+    ):
+        assert let_in.serves("flower.example")
+
+
+def test_loopback_addresses_are_told_from_others() -> None:
+    """Names that only look like one are none."""
+    assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost", "LocalHost.")))
+    assert not any(map(is_loopback, ("", "0.0.0.0", "::", "127.0.0.1.example", "localhost.example", "example")))
