@@ -7,6 +7,7 @@ import time
 
 import click
 
+from tape_celery.cli import chain as chains
 from tape_celery.cli import group, tables
 from tape_celery.cli.group import as_json, command
 from tape_celery.records import Violation
@@ -68,14 +69,38 @@ def sweep(tape: Tape, as_json: bool) -> None:
     click.option("--live", is_flag=True, help="Also what has been overdue for longer than a few sweeps."),
     click.option("--after", default="", metavar="WATERMARK", help="Go on where an earlier audit stopped."),
     click.option("--seconds", type=click.FloatRange(min=0), help="Stop after the batch that is under way then."),
+    click.option("--chain", is_flag=True, help="Verify the journal's digests instead."),
+    click.option("--heads", metavar="FILE", help="With --chain: a new file for what each chain ends with."),
+    click.option(
+        "--against",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="With --chain: such a file from earlier, whose heads must still be there.",
+    ),
     as_json,
 )
-def audit(tape: Tape, live: bool, after: str, seconds: float | None, as_json: bool) -> int:
-    """Rows that break an invariant. Exit code: 0 none, 2 some.
+def audit(
+    tape: Tape,
+    live: bool,
+    after: str,
+    seconds: float | None,
+    chain: bool,
+    heads: str | None,
+    against: str | None,
+    as_json: bool,
+) -> int:
+    """Rows that break an invariant; with --chain, entries of the journal that are not as they were written.
 
-    A large store may be audited in parts: --seconds bounds one, and the watermark that it tells goes to the next.
+    Exit code: 0 none, 2 some. A large store may be audited in parts: --seconds bounds one, and the watermark that it
+    tells goes to the next.
     """
+    if (heads or against) and not chain:
+        raise click.UsageError("--heads and --against go with --chain")
+    if live and chain:
+        raise click.UsageError("--live does not go with --chain")
     ends = None if seconds is None else time.monotonic() + seconds
+    if chain:
+        return chains.audit(tape, after=after, ends=ends, heads_to=heads, against=against, as_json=as_json)
     found: list[Violation] = []
     watermark = ""
     for batch in tape.audit_batches(after):

@@ -11,6 +11,7 @@ import pytest
 from celery import Celery
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from tape_celery import Tape, cli, connectors
 from tape_celery.cli import group, looking
@@ -283,6 +284,45 @@ def test_sweep_and_audit_say_what_they_did_and_found(tape: Tape, run: Callable[.
     assert tape.handle(key).status is EffectStatus.CANCELLED
     clean = run("audit", "--live")
     assert (clean.exit_code, clean.output.strip()) == (0, "0 violations")
+
+
+def test_the_chain_is_verified_and_its_heads_are_kept(tape: Tape, run: Callable[..., Result], tmp_path: Path) -> None:
+    """What was changed is named, with exit code 2; a history that was made anew, by the heads of before."""
+    key = stuck(tape)
+    file, later = str(tmp_path / "heads"), str(tmp_path / "later")
+    clean = run("audit", "--chain", "--heads", file)
+    number = len(tape.journal(key))
+    assert (clean.exit_code, clean.output.strip()) == (0, f"0 violations in {number} entries")
+    last = tape.journal(key)[-1]
+    assert Path(file).read_text() == f"{key} {key} {number} {last.digest}\n"
+    assert run("audit", "--chain", "--against", file).exit_code == 0
+
+    def change(statement: str, **values: object) -> None:
+        tape.database.write(lambda connection: connection.execute(text(statement), values))
+
+    change("UPDATE tape_journal SET actor = 'nobody' WHERE seq = :seq", seq=number)
+    found = run("audit", "--chain")
+    assert (found.exit_code, found.output.splitlines()[-1]) == (2, f"1 violations in {number} entries")
+    assert f"{key}: violates: an entry is as it was written" in found.output
+    told = json.loads(run("audit", "--chain", "--json").output)
+    assert [one["key"] for one in told["violations"]] == [key]
+    assert (told["entries"], told["unchained"], told["watermark"]) == (number, 0, "")
+
+    change("UPDATE tape_journal SET actor = :actor WHERE seq = :seq", actor=last.actor, seq=number)
+    change("DELETE FROM tape_journal")
+    change("DELETE FROM tape_effects")
+    assert run("audit", "--chain", "--heads", later).exit_code == 0
+    assert run("audit", "--chain", "--against", file).exit_code == 2
+    assert run("audit", "--chain", "--against", later).exit_code == 0
+
+
+def test_chains_have_options_of_their_own(run: Callable[..., Result], tmp_path: Path) -> None:
+    assert run("audit", "--heads", str(tmp_path / "heads")).exit_code == 2
+    assert run("audit", "--chain", "--live").exit_code == 2
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("no head\n")
+    refused = run("audit", "--chain", "--against", str(nonsense))
+    assert (refused.exit_code, "line 1 of" in refused.output) == (group.REFUSED, True)
 
 
 def test_text_from_outside_cannot_dress_up(tape: Tape, run: Callable[..., Result]) -> None:
