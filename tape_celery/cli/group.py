@@ -1,32 +1,76 @@
 """The group of commands, and what they share.
 
 A module of commands imports `command` from here, and is named in the package's ``__init__``. Each command is a few
-lines over `Tape`; errors are one line and exit code 64 and up, so that 1 and 2 keep their meaning.
+lines over `Tape`; errors are one line and exit code 64 and up, so that 1, 2 and 3 keep their meaning.
 """
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import click
 
-from tape_celery.errors import TapeError
+from tape_celery.cli import tables, watching
+from tape_celery.errors import StoreUnavailable, TapeError
 from tape_celery.tape import tape_of
 
+SOME_REFUSED = 3
+"""Exit code of an act on many rows of which some were refused."""
+MISUSED = 64
+"""Exit code of a command line that cannot be read."""
 REFUSED = 65
 """Exit code of an act or a question that was refused."""
+STORE_AWAY = 69
+"""Exit code where the store could not be reached."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 reason = click.option("--reason", required=True, help="Why, for those who read the journal.")
 actor = click.option("--actor", default=lambda: getpass.getuser(), show_default="the user", help="Who decides it.")
+watch = click.option(
+    "--watch",
+    "every",
+    type=click.FloatRange(min=0.2),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Look again every 2 s, or as many, until Ctrl-C. With --json a line each time.",
+)
+"""For a command that only looks; the body does not get it."""
 
 
-@click.group()
+def _misused(error: click.UsageError) -> click.UsageError:
+    error.exit_code = MISUSED  # type: ignore[misc]  # click reads it of the instance
+    return error
+
+
+class _Command(click.Command):
+    """A command whose misuse has an exit code of its own: click's is 2, which says here that something is STUCK."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise _misused(error) from None
+
+
+class _Group(click.Group):
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            raise _misused(error) from None
+
+
+@click.group(cls=_Group)
 def tape() -> None:
-    """Effects: what should happen once, what became of it, what is stuck."""
+    """Effects: what should happen once, what became of it, what is stuck.
+
+    Exit codes: 0 done, 1 and 2 what a command says of its findings, 3 some of many were refused, 64 the command line
+    cannot be read, 65 refused (one line says why), 69 the store cannot be reached.
+    """
 
 
 def command(*options: Callable[..., Any]) -> Callable[[Callable[..., int | None]], click.Command]:
@@ -35,17 +79,24 @@ def command(*options: Callable[..., Any]) -> Callable[[Callable[..., int | None]
     def decorate(body: Callable[..., int | None]) -> click.Command:
         @wraps(body)
         @click.pass_context
-        def run(context: click.Context, /, **arguments: Any) -> None:
+        def run(context: click.Context, /, every: float | None = None, **arguments: Any) -> None:
             try:
-                code = body(tape_of(context.obj.app), **arguments)
+                look = partial(body, tape_of(context.obj.app), **arguments)
+                code = look() if every is None else watching.repeat(look, every)
+            except click.UsageError as error:
+                raise _misused(error) from None
+            except StoreUnavailable as error:
+                click.echo(tables.error_line(error), err=True)
+                context.exit(STORE_AWAY)
             except TapeError as error:
-                click.echo(f"{type(error).__name__}: {error}", err=True)
+                click.echo(tables.error_line(error), err=True)
                 context.exit(REFUSED)
             context.exit(code or 0)
 
         decorated: Any = run
         for option in reversed(options):
             decorated = option(decorated)
-        return tape.command(name=body.__name__.removesuffix("_").replace("_", "-"))(decorated)
+        named = body.__name__.removesuffix("_").replace("_", "-")
+        return tape.command(name=named, cls=_Command)(decorated)
 
     return decorate

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import click
 
 from tape_celery.cli import tables
-from tape_celery.cli.group import as_json, command
+from tape_celery.cli.group import as_json, command, watch
 from tape_celery.connectors import base
-from tape_celery.errors import NoSuchEffect
-from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.errors import NoSuchEffect, NoSuchRun
+from tape_celery.explanation import walk
+from tape_celery.explanation.wording import counted, plain
+from tape_celery.records import EffectStatus, ObligationStatus, RunStatus
+from tape_celery.runs import EffectRun
 from tape_celery.store import inspection
 from tape_celery.tape import Tape
 
+SHOWN = 200
+"""How many effects of a run are shown to a person; JSON has them all."""
 COUNTED = 1_000
 """How many of a state are counted where nobody asks for all."""
 
 
-@command(click.option("--exact", is_flag=True, help=f"Count beyond {COUNTED:,} too: as slow as much is kept."), as_json)
+@command(
+    click.option("--exact", is_flag=True, help=f"Count beyond {COUNTED:,} too: as slow as much is kept."),
+    watch,
+    as_json,
+)
 def status(tape: Tape, exact: bool, as_json: bool) -> int:
     """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK or HELD."""
     tape.import_connectors()
@@ -42,11 +52,14 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
 
 
 @command(
-    click.option("--status", "state", type=click.Choice(list(EffectStatus))),
-    click.option("--connector"),
-    click.option("--run", "run_id"),
-    click.option("--business-key"),
-    click.option("--limit", type=click.IntRange(1, inspection.MOST), default=50, show_default=True),
+    click.option("--status", "state", type=click.Choice(list(EffectStatus)), help="Only those in this state."),
+    click.option("--connector", help="Only those of this connector."),
+    click.option("--run", "run_id", help="Only those in this run."),
+    click.option("--business-key", help="Only those with this business key."),
+    click.option(
+        "--limit", type=click.IntRange(1, inspection.MOST), default=50, show_default=True, help="How many at most."
+    ),
+    watch,
     as_json,
 )
 def list_(
@@ -66,7 +79,7 @@ def list_(
         tables.print_effects(tables.console(), found)
 
 
-@command(click.argument("key"), as_json)
+@command(click.argument("key"), watch, as_json)
 def show(tape: Tape, key: str, as_json: bool) -> None:
     """One effect or obligation: its row, its journal, what it owes."""
     record = tape.get(key) or inspection.get_obligation(tape.database, key) or tape.pruned(key)
@@ -85,7 +98,7 @@ def show(tape: Tape, key: str, as_json: bool) -> None:
         tables.print_obligations(console, owed)
 
 
-@command(click.argument("key"), as_json)
+@command(click.argument("key"), watch, as_json)
 def explain(tape: Tape, key: str, as_json: bool) -> None:
     """One effect or obligation in plain words: what happened, why it is so, what comes next, what is safe now."""
     told = tape.explain(key)
@@ -93,6 +106,42 @@ def explain(tape: Tape, key: str, as_json: bool) -> None:
         tables.print_json(dataclasses.asdict(told))
     else:
         tables.print_explanation(tables.console(), told)
+
+
+@command(click.argument("run"), watch, as_json)
+def run(tape: Tape, run: str, as_json: bool) -> int:
+    """A run: what is in it, what it owes, and what it waits for. Exit code: 2 it is STUCK, else 0."""
+    tape.import_connectors()
+    found = tape.run(run)
+    if found.status is RunStatus.OPEN and not tape.effects(run_id=run, limit=1):
+        raise NoSuchRun(run)
+    return print_run(found, as_json=as_json)
+
+
+def print_run(found: EffectRun, *, as_json: bool) -> int:
+    """A run with all that is in it; returns the exit code."""
+    record, effects, owed = found.record, found.effects, found.obligations
+    waits = walk.waits_for(record, effects, owed)
+    if as_json:
+        listed = {"effects": [*map(tables.as_dict, effects)], "obligations": [*map(tables.as_dict, owed)]}
+        tables.print_json({**dataclasses.asdict(record), "waits_for": waits, **listed})
+        return 2 if record.status is RunStatus.STUCK else 0
+    console = tables.console()
+    console.print(f"run {tables.safe(record.run_id)} is {tables.coloured(record.status)}. {tables.safe(waits)}")
+    if record.closing_reason:
+        by = f"closed by {plain(record.actor)}, {tables.moment(record.created_at_ms)}: {plain(record.closing_reason)}"
+        console.print(tables.safe(by))
+    states = Counter(str(effect.status) for effect in effects)
+    told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    console.print(f"{counted(len(effects), 'effect')}" + (f": {told}" if told else ""))
+    tables.print_effects(console, effects[:SHOWN])
+    if len(effects) > SHOWN:
+        console.print(
+            f"and {len(effects) - SHOWN} older ones: list --run {tables.safe(record.run_id)} --limit {len(effects)}"
+        )
+    if owed:
+        tables.print_obligations(console, owed)
+    return 2 if record.status is RunStatus.STUCK else 0
 
 
 def _is_open(count: inspection.Count) -> bool:

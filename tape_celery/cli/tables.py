@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tape_celery.explanation import Explanation
+from tape_celery.explanation.wording import plain
 from tape_celery.records import Effect, JournalEntry, Obligation, Worker
 from tape_celery.store.inspection import Count
 
@@ -35,15 +38,44 @@ def as_dict(record: Effect | Obligation) -> dict[str, Any]:
     return {**plain, **body, "response": record.response, "error": record.error}
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where a command prints, and how."""
+
+    console: Console | None = None
+    """``None``: standard output."""
+    one_line: bool = False
+    """JSON on one line, for who reads line by line."""
+
+
+_STANDARD = Output()
+_output: ContextVar[Output] = ContextVar("tape_celery_output", default=_STANDARD)
+
+
+@contextmanager
+def printing(output: Output) -> Iterator[None]:
+    """Print so inside the block."""
+    token = _output.set(output)
+    try:
+        yield
+    finally:
+        _output.reset(token)
+
+
 def console() -> Console:
     """The terminal; wide where there is none, so that keys stay whole in a file or a pipe."""
-    found = Console()
+    found = _output.get().console or Console()
     return found if found.is_terminal else Console(width=220)
 
 
 def print_json(value: Any) -> None:
     """Plain JSON on standard output."""
-    print(json.dumps(value, indent=2, default=str))
+    print(json.dumps(value, indent=None if _output.get().one_line else 2, default=str))
+
+
+def error_line(error: Exception) -> str:
+    """An error on one line, whatever is in its text."""
+    return plain(f"{type(error).__name__}: {error}")
 
 
 def print_effects(console: Console, effects: Sequence[Effect]) -> None:
@@ -170,4 +202,4 @@ def _text(value: Any) -> str:
 
 def safe(text: str) -> str:
     """Text from outside: no control characters, and no markup of ours."""
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return escape(plain(text))

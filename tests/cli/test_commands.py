@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from celery import Celery
 from celery.bin.celery import celery
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import text
 
-from tape_celery import Tape, cli, connectors
+from tape_celery import Tape
 from tape_celery.cli import group, looking
-from tape_celery.connectors.base import DispatchResult, ObservationResult
 from tape_celery.records import EffectStatus
+from tests.cli.steps import Scripted, stuck
 from tests.servers import Processes
 
 SHOP = """
@@ -34,54 +32,6 @@ app = Celery("shop", broker="memory://")
 tape = Tape(app, store_url={url!r})
 connectors.register(Lost())
 """
-
-
-class Scripted:
-    name = "scripted"
-    answer: Any = DispatchResult("unknown")
-    look: Any = ObservationResult("stuck")
-    can_observe = True
-    can_compensate = True
-
-    def dispatch(self, effect: Any) -> Any:
-        return self.answer
-
-    def observe(self, effect: Any) -> Any:
-        return self.look
-
-    def compensate(self, obligation: Any) -> Any:
-        raise AssertionError("not in these tests")
-
-
-@pytest.fixture
-def tape(sqlite_url: str) -> Iterator[Tape]:
-    made = Tape(Celery("cli", broker="memory://"), store_url=sqlite_url, settle_seconds=0)
-    connectors.register(Scripted())
-    yield made
-    connectors.clear()
-    made.database.close()
-
-
-@pytest.fixture
-def run(tape: Tape) -> Callable[..., Result]:
-    """Run one command of the group over this tape, in process."""
-
-    class Context:
-        app = tape.app
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(cli.tape, list(arguments), obj=Context())
-
-    return invoke
-
-
-def stuck(tape: Tape) -> str:
-    key = tape.effect.delay("scripted", {"amount": 1}, business_key="b-1").id
-    tape.dispatch(key)
-    Scripted.can_observe = False
-    tape.observe(key)
-    Scripted.can_observe = True
-    return str(key)
 
 
 def test_status_says_by_its_exit_code_who_is_needed(tape: Tape, run: Callable[..., Result]) -> None:
@@ -166,7 +116,7 @@ def test_explain_says_in_words_what_may_be_done(tape: Tape, run: Callable[..., R
 
 def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Callable[..., Result]) -> None:
     key = stuck(tape)
-    assert run("resolve", key, "--as", "confirmed").exit_code == 2
+    assert run("resolve", key, "--as", "confirmed").exit_code == group.MISUSED
     done = run("resolve", key, "--as", "confirmed", "--reason", "seen on the statement", "--external-ref", "BK-1")
     assert (done.exit_code, done.output.strip()) == (0, f"{key} is CONFIRMED")
     effect = tape.get(key)
