@@ -267,8 +267,8 @@ def test_the_chain_is_verified_and_its_heads_are_kept(tape: Tape, run: Callable[
 
 
 def test_chains_have_options_of_their_own(run: Callable[..., Result], tmp_path: Path) -> None:
-    assert run("audit", "--heads", str(tmp_path / "heads")).exit_code == 2
-    assert run("audit", "--chain", "--live").exit_code == 2
+    assert run("audit", "--heads", str(tmp_path / "heads")).exit_code == group.MISUSED
+    assert run("audit", "--chain", "--live").exit_code == group.MISUSED
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("no head\n")
     refused = run("audit", "--chain", "--against", str(nonsense))
