@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,9 +19,10 @@ from urllib.parse import urlencode
 from flower.views import BaseHandler
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
-from tape_celery.errors import ConfigurationError, NoSuchEffect, NoSuchRun, StoreUnavailable
-from tape_celery.flower import wording
+from tape_celery.errors import ConfigurationError, InvalidIntent, NoSuchEffect, NoSuchRun, NotAllowed, StoreUnavailable
+from tape_celery.flower import acts, wording
 from tape_celery.flower.access import Access
+from tape_celery.flower.acts import Form
 from tape_celery.records import Effect, Obligation
 from tape_celery.redaction import Redaction, cut_out
 from tape_celery.tape import Tape
@@ -27,6 +30,8 @@ from tape_celery.tape import Tape
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+VERSION = re.compile(r"\d{1,9}", re.ASCII)
 
 PATIENCE_SECONDS = 15.0
 """How long a page waits for the store."""
@@ -68,6 +73,19 @@ class Refused(HTTPError):
     def __init__(self, status: int, told: str) -> None:
         super().__init__(status, told.replace("%", "%%"))
         self.told = told
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An act that somebody tried, and what came of it."""
+
+    act: str = ""
+    reason: str = ""
+    said: str = ""
+    trouble: str = ""
+
+
+NOTHING = Tried()
 
 
 class Page(BaseHandler):
@@ -135,6 +153,35 @@ class Page(BaseHandler):
             return await asyncio.wait_for(running, PATIENCE_SECONDS)
         except TimeoutError:
             raise StoreUnavailable(f"it did not answer in {PATIENCE_SECONDS:g} s") from None
+
+    # --- acting ---
+
+    def form(self, known: Collection[str]) -> Form:
+        """What somebody filled in; raises `Refused` where they may not act, or no form of ours says that."""
+        if self.may_not_act:
+            raise Refused(403, self.may_not_act)
+        said = {name: self.get_body_argument(name, "") for name in ("act", "reason", "seen_version", "external_ref")}
+        if said["act"] not in known or not VERSION.fullmatch(said["seen_version"]):
+            raise Refused(400, "No form of this page says that.")
+        if self.get_body_argument("sure", "") != "yes":
+            raise Refused(400, "The box that says that you are sure was not ticked.")
+        return Form(
+            act=said["act"],
+            reason=said["reason"],
+            actor=self.actor,
+            seen_version=int(said["seen_version"]),
+            external_ref=said["external_ref"],
+        )
+
+    async def act(self, key: str, form: Form) -> Tried:
+        """Do what the form says, to the row of ``key``; what went wrong is told where the act was not allowed."""
+        try:
+            said = await self.off_loop(lambda: acts.perform(self.tape, key, form))
+        except (NotAllowed, InvalidIntent) as error:
+            self.set_status(409 if isinstance(error, NotAllowed) else 400)
+            return Tried(act=form.act, reason=form.reason, trouble=f"{error}.")
+        logger.info("%s did %s to %s", wording.visible(form.actor), form.act, wording.visible(key))
+        return Tried(act=form.act, said=said)
 
     # --- showing ---
 

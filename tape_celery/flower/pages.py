@@ -12,8 +12,9 @@ from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect, NoSuchRun
 from tape_celery.explanation import Explanation
 from tape_celery.flower import wording
-from tape_celery.flower.handler import Page, Refused
-from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, Worker
+from tape_celery.flower.acts import ACTS, RUN_ACTS, RUN_WORDS
+from tape_celery.flower.handler import NOTHING, Page, Refused, Tried
+from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Worker
 from tape_celery.redaction import cut_out
 from tape_celery.store import figures, inspection, paging
 from tape_celery.store.paging import Filters
@@ -147,8 +148,17 @@ class EffectPage(Page):
 
     head = get
 
-    async def show_effect(self, key: str, *, trouble: str = "", reason: str = "") -> None:
-        """Show it as it is now, with what went wrong."""
+    @authenticated
+    async def post(self, key: str) -> None:
+        """Do what somebody decided."""
+        form = self.form(ACTS)
+        if (done := await self.act(key, form)).trouble:
+            await self.show_effect(key, done)
+        else:
+            self.go_on(done.said, self.reverse_url("tape-effect", key))
+
+    async def show_effect(self, key: str, tried: Tried = NOTHING) -> None:
+        """Show it as it is now, with what somebody tried in vain."""
         looked = await self.off_loop(lambda: self._look(key))
         record = looked.record
         redaction = self.shared.redaction
@@ -167,8 +177,12 @@ class EffectPage(Page):
             attempts=attempts(looked.journal),
             bodies={name: redaction.mask(body) for name, body in bodies.items() if body},
             said=self.said,
-            trouble=trouble,
-            reason=reason,
+            trouble=tried.trouble,
+            tried=tried.act,
+            reason=tried.reason,
+            acts=ACTS,
+            offered=[(act.name, act.when, act.safe) for act in looked.explanation.acts if act.name in ACTS],
+            version=looked.explanation.version,
             safe=lambda text: cut_out(secrets, text),
             facts=facts,
         )
@@ -216,8 +230,17 @@ class RunPage(Page):
 
     head = get
 
-    async def show_run(self, run_id: str, *, trouble: str = "", reason: str = "") -> None:
-        """Show it as it is now, with what went wrong."""
+    @authenticated
+    async def post(self, run_id: str) -> None:
+        """Close it, as somebody decided."""
+        form = self.form(RUN_ACTS)
+        if (done := await self.act(run_id, form)).trouble:
+            await self.show_run(run_id, done)
+        else:
+            self.go_on(done.said, self.reverse_url("tape-run", run_id))
+
+    async def show_run(self, run_id: str, tried: Tried = NOTHING) -> None:
+        """Show it as it is now, with what somebody tried in vain."""
         before, after = (self.get_query_argument(name, "", strip=False) for name in ("before", "after"))
         now_ms, run, page, owed = await self.off_loop(lambda: self._read(run_id, before, after))
 
@@ -234,8 +257,13 @@ class RunPage(Page):
             paged=bool(before or after),
             address=address,
             said=self.said,
-            trouble=trouble,
-            reason=reason,
+            trouble=tried.trouble,
+            tried=tried.act,
+            reason=tried.reason,
+            acts=RUN_ACTS,
+            offered=[(name, RUN_WORDS[name], False) for name in _run_acts(run.status)],
+            version=run.version,
+            safe=str,
         )
 
     def _read(self, run_id: str, before: str, after: str) -> tuple[int, Any, paging.Page, list[Obligation]]:
@@ -246,6 +274,13 @@ class RunPage(Page):
             raise NoSuchRun(run_id)
         owed = inspection.list_obligations(database, run_id=run_id, limit=2 * ROWS)
         return inspection.now_ms(database), run, page, owed
+
+
+def _run_acts(status: RunStatus) -> list[str]:
+    """The acts that its state allows: a cancelled one may still be compensated."""
+    if status is RunStatus.OPEN:
+        return ["compensate-run", "cancel-run"]
+    return ["compensate-run"] if status.cancels else []
 
 
 class ConnectorPage(Page):

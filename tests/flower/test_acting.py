@@ -1,0 +1,333 @@
+"""Acts on the pages: who may, what protects them, and what they come to; asked of a real Flower without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from html import unescape
+from typing import Any
+
+import httpx
+import pytest
+from tornado.web import create_signed_value
+
+from tape_celery.records import EffectStatus, ObligationStatus, RunStatus
+from tape_celery.testing import fail
+from tests.flower.forms import act, filled, page_of
+from tests.flower.shop import FlowerProcess, Shop
+from tests.servers import Processes
+
+ANN, BOB = ("ann", "secret-of-ann"), ("bob", "secret:of-bob")
+LOGIN = f"--basic_auth={':'.join(ANN)},{':'.join(BOB)}"
+ROUTES = ("/effects", "/effects/effect/{key}", "/effects/run/{key}", "/effects/connector/bank.wire")
+
+
+@pytest.fixture(scope="module")
+def flower(shop: Shop, started: Processes) -> FlowerProcess:
+    """A Flower that knows two people."""
+    return FlowerProcess(started, shop, LOGIN)
+
+
+@pytest.fixture(scope="module")
+def ann(flower: FlowerProcess) -> Iterator[httpx.Client]:
+    """One of them."""
+    with flower.client(ANN) as client:
+        yield client
+
+
+def last(shop: Shop, key: str) -> tuple[str, str, Any]:
+    """What the journal says last: kind, who, why."""
+    entry = shop.tape.journal(key)[-1]
+    return entry.kind, entry.actor, entry.evidence.get("reason")
+
+
+# --- what they come to ---
+
+EFFECT_ACTS: list[tuple[str, Callable[[Shop, str], str], EffectStatus]] = [
+    ("resolve-confirmed", Shop.stuck, EffectStatus.CONFIRMED),
+    ("resolve-failed", Shop.stuck, EffectStatus.FAILED),
+    ("observe", Shop.stuck, EffectStatus.UNKNOWN),
+    ("cancel", Shop.effect, EffectStatus.CANCELLED),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "then"), EFFECT_ACTS, ids=[name for name, *_ in EFFECT_ACTS])
+def test_an_act_is_done_and_journaled_with_who_and_why(
+    ann: httpx.Client, shop: Shop, name: str, make: Callable[[Shop, str], str], then: EffectStatus
+) -> None:
+    """And the page that follows says what it came to, once."""
+    key = make(shop, f"act-{name}")
+    page = page_of("effect", key)
+    answer = act(ann, page, name, reason="the bank said so")
+    assert (answer.status_code, answer.headers["location"]) == (303, page)
+    assert shop.tape.get(key).status is then
+    assert last(shop, key)[1:] == ("ann", "the bank said so")
+    assert f"Done: it is {then} now." in ann.get(page).text
+    assert "Done:" not in ann.get(page).text
+
+
+def test_a_landing_is_told_with_its_reference(ann: httpx.Client, shop: Shop) -> None:
+    """As the upstream knows it."""
+    key = shop.stuck("with-ref")
+    act(ann, page_of("effect", key), "resolve-confirmed", external_ref="bank-77")
+    assert shop.tape.get(key).external_ref == "bank-77"
+
+
+def test_an_effect_is_issued_again_and_compensated(ann: httpx.Client, shop: Shop) -> None:
+    """The page names the effect, or the obligation, that came of it; an obligation takes acts of its own."""
+    failed, landed = shop.failed("again"), shop.confirmed("undo")
+    assert act(ann, page_of("effect", failed), "reissue").status_code == 303
+    assert f"issued again as {shop.tape.get(failed).reissued_as}" in ann.get(page_of("effect", failed)).text
+    assert act(ann, page_of("effect", landed), "owe").status_code == 303
+    [owed] = shop.tape.obligations(effect_key=landed)
+    assert f"obligation {owed.obligation_key}" in ann.get(page_of("effect", landed)).text
+    shop.bank.inverses(fail())
+    shop.tape.compensate(owed.obligation_key)
+    assert shop.tape.obligations(effect_key=landed)[0].status is ObligationStatus.STUCK
+    assert act(ann, page_of("effect", owed.obligation_key), "resolve-confirmed").status_code == 303
+    assert shop.tape.obligations(effect_key=landed)[0].status is ObligationStatus.COMPENSATED
+    assert last(shop, owed.obligation_key)[1] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("name", "then"), [("compensate-run", RunStatus.COMPENSATING), ("cancel-run", RunStatus.CANCELLED)]
+)
+def test_a_run_is_closed(ann: httpx.Client, shop: Shop, name: str, then: RunStatus) -> None:
+    """With who and why."""
+    shop.confirmed(f"{name}-1", run_id=name)
+    waits = shop.effect(f"{name}-2", run_id=name)
+    assert act(ann, page_of("run", name), name, reason="a wrong order").status_code == 303
+    run = shop.tape.run(name).record
+    assert (run.status, run.actor, run.closing_reason) == (then, "ann", "a wrong order")
+    assert shop.tape.get(waits).status is EffectStatus.CANCELLED
+    assert f"it is {then} now" in ann.get(page_of("run", name)).text
+
+
+def test_an_act_that_the_state_does_not_allow_is_refused_and_the_row_is_shown(ann: httpx.Client, shop: Shop) -> None:
+    """Somebody else was faster: the page says so, and keeps what was written."""
+    key = shop.stuck("faster")
+    form = filled(ann, page_of("effect", key), "resolve-failed", reason="I asked <them>")
+    shop.tape.resolve(key, "confirmed", reason="seen", actor="bob", external_ref="x-1")
+    answer = ann.post(page_of("effect", key), data=form)
+    assert answer.status_code == 409
+    assert 'id="trouble"' in answer.text
+    assert shop.tape.get(key).status is EffectStatus.CONFIRMED
+    assert '<span id="status" class="tape-state tape-CONFIRMED">' in answer.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"reason": "  "}, {"reason": "x" * 5000}, {"sure": ""}, {"act": "obliterate"}, {"act": "compensate-run"},
+     {"seen_version": "²"}, {"seen_version": ""}],
+)  # fmt: skip
+def test_a_form_that_says_too_little_or_nonsense_does_nothing(
+    ann: httpx.Client, shop: Shop, change: dict[str, str]
+) -> None:
+    """It is answered with 400, and a page."""
+    key = shop.stuck("nonsense")
+    before = shop.tape.get(key)
+    form = filled(ann, page_of("effect", key), "resolve-failed") | change
+    answer = ann.post(page_of("effect", key), data=form)
+    assert answer.status_code == 400
+    assert ">Workers</a>" in answer.text
+    assert shop.tape.get(key) == before
+
+
+def test_what_an_act_came_to_cannot_be_made_up(ann: httpx.Client, shop: Shop) -> None:
+    """It travels in a signed cookie."""
+    key = shop.confirmed("made-up")
+    for cookie in ('"All is well."', "2|1:0|10:1700000000|9:tape_said|8:ImhhaCI=|00"):
+        assert 'id="said"' not in ann.get(page_of("effect", key), headers={"Cookie": f"tape_said={cookie}"}).text
+
+
+# --- who may ---
+
+
+def test_every_route_asks_for_the_login(flower: FlowerProcess, shop: Shop) -> None:
+    """For looking and acting; a wrong one is as good as none."""
+    key = shop.stuck("who")
+    for login, looked in (
+        (None, 401),
+        (("ann", "wrong"), 401),
+        (("eve", "secret-of-ann"), 401),
+        (ANN, 200),
+        (BOB, 200),
+    ):
+        with flower.client(login) as web:
+            for route in ROUTES:
+                assert web.get(route.format(key=key)).status_code == looked, (login, route)
+                assert web.head(route.format(key=key)).status_code == looked, (login, route)
+                posted = web.post(route.format(key=key), data={"act": "resolve-failed"}).status_code
+                assert posted in ((401, 403) if login not in (ANN, BOB) else (403, 405)), (login, route)
+    assert shop.tape.get(key).status is EffectStatus.STUCK
+
+
+def test_a_form_is_taken_only_from_a_page_of_ours(ann: httpx.Client, flower: FlowerProcess, shop: Shop) -> None:
+    """With the token of the page and of the cookie, and from the same site as browsers and Origin have it."""
+    key = shop.stuck("forged")
+    page = page_of("effect", key)
+    form = filled(ann, page, "resolve-failed")
+    host = flower.url.removeprefix("http://")
+    bare = {name: value for name, value in form.items() if name != "_xsrf"}
+    with flower.client(ANN) as other:
+        theirs = filled(other, page, "resolve-failed")["_xsrf"]
+    forged: list[tuple[dict[str, str], dict[str, str]]] = [
+        (bare, {}),
+        (form | {"_xsrf": "2|00000000|00|1"}, {}),
+        (form | {"_xsrf": theirs}, {}),
+        (form, {"Cookie": "_xsrf="}),
+        (form, {"Sec-Fetch-Site": "cross-site"}),
+        (form, {"Sec-Fetch-Site": "same-site"}),
+        (form, {"Sec-Fetch-Site": "none"}),
+        (form, {"Origin": "https://evil.example"}),
+        (form, {"Origin": "null"}),
+        (form, {"Origin": "http://[::"}),
+        (form, {"Origin": f"http://{host}.evil.example"}),
+    ]
+    for data, headers in forged:
+        answer = ann.post(page, data=data, headers=headers)
+        assert answer.status_code == 403, (data, headers)
+        assert ">Workers</a>" in answer.text
+    assert shop.tape.get(key).status is EffectStatus.STUCK
+    form = filled(ann, page, "resolve-failed")
+    taken = ann.post(page, data=form, headers={"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"})
+    assert taken.status_code == 303
+
+
+def test_nothing_changes_on_a_get(ann: httpx.Client, shop: Shop) -> None:
+    """Not with the fields of a form in the address either."""
+    key = shop.stuck("got")
+    form = filled(ann, page_of("effect", key), "resolve-failed")
+    assert ann.get(page_of("effect", key), params=form).status_code == 200
+    for method in ("PUT", "DELETE", "PATCH"):
+        assert ann.request(method, page_of("effect", key), data=form).status_code == 405
+    assert shop.tape.get(key).status is EffectStatus.STUCK
+
+
+def test_without_a_login_nobody_acts(shop: Shop, started: Processes) -> None:
+    """Pages offer no form, a form that is sent all the same is refused, and so is another host name."""
+    key = shop.stuck("anonymous")
+    page = page_of("effect", key)
+    with FlowerProcess(started, shop).client() as web:
+        text = web.get(page).text
+        assert "Acts need a login" in text
+        assert '<form method="post"' not in text
+        token = web.cookies["_xsrf"]
+        form = {"_xsrf": token, "act": "resolve-failed", "seen_version": "1", "reason": "r", "sure": "yes"}
+        answer = web.post(page, data=form)
+        assert answer.status_code == 403
+        assert "Acts need a login" in answer.text
+        rebound = web.get(page, headers={"Host": "evil.example"})
+        assert rebound.status_code == 403
+        assert key not in rebound.text
+    assert shop.tape.get(key).status is EffectStatus.STUCK
+
+
+def test_acts_without_a_login_can_be_allowed_and_are_protected_all_the_same(shop: Shop, started: Processes) -> None:
+    """Flower itself would check nothing."""
+    key = shop.stuck("allowed")
+    page = page_of("effect", key)
+    with FlowerProcess(started, shop, "--tape-allow-anonymous-actions").client() as web:
+        form = filled(web, page, "resolve-failed")
+        for data, headers in ((form | {"_xsrf": ""}, {}), (form, {"Origin": "https://evil.example"}),
+                              (form, {"Sec-Fetch-Site": "cross-site"}), (form, {"Host": "evil.example"})):  # fmt: skip
+            assert web.post(page, data=data, headers=headers).status_code == 403
+        assert shop.tape.get(key).status is EffectStatus.STUCK
+        assert web.post(page, data=form).status_code == 303
+    assert last(shop, key)[1] == "anonymous"
+
+
+def test_read_only_is_for_everybody_and_a_prefix_is_on_every_link(shop: Shop, started: Processes) -> None:
+    """Flower's own options hold for our pages."""
+    key = shop.stuck("prefix")
+    flower = FlowerProcess(started, shop, LOGIN, "--tape-read-only", "--url_prefix=ops/flower")
+    with flower.client(ANN) as web:
+        assert web.get("/effects").status_code == 404
+        for route in ROUTES:
+            text = web.get("/ops/flower" + route.format(key=key)).text
+            assert 'href="/ops/flower/effects"' in text
+            assert 'href="/effects' not in text
+            style = text.partition('href="/ops/flower/effects/static/')[2].partition('"')[0]
+            assert web.get(f"/ops/flower/effects/static/{style}").status_code == 200
+        text = web.get("/ops/flower" + page_of("effect", key)).text
+        assert "This Flower is read only." in text
+        assert 'method="post"' not in text
+        token = web.cookies["_xsrf"]
+        form = {"_xsrf": token, "act": "resolve-failed", "seen_version": "1", "reason": "r", "sure": "yes"}
+        assert web.post("/ops/flower" + page_of("effect", key), data=form).status_code == 403
+    assert shop.tape.get(key).status is EffectStatus.STUCK
+
+
+def test_whoever_oauth_vouches_for_is_the_actor(shop: Shop, started: Processes) -> None:
+    """Others are sent to the login, and may not act."""
+    key = shop.stuck("oauth")
+    page = page_of("effect", key)
+    secret = "a secret for this test"
+    flower = FlowerProcess(
+        started,
+        shop,
+        "--auth=.*@example.com",
+        "--auth_provider=flower.views.auth.GoogleAuth2LoginHandler",
+        "--oauth2_key=k",
+        "--oauth2_secret=s",
+        "--oauth2_redirect_uri=http://127.0.0.1/login",
+        f"--cookie_secret={secret}",
+    )
+    for mail, looked in ((None, 302), ("eve@evil.example", 302), ("ann@example.com", 200)):
+        with flower.client() as web:
+            if mail:
+                web.cookies.set("user", create_signed_value(secret, "user", mail).decode(), domain="127.0.0.1")
+            answer = web.get(page)
+            assert answer.status_code == looked, mail
+            if looked == 302:
+                assert "/login?next=" in answer.headers["location"]
+                assert key not in answer.text
+                form = {"_xsrf": "", "act": "resolve-failed", "seen_version": "1", "reason": "r", "sure": "yes"}
+                assert web.post(page, data=form).status_code == 403
+            else:
+                assert act(web, page, "resolve-failed").status_code == 303
+    assert last(shop, key)[1] == "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--address=0.0.0.0"], "--basic_auth"),
+        (["--address="], "every address"),
+        (["--tape-read-onyl"], "no option --tape-read-onyl"),
+        (["--tape_read_onyl=1"], "no option --tape_read_onyl=1"),
+    ],
+)
+def test_what_must_not_be_started_is_not(shop: Shop, started: Processes, options: list[str], said: str) -> None:
+    """It says why, in a line."""
+    process = started.python(
+        "-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", *options,
+        env={"PYTHONPATH": str(shop.directory)}, cwd=shop.directory,
+    )  # fmt: skip
+    assert process.wait() == 65
+    assert said in process.text()
+    assert "Traceback" not in process.text()
+
+
+def test_a_store_that_is_away_is_told_on_the_page(shop: Shop, started: Processes) -> None:
+    """With 503, whatever is asked for, and no traceback; when it is back, so are the pages."""
+    key = shop.stuck("away")
+    with FlowerProcess(started, shop, LOGIN).client(ANN) as web:
+        form = filled(web, page_of("effect", key), "resolve-failed")
+        here, away = shop.directory / "tape.db", shop.directory / "away.db"
+        shop.tape.database.close()
+        here.rename(away)
+        here.mkdir()
+        try:
+            for route in ROUTES:
+                answer = web.get(route.format(key=key))
+                assert answer.status_code == 503, route
+                assert "The store" in answer.text
+                assert "Traceback" not in answer.text
+            answer = web.post(page_of("effect", key), data=form)
+            assert answer.status_code == 503
+            assert "not known" in unescape(answer.text)
+        finally:
+            here.rmdir()
+            away.rename(here)
+        assert web.get("/effects").status_code == 200
+        assert web.post(page_of("effect", key), data=form).status_code == 303
