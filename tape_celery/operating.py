@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tape_celery import doctor
+from tape_celery.doctor.findings import Finding
 from tape_celery.part import TapePart
 from tape_celery.records import Worker
 from tape_celery.store import fleet
@@ -22,3 +24,12 @@ class Operating(TapePart):
     def last_sweep_ms(self) -> int | None:
         """When a sweep began last, on the database's clock, to half an interval; ``None`` where none ever did."""
         return fleet.last_sweep_ms(self._tape.database)
+
+    def diagnose(self) -> list[Finding]:
+        """One look across Celery, the broker, the store, the workers and the connectors: what is wrong, what it means
+        and what repairs it; problems first, what is fine last.
+
+        It changes nothing, takes some seconds at the most, and raises for nothing that it looks at: what cannot be
+        looked at is a finding that says why. It sees the configuration of the process that it runs in.
+        """
+        return doctor.diagnose(self._tape)

@@ -218,7 +218,7 @@ class Publisher:
                 del self._open[hint.group]
         for attempt in (1, 2):
             try:
-                connection = connection or self._connect()
+                connection = connection or self.connect()
                 self._send(connection, hint)
                 self._note_up()
                 break
@@ -233,7 +233,7 @@ class Publisher:
         hint.ended.set()
         return connection
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
         """A connection whose every wait is bounded: kombu's own default is to wait for ever."""
         connection = self._app.connection_for_write(connect_timeout=self._timeout)
         bounds = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}

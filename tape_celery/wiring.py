@@ -171,10 +171,17 @@ def _refuse_unsafe_content(app: Celery) -> None:
         )
 
 
-def _bound_tasks(tape: Tape) -> None:
-    """A hard limit for what no connector bounds: the longest call, the longest seal, and some."""
+def call_limit(settings: Settings) -> float:
+    """The hard time limit, in seconds, of our tasks that call upstreams: the longest call, the longest seal, and some.
+
+    It is for what no connector bounds.
+    """
     totals = [float(getattr(base.get(name), "total_seconds", 0) or 0) for name in base.names()]
-    limit = max([tape.settings.lease_seconds, *totals]) + SEAL_FOR_SECONDS + 30
+    return max([settings.lease_seconds, *totals]) + SEAL_FOR_SECONDS + 30
+
+
+def _bound_tasks(tape: Tape) -> None:
+    limit = call_limit(tape.settings)
     for name in ("tape.dispatch", "tape.observe", "tape.compensate"):
         tape.app.tasks[name].time_limit = limit
 

@@ -1,4 +1,4 @@
-"""The commands that look at the installation: its workers."""
+"""The commands that look at the installation: its workers, and everything that may be wrong with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ import dataclasses
 
 from tape_celery.cli import tables
 from tape_celery.cli.group import as_json, command
+from tape_celery.doctor import Severity
 from tape_celery.store import inspection
 from tape_celery.tape import Tape
+
+
+@command(as_json)
+def doctor(tape: Tape, as_json: bool) -> int:
+    """One look at Celery, broker, store, workers and connectors. Exit code: 0 fine, 1 warnings, 2 problems."""
+    found = tape.diagnose()
+    if as_json:
+        tables.print_json([dataclasses.asdict(finding) for finding in found])
+    else:
+        tables.print_findings(tables.console(), found)
+    worst = {finding.severity for finding in found}
+    return 2 if Severity.PROBLEM in worst else 1 if Severity.WARNING in worst else 0
 
 
 @command(as_json)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tape_celery.doctor import Finding, Severity
 from tape_celery.explanation import Explanation
 from tape_celery.explanation.wording import plain
 from tape_celery.records import Effect, JournalEntry, Obligation, Worker
@@ -176,6 +177,23 @@ def print_explanation(console: Console, told: Explanation) -> None:
         console.print(f"  [bold]{act.name}[/] ({mark})  {safe(act.when)}")
     if not told.acts:
         console.print("  Nothing.")
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """What the doctor found: each thing that is wrong in words, then one line for each that is fine."""
+    colours = {Severity.PROBLEM: "bold red", Severity.WARNING: "yellow", Severity.FINE: "green"}
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        told = safe(finding.seen)
+        if finding.severity is not Severity.FINE:
+            told = f"[bold]{told}[/]\n{safe(finding.means)}\n[cyan]->[/] {safe(finding.repair)}\n"
+        table.add_row(f"[{colours[finding.severity]}]{finding.severity}[/]", safe(finding.name), told)
+    console.print(table)
+    number = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
+    console.print(", ".join(f"{count} {severity}" for severity, count in number.items()))
 
 
 def coloured(status: str) -> str:

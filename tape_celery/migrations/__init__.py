@@ -95,8 +95,13 @@ def head() -> str:
     return _revisions()[-1]
 
 
+def knows(revision: str) -> bool:
+    """Whether ``revision`` is one of this code's, and not of a newer one."""
+    return revision in _revisions()
+
+
 def _refuse_newer(revision: str | None) -> None:
-    if revision is not None and revision not in _revisions():
+    if revision is not None and not knows(revision):
         raise SchemaMismatch(
             f"the store's schema is revision {revision}, newer than this code's {head()}; upgrade tape-celery"
         )

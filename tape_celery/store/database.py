@@ -86,6 +86,12 @@ class Database:
         self.ready()
         return self._run(work, read_only=True, one_moment=one_moment)
 
+    def peek(self, work: Callable[[Connection], T]) -> T:
+        """`read`, whatever schema there is, if any: it makes nothing. Raises `StoreUnavailable`."""
+        if self._file is not None:
+            self._file.found()
+        return self._run(work, read_only=True)
+
     def migrate(self) -> None:
         """Create or upgrade the schema; safe to run twice, by several processes at once, and after one that died."""
         self._check_server()

@@ -43,10 +43,7 @@ def say(
     )
 
     def write(connection: Connection) -> Worker:
-        database.read_now(connection)  # what the way there takes at first tells nothing of clocks
-        before = wall_ms()
-        now = database.read_now(connection)
-        ahead = round((before + wall_ms()) / 2 - now)
+        now, ahead = _clock(connection, database, wall_ms)
         started = now if started_at_ms is None else started_at_ms
         seen = replace(said, clock_ahead_ms=ahead, started_at_ms=started, seen_at_ms=now)
         _put(connection, seen)
@@ -54,6 +51,18 @@ def say(
         return seen
 
     return database.write(write)
+
+
+def clock(database: Database, *, wall_ms: Callable[[], float]) -> tuple[int, int]:
+    """Now on the database's clock, and how far ``wall_ms`` is ahead of it, both in milliseconds."""
+    return database.read(lambda connection: _clock(connection, database, wall_ms))
+
+
+def _clock(connection: Connection, database: Database, wall_ms: Callable[[], float]) -> tuple[int, int]:
+    database.read_now(connection)  # what the way there takes at first tells nothing of clocks
+    before = wall_ms()
+    now = database.read_now(connection)
+    return now, round((before + wall_ms()) / 2 - now)
 
 
 def _put(connection: Connection, worker: Worker) -> None:

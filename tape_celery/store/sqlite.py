@@ -90,6 +90,11 @@ class StoreFile:
         else:
             open_privately(self._url)
 
+    def found(self) -> None:
+        """Make sure that there is one, and make none. Raises `StoreUnavailable`."""
+        if not self._path.is_file():
+            raise StoreUnavailable(f"there is no SQLite store at {self._path}; celery -A APP tape migrate makes one")
+
     def committed(self) -> None:
         """See that what was just committed went to the file at the path; raises `CommitUncertain`."""
         try:

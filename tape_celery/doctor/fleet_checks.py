@@ -1,0 +1,163 @@
+"""Workers, their clocks and connectors, beat, and what waits longer than it should."""
+
+from __future__ import annotations
+
+from tape_celery.doctor.facts import Facts, FleetFacts
+from tape_celery.doctor.findings import Verdict, fine, problem, warning
+from tape_celery.records import Worker
+
+CLOCK_MS = 5_000
+"""Clocks that differ by no more are taken for the same."""
+SHOWN = 5
+"""How many names of a kind are told."""
+
+
+def alive(facts: Facts) -> Verdict:
+    """Whether there is any worker, and whether one has gone without a word."""
+    fleet = _fleet(facts)
+    if not fleet.living:
+        gone = f"; seen within a day: {_names(fleet.workers)}" if fleet.workers else ""
+        return problem(
+            f"no worker is alive{gone}",
+            "Effects are recorded, and nobody sends them.",
+            "celery -A APP worker",
+        )
+    if gone_ones := [worker for worker in fleet.workers if worker not in fleet.living]:
+        return warning(
+            f"gone without a word: {_names(gone_ones)}",
+            "They were killed, stand still, or their broker is away; a solo worker says nothing while it waits for an "
+            "upstream. What they held is UNKNOWN and looked after. They are forgotten a day after they were seen last.",
+            "look for why they died: memory, the orchestrator, the machine",
+        )
+    return fine(f"{len(fleet.living)} alive: {_names(fleet.living)}")
+
+
+def queues(facts: Facts) -> Verdict:
+    """Whether somebody consumes each queue that hints are sent to."""
+    settings = facts.settings
+    ours = [settings.dispatch_queue, settings.observe_queue, settings.compensate_queue, settings.sweep_queue]
+    own = [connector.dispatch_queue for connector in facts.connectors if connector.dispatch_queue]
+    consumed = {queue for worker in _fleet(facts).living for queue in worker.queues}
+    if left := [queue for queue in dict.fromkeys([*ours, *own]) if queue not in consumed]:
+        return problem(
+            f"nobody consumes {', '.join(left)}",
+            "What is hinted there waits for ever; hints pile up in the broker.",
+            f"celery -A APP worker -Q {','.join(left)}",
+        )
+    return fine(f"consumed: {', '.join(dict.fromkeys([*ours, *own]))}")
+
+
+def unknown_connectors(facts: Facts) -> Verdict:
+    """Whether some worker knows each connector that has something to do."""
+    fleet = _fleet(facts)
+    known = {connector for worker in fleet.living for connector in worker.connectors}
+    if left := [connector for connector in fleet.open_connectors if connector not in known]:
+        return problem(
+            f"no living worker knows {_some(left)}",
+            "Their effects wait: a worker leaves alone what it does not know.",
+            "tape_connectors of a worker, with the module that registers them",
+        )
+    return fine(f"with something to do: {_some(fleet.open_connectors) or 'none'}")
+
+
+def same_connectors(facts: Facts) -> Verdict:
+    """Whether the workers know the same connectors."""
+    living = _fleet(facts).living
+    everything = {connector for worker in living for connector in worker.connectors}
+    lacking = {worker.name: sorted(everything - set(worker.connectors)) for worker in living}
+    if told := [f"{name} lacks {_some(missing)}" for name, missing in lacking.items() if missing]:
+        return warning(
+            "; ".join(told[:SHOWN]),
+            "A hint that comes to a worker that does not know its connector goes on to another one; that costs time, "
+            "and "
+            "after a few wrong ones it waits for the sweep.",
+            "the same tape_connectors for all workers of one queue, or a dispatch_queue of its own for the connector",
+        )
+    return fine(f"all know {_some(sorted(everything)) or 'none'}")
+
+
+def same_versions(facts: Facts) -> Verdict:
+    """Whether the workers and this process are of one version."""
+    versions = {facts.version, *(worker.version for worker in _fleet(facts).living)}
+    if len(versions) > 1:
+        return warning(
+            f"tape-celery {', '.join(sorted(versions))} work side by side; this process has {facts.version}",
+            "That is fine while you upgrade. Nobody has tried it for longer.",
+            "finish the upgrade",
+        )
+    return fine(f"tape-celery {facts.version} everywhere")
+
+
+def clocks(facts: Facts) -> Verdict:
+    """Whether wall clocks agree with the database's. Nothing is leased or due by them."""
+    fleet = _fleet(facts)
+    ahead = {"this process": fleet.ahead_ms, **{worker.name: worker.clock_ahead_ms for worker in fleet.living}}
+    if wrong := {name: ms for name, ms in ahead.items() if abs(ms) > CLOCK_MS}:
+        return warning(
+            "; ".join(
+                f"{name} is {abs(ms) / 1000:.0f} s {'ahead' if ms > 0 else 'behind'}" for name, ms in wrong.items()
+            ),
+            "Leases and due times are the database's and hold all the same. Logs do not fit together, an eta that your "
+            "app computes is off, and so are Celery's own etas and expiries. If many differ alike, it is the database.",
+            "NTP on those machines",
+        )
+    return fine(f"{len(ahead)} clocks within {CLOCK_MS / 1000:g} s of the database's")
+
+
+def sweep(facts: Facts) -> Verdict:
+    """Whether beat runs and a worker does what it asks for."""
+    settings, fleet = facts.settings, _fleet(facts)
+    patience = 3 * settings.sweep_seconds + settings.relay_seconds
+    means = (
+        "Whatever a message was lost of waits: leases that are over, looks that are due, effects whose hint was lost."
+    )
+    repair = (
+        f"celery -A APP beat, and a worker of {settings.sweep_queue}; celery -A APP tape sweep makes one pass by hand"
+    )
+    if fleet.last_sweep_ms is None:
+        return problem("the store was never swept", means, repair)
+    ago = (fleet.now_ms - fleet.last_sweep_ms) / 1000
+    if ago > patience:
+        return problem(
+            f"the last sweep began {ago:.0f} s ago; tape_sweep_seconds is {settings.sweep_seconds:g}", means, repair
+        )
+    return fine(f"the last sweep began {max(0.0, ago):.0f} s ago")
+
+
+def overdue(facts: Facts) -> Verdict:
+    """Whether something is due that nobody takes."""
+    found = _fleet(facts).overdue
+    if found:
+        keys = ", ".join(violation.key for violation in found[:SHOWN])
+        return warning(
+            f"{len(found)} rows are overdue: {keys}{', …' if len(found) > SHOWN else ''}",
+            "They were due some sweeps ago. If they get fewer, it is a backlog; else nobody takes them.",
+            "celery -A APP tape explain KEY says why of one; more workers for a backlog",
+        )
+    return fine("nothing is overdue")
+
+
+def _names(workers: tuple[Worker, ...] | list[Worker]) -> str:
+    return _some([worker.name for worker in workers])
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _fleet(facts: Facts) -> FleetFacts:
+    assert facts.fleet is not None  # noqa: S101 - these checks are made where there is one
+    return facts.fleet
+
+
+CHECKS = {
+    "workers": alive,
+    "queues": queues,
+    "connectors-unknown": unknown_connectors,
+    "connectors-differ": same_connectors,
+    "versions": same_versions,
+    "clocks": clocks,
+    "sweep": sweep,
+    "overdue": overdue,
+}

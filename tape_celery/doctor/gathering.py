@@ -1,0 +1,159 @@
+"""Reading the facts: each part on its own, within a bound, and whatever goes wrong with it is told instead of it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tape_celery import __version__, failpoints
+from tape_celery.connectors import base
+from tape_celery.doctor.facts import BrokerFacts, CeleryFacts, ConnectorFacts, Facts, FleetFacts
+from tape_celery.errors import StoreUnavailable
+from tape_celery.store import audit, fleet, health, inspection
+from tape_celery.store.database import Database
+from tape_celery.wiring import call_limit
+
+if TYPE_CHECKING:
+    from tape_celery.tape import Tape
+
+STORE_SECONDS = 5.0
+"""How long the store is waited for, each time it is asked."""
+T = TypeVar("T")
+
+
+def gather(tape: Tape) -> Facts:
+    """Everything that the checks are given. Raises `ConfigurationError` where this process is set up wrongly."""
+    settings = tape.settings
+    tape.import_connectors()
+    unseen: dict[str, str] = {}
+
+    def part(name: str, seconds: float, read: Callable[[], T]) -> T | None:
+        try:
+            return _within(seconds, read)
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises is the answer to the question
+            unseen[name] = _first_line(error)
+            return None
+
+    database = tape.database.hurried(STORE_SECONDS)
+    try:
+        store = part("store", 2 * STORE_SECONDS, lambda: health.look(tape.database))
+        ready = store is not None and store.revision == store.head
+        if not ready:
+            unseen["fleet"] = unseen.get("store", "the store has not this code's schema")
+        grace = tape._grace_seconds()
+        return Facts(
+            version=__version__,
+            settings=settings,
+            connectors=tuple(_connector(name) for name in base.names()),
+            celery=part("celery", 5, lambda: _celery(tape)),
+            broker=part("broker", 2 * settings.publish_timeout_seconds + 1, lambda: _broker(tape)),
+            store=store,
+            fleet=part("fleet", 2 * STORE_SECONDS, lambda: _fleet(database, grace)) if ready else None,
+            unseen=unseen,
+        )
+    finally:
+        database.close()
+
+
+def _within(seconds: float, read: Callable[[], T]) -> T:
+    """``read()``, in a thread that is left to itself when it takes longer."""
+    answers: list[T] = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(read())
+        except Exception as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=ask, name="tape-doctor", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return answers[0]
+
+
+def _connector(name: str) -> ConnectorFacts:
+    connector = base.get(name)
+    return ConnectorFacts(
+        name=name,
+        total_seconds=float(getattr(connector, "total_seconds", 0) or 0),
+        dispatch_queue=str(getattr(connector, "dispatch_queue", None) or ""),
+    )
+
+
+def _celery(tape: Tape) -> CeleryFacts:
+    conf: Any = tape.app.conf
+    connection = tape._publishing().connect()
+    return CeleryFacts(
+        celery_version=_version("celery"),
+        billiard_version=_version("billiard"),
+        accept_content=tuple(conf.accept_content or ()),
+        result_accept_content=tuple(conf.result_accept_content or conf.accept_content or ()),
+        result_backend=str(conf.result_backend or "").partition(":")[0],
+        always_eager=bool(conf.task_always_eager),
+        acks_late=bool(conf.task_acks_late),
+        reject_on_worker_lost=bool(conf.task_reject_on_worker_lost),
+        prefetch_multiplier=int(conf.worker_prefetch_multiplier),
+        soft_time_limit=conf.task_soft_time_limit,
+        longest_task_seconds=call_limit(tape.settings),
+        failpoints=tuple(failpoints.armed()),
+        broker_kind=str(connection.transport.driver_type),
+        broker_shown=connection.as_uri(),
+        broker_host=str(connection.hostname or ""),
+        broker_user=str(connection.userid or ""),
+        broker_has_password=bool(connection.password),
+        transport_options=dict(conf.broker_transport_options or {}),
+    )
+
+
+def _version(distribution: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", metadata.version(distribution))[:3])
+
+
+def _broker(tape: Tape) -> BrokerFacts:
+    connection = tape._publishing().connect()
+    try:
+        began = time.monotonic()
+        channel = connection.default_channel
+        took = time.monotonic() - began
+        if connection.transport.driver_type != "redis":
+            return BrokerFacts(took_seconds=took)
+        try:
+            found = channel.client.config_get("maxmemory*")
+        except Exception as error:  # noqa: BLE001 - a Redis of others may refuse it in words of its own
+            return BrokerFacts(took_seconds=took, why_no_config=_first_line(error))
+        return BrokerFacts(took_seconds=took, config={_text(name): _text(value) for name, value in found.items()})
+    finally:
+        connection.collapse() if hasattr(connection, "collapse") else connection.release()
+
+
+def _fleet(database: Database, grace_seconds: float) -> FleetFacts:
+    now, ahead = fleet.clock(database, wall_ms=lambda: time.time() * 1000)
+    counts = (*inspection.count_effects(database, 1), *inspection.count_obligations(database, 1_000))
+    settled = ("CONFIRMED", "FAILED", "CANCELLED", "COMPENSATED")
+    return FleetFacts(
+        now_ms=now,
+        ahead_ms=ahead,
+        workers=tuple(fleet.list_workers(database)),
+        last_sweep_ms=fleet.last_sweep_ms(database),
+        open_connectors=tuple(sorted({count.connector for count in counts if count.status not in settled})),
+        overdue=tuple(audit.overdue(database, grace_seconds=grace_seconds)),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    told = lines[0] if lines else ""
+    return told if isinstance(error, StoreUnavailable) else f"{type(error).__name__}: {told}"
