@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import click
 
-from tape_celery.cli import tables
+from tape_celery.cli import filters, tables
+from tape_celery.cli.filters import Age
 from tape_celery.cli.group import as_json, command, watch
 from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect, NoSuchRun
 from tape_celery.explanation import walk
 from tape_celery.explanation.wording import counted, plain
-from tape_celery.records import EffectStatus, ObligationStatus, RunStatus
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus
 from tape_celery.runs import EffectRun
-from tape_celery.store import inspection
+from tape_celery.store import inspection, owing, paging
+from tape_celery.store.owing import Owing
+from tape_celery.store.paging import Filters
 from tape_celery.tape import Tape
 
 SHOWN = 200
@@ -51,32 +55,63 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
     return 2 if states & {EffectStatus.STUCK, EffectStatus.HELD} else 1 if EffectStatus.UNKNOWN in states else 0
 
 
-@command(
-    click.option("--status", "state", type=click.Choice(list(EffectStatus)), help="Only those in this state."),
-    click.option("--connector", help="Only those of this connector."),
-    click.option("--run", "run_id", help="Only those in this run."),
-    click.option("--business-key", help="Only those with this business key."),
-    click.option(
-        "--limit", type=click.IntRange(1, inspection.MOST), default=50, show_default=True, help="How many at most."
-    ),
-    watch,
-    as_json,
-)
-def list_(
-    tape: Tape,
-    state: str | None,
-    connector: str | None,
-    run_id: str | None,
-    business_key: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """Effects, newest first."""
-    found = tape.effects(status=state, connector=connector, run_id=run_id, business_key=business_key, limit=limit)
+@command(*filters.of_effects, filters.limit(50, inspection.MOST), watch, as_json)
+def list_(tape: Tape, limit: int, as_json: bool, **asked: Any) -> None:
+    """Effects, newest first.
+
+    With an age it reads past those that do not match, which takes the longer the more are kept of the state.
+    """
+    found = _effects(tape, filters.asked(inspection.now_ms(tape.database), **asked), limit)
     if as_json:
         tables.print_json([tables.as_dict(effect) for effect in found])
     else:
         tables.print_effects(tables.console(), found)
+
+
+def _effects(tape: Tape, wanted: Filters, limit: int) -> list[Effect]:
+    found: list[Effect] = []
+    while len(found) < limit:
+        before = found[-1].effect_key if found else ""
+        page = paging.read_page(tape.database, wanted, before=before, limit=limit - len(found))
+        found += page.effects
+        if not page.older or not page.effects:
+            break
+    return found
+
+
+@command(
+    filters.status(ObligationStatus),
+    filters.connector,
+    filters.run,
+    click.option("--effect", "effect_key", help="Only those of this effect."),
+    filters.older,
+    filters.newer,
+    filters.limit(50, owing.MOST),
+    watch,
+    as_json,
+)
+def obligations(
+    tape: Tape,
+    state: str | None,
+    older_than: Age | None,
+    newer_than: Age | None,
+    limit: int,
+    as_json: bool,
+    **equal: Any,
+) -> None:
+    """Obligations: what is to be undone or was, newest first."""
+    now = inspection.now_ms(tape.database)
+    asked = Owing(
+        status=None if state is None else ObligationStatus(state),
+        recorded_since_ms=None if newer_than is None else newer_than.moment(now),
+        recorded_before_ms=None if older_than is None else older_than.moment(now),
+        **equal,
+    )
+    found = owing.list_owing(tape.database, asked, limit=limit)
+    if as_json:
+        tables.print_json([tables.as_dict(debt) for debt in found])
+    else:
+        tables.print_obligations(tables.console(), found)
 
 
 @command(click.argument("key"), watch, as_json)

@@ -125,10 +125,19 @@ def print_journal(console: Console, entries: Sequence[JournalEntry]) -> None:
 
 def print_obligations(console: Console, obligations: Sequence[Obligation]) -> None:
     """One line an obligation."""
-    table = _table("obligation", "kind", "state", "undoes", "attempt", "reason")
+    table = _table("obligation", "effect", "connector", "kind", "state", "undoes", "attempt", "reason", "updated")
     for owed in obligations:
-        row = (safe(owed.obligation_key), owed.kind, coloured(owed.status), safe(owed.external_ref))
-        table.add_row(*row, f"{owed.attempt}/{owed.max_attempts}", safe(owed.reason))
+        whose = (safe(owed.obligation_key), safe(owed.effect_key), safe(owed.connector))
+        row = (owed.kind, coloured(owed.status), safe(owed.external_ref), f"{owed.attempt}/{owed.max_attempts}")
+        table.add_row(*whose, *row, safe(owed.reason), moment(owed.updated_at_ms))
+    console.print(table)
+
+
+def print_sums(console: Console, sums: Sequence[tuple[tuple[str, str, str], int]]) -> None:
+    """How many rows there are of each connector, state and reason."""
+    table = _table("number", "connector", "state", "reason")
+    for (connector, status, reason), number in sums:
+        table.add_row(str(number), safe(connector), coloured(status), safe(reason))
     console.print(table)
 
 

@@ -17,7 +17,7 @@ from tape_celery.events import (
     Unobservable,
 )
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, Obligation, replace
+from tape_celery.records import Effect, EffectStatus, Obligation, replace
 
 ACTS: dict[str, Event] = {
     "release": ReleaseAsked(reason="asked"),
@@ -34,6 +34,19 @@ ACTS: dict[str, Event] = {
 def after_act(row: Effect | Obligation, act: str, now_ms: int, terms: Terms) -> Effect | Obligation | None:
     """The row after ``act``; ``None`` where its state does not allow that."""
     return _after(row, replace(ACTS[act], at_ms=now_ms), terms)
+
+
+def states_for(act: str) -> list[EffectStatus]:
+    """The states in which ``act`` may be allowed on an effect."""
+    return [state for state in EffectStatus if after_act(_effect(state), act, 0, Terms()) is not None]
+
+
+def _effect(state: EffectStatus) -> Effect:
+    """An effect in that state, with nothing else about it."""
+    return Effect(
+        effect_key="key", connector="any", status=state, idempotency_key="key", run_id="key", request_json="{}",
+        request_digest="",
+    )  # fmt: skip
 
 
 def after_lapse(row: Effect | Obligation, terms: Terms) -> Effect | Obligation | None:

@@ -14,6 +14,8 @@ from tape_celery.store.rows import EFFECTS
 
 MOST = 500
 """The most rows of one page."""
+FIRST = " "
+"""The key to start after, to have the oldest ones: it comes before every key."""
 
 
 @dataclass(frozen=True, kw_only=True)
