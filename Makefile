@@ -7,6 +7,7 @@
 #   make demo     the demo, no server needed         make DEMO_ARGS="--wires 40" demo
 #   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
+#   make docs     the site of docs/, in build/site   make docs-serve: on http://127.0.0.1:8000, made anew as you write
 #   make clean    caches and build results           make distclean: .venv and the servers as well
 
 PYTHON ?= python3
@@ -18,12 +19,13 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --editable
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test soak bench servers demo lint types imports check clean distclean
+.PHONY: help test soak bench servers demo lint types imports check docs docs-serve clean distclean
 
 help:
 	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
@@ -60,7 +62,13 @@ types: $(VENV)/.lint
 imports: $(VENV)/.lint
 	$(BIN)/lint-imports
 
-check: test lint types imports
+check: test lint types imports docs
+
+docs: $(VENV)/.docs
+	$(MKDOCS) build --quiet --strict --config-file docs/site/mkdocs.yml
+
+docs-serve: $(VENV)/.docs
+	$(MKDOCS) serve --config-file docs/site/mkdocs.yml --watch tape_celery
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -86,6 +94,10 @@ $(VENV)/.bench: pyproject.toml | $(BIN)/python
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
 	$(INSTALL) ".[test,lint]"
 	@touch $@ $(VENV)/.test $(VENV)/.plain
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[docs]"
+	@touch $@ $(VENV)/.plain
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

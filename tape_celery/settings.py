@@ -1,4 +1,4 @@
-"""One immutable, checked value for every setting.
+"""One immutable, checked value for every setting. The table of docs/settings.md is made from this class.
 
 A setting is `tape_<name>` in the Celery configuration, `<name>=` in `Tape(app, …)`, and `TAPE_<NAME>` in the
 environment for the ready app. Durations are seconds, as floats, down to tenths.
@@ -25,13 +25,13 @@ class Settings:
     """The settings of one Tape. Raises `SettingsError`, showing the value seen, when one cannot work."""
 
     store_url: str = "sqlite:///.tape/tape.db"
-    """A SQLAlchemy URL: ``sqlite:///…`` or ``postgresql://…``."""
+    """The store: ``sqlite:///path``, ``postgresql://…``, or ``mysql://…`` (MariaDB 10.6, MySQL 8.0.16, or newer)."""
     connectors: tuple[str, ...] = ()
-    """Modules that a worker imports at start; they register the connectors and define the effects."""
+    """Modules that a worker imports at start; they register connectors and define effects."""
     lease_seconds: float = 30.0
-    """How long a claim holds a row, unless it is renewed."""
+    """How long a claim holds a row; a call that may take longer is renewed until its ``total_seconds``."""
     settle_seconds: float = 30.0
-    """How long after a call ended an `absent` is not believed yet; 0 is allowed."""
+    """How long after a call ended an ``absent`` is not believed yet; 0 is allowed."""
     sweep_seconds: float = 5.0
     """How often beat asks for a sweep, and how soon a lost hint is noticed."""
     relay_seconds: float = 30.0
@@ -43,24 +43,29 @@ class Settings:
     absence_watch: tuple[float, ...] = (3600.0, 86400.0)
     """When an effect that ended in vain after a believed absence is looked at again, counted from its end."""
     backoff_base_seconds: float = 1.0
+    """The first pause before another attempt or look; it doubles."""
     backoff_cap_seconds: float = 60.0
+    """The longest such pause; each is cut by up to a half at random."""
     publish_timeout_seconds: float = 1.0
     """The longest a caller waits for the broker, once, before it is taken to be down."""
     max_payload_bytes: int = 262_144
     """The largest request, as canonical JSON."""
     max_response_bytes: int = 65_536
-    """The largest response kept; a larger one is replaced by its size and digest."""
+    """The largest response that is kept; a larger one is replaced by its size and digest."""
     chunk_size: int = 20
-    """How many effects one task claims and calls at once."""
+    """How many effects one message has, and one task claims and calls at once. A worker that is killed in mid-call
+    leaves that many UNKNOWN at the most, and those of them that were not sent yet end FAILED once the upstream was
+    asked; 1 keeps each by itself, and costs several times as much."""
     queue_prefix: str = "tape."
+    """What the names of our four queues begin with."""
     webhook_url: str = ""
     """Where webhooks are POSTed to; none are sent without."""
     webhook_events: tuple[str, ...] = ("effect.stuck", "effect.held", "obligation.stuck", "run.stuck")
     """What they tell of."""
     webhook_secret: str = field(default="", repr=False)
-    """Signs them: ``whsec_`` and 24 or more random bytes in base64."""
+    """Signs them: ``whsec_`` and 24 or more random bytes in base64; keep it in the environment."""
     retention_days: float = 0.0
-    """How long after its end an effect is kept; then the sweep prunes it. 0 or None: for ever."""
+    """How many days after its end an effect is kept before the sweep prunes it, 1 or more; 0 or None: for ever."""
     redact: tuple[str, ...] = redaction.DEFAULT
     """Fields with one of these words anywhere in their names, in large or small letters, are shown on no page."""
 

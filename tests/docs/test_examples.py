@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,7 +14,6 @@ from celery import Celery
 
 from tape_celery import Tape, authored, connectors
 from tape_celery.connectors.base import DispatchResult
-from tape_celery.settings import Settings
 from tests.servers import Processes
 
 ROOT = Path(__file__).parents[2]
@@ -115,15 +113,3 @@ def test_every_block_of_a_page_runs(printed_world: dict[str, Any], page: str) ->
     assert found
     for block in found:
         exec(compile(block, page, "exec", dont_inherit=True), printed_world)
-
-
-def test_the_page_of_settings_is_the_settings() -> None:
-    """Every setting stands on its page with its default."""
-    page = (ROOT / "docs/settings.md").read_text()
-    for field in fields(Settings):
-        default = field.default
-        parts = default if isinstance(default, tuple) else ()
-        shown = ", ".join(f"{part:g}" if isinstance(part, float) else part for part in parts) if parts else default
-        shown = "" if shown == () else shown
-        shown = f"{shown:g}" if isinstance(shown, float) else str(shown)
-        assert re.search(rf"\| `tape_{field.name}` \| `?{re.escape(shown)}`? \|", page), (field.name, shown)
