@@ -17,10 +17,10 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
 from flower.views import BaseHandler
-from tornado.web import HTTPError, RequestHandler, StaticFileHandler
+from tornado.web import RequestHandler, StaticFileHandler
 
 from tape_celery.errors import ConfigurationError, InvalidIntent, NoSuchEffect, NoSuchRun, NotAllowed, StoreUnavailable
-from tape_celery.flower import acts, wording
+from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access
 from tape_celery.flower.acts import Form
 from tape_celery.records import Effect, Obligation
@@ -37,7 +37,6 @@ PATIENCE_SECONDS = 15.0
 """How long a page waits for the store."""
 READERS = 4
 """How many pages read at once."""
-FOREIGN = "That did not come from a page of ours. Open the page again, and do there what you want to do."
 SAID = "tape_said"
 """The cookie that carries what an act came to over to the page that is shown next; it is signed."""
 POLICY = (
@@ -65,14 +64,6 @@ class StaticFiles(StaticFileHandler):
     def set_extra_headers(self, path: str) -> None:
         """What a file is, is what we say it is."""
         self.set_header("X-Content-Type-Options", "nosniff")
-
-
-class Refused(HTTPError):
-    """A request that is not served; ``told`` is what a person is told."""
-
-    def __init__(self, status: int, told: str) -> None:
-        super().__init__(status, told.replace("%", "%%"))
-        self.told = told
 
 
 @dataclass(frozen=True)
@@ -133,15 +124,15 @@ class Page(BaseHandler):
     def prepare(self) -> None:
         """Refuse requests that were addressed to another machine."""
         if not self.shared.access.serves(self.request.host):
-            raise Refused(403, "This Flower has no login, so it answers only to this machine's own names.")
+            raise trouble.Refused(403, "This Flower has no login, so it answers only to this machine's own names.")
 
     def check_xsrf_cookie(self) -> None:
         """Refuse what no form of ours sent, with or without a login; Flower checks nothing where it has none."""
         site, origin = (self.request.headers.get(name) for name in ("Sec-Fetch-Site", "Origin"))
         if site and site != "same-origin":
-            raise Refused(403, FOREIGN)
+            raise trouble.Refused(403, trouble.FOREIGN)
         if not site and origin and origin.partition("://")[2] != self.request.host:
-            raise Refused(403, FOREIGN)
+            raise trouble.Refused(403, trouble.FOREIGN)
         RequestHandler.check_xsrf_cookie(self)
 
     # --- reading ---
@@ -159,12 +150,12 @@ class Page(BaseHandler):
     def form(self, known: Collection[str]) -> Form:
         """What somebody filled in; raises `Refused` where they may not act, or no form of ours says that."""
         if self.may_not_act:
-            raise Refused(403, self.may_not_act)
+            raise trouble.Refused(403, self.may_not_act)
         said = {name: self.get_body_argument(name, "") for name in ("act", "reason", "seen_version", "external_ref")}
         if said["act"] not in known or not VERSION.fullmatch(said["seen_version"]):
-            raise Refused(400, "No form of this page says that.")
+            raise trouble.Refused(400, "No form of this page says that.")
         if self.get_body_argument("sure", "") != "yes":
-            raise Refused(400, "The box that says that you are sure was not ticked.")
+            raise trouble.Refused(400, "The box that says that you are sure was not ticked.")
         return Form(
             act=said["act"],
             reason=said["reason"],
@@ -245,7 +236,7 @@ class Page(BaseHandler):
         if status_code == 401:
             super().write_error(status_code, **kwargs)
             return
-        status, title, told = _trouble(status_code, error, self.request.method == "POST")
+        status, title, told = trouble.trouble(status_code, error, self.request.method == "POST")
         self.set_status(status)
         self.render(
             "tape/problem.html", status=status, title=title, told=told, shown=wording.shown, style=self._style()
@@ -253,24 +244,3 @@ class Page(BaseHandler):
 
     def _style(self) -> str:
         return f"{self.reverse_url('tape-static', 'tape.css')}?v={StaticFiles.VERSION}"
-
-
-def _trouble(status: int, error: BaseException | None, acting: bool) -> tuple[int, str, str]:
-    if isinstance(error, NoSuchEffect | NoSuchRun):
-        return 404, "Not there", f"{error}."
-    if isinstance(error, StoreUnavailable):
-        doubt = (
-            "Whether the act was done is not known: look before you repeat it." if acting else "Nothing was changed."
-        )
-        return 503, "The store does not answer", f"{doubt} The log of this process says more."
-    if isinstance(error, ConfigurationError):
-        return 503, "The store cannot be read", "The log of this process says why."
-    if isinstance(error, Refused):
-        return status, {400: "Not understood", 404: "Not there"}.get(status, "Not allowed"), error.told
-    known = {
-        400: ("Not understood", "The request is not one that a form of this page makes."),
-        403: ("Not allowed", FOREIGN),
-        404: ("Not there", "There is no such page."),
-        405: ("Not allowed", "This page takes no such request."),
-    }
-    return (status, *known.get(status, ("Something went wrong", "The log of this process says what.")))

@@ -10,17 +10,20 @@ from flower import command, urls
 from tornado.web import url
 
 from tape_celery.errors import ConfigurationError
-from tape_celery.flower import pages
 from tape_celery.flower.access import Asked, access
+from tape_celery.flower.connector_page import ConnectorPage
+from tape_celery.flower.effect_page import EffectPage
 from tape_celery.flower.handler import Shared, StaticFiles
+from tape_celery.flower.list_page import EffectsPage
 from tape_celery.flower.loader import loader
+from tape_celery.flower.run_page import RunPage
 from tape_celery.tape import Tape
 
 ROUTES = (
-    (r"/effects", pages.EffectsPage, "tape-effects"),
-    (r"/effects/effect/(.+)", pages.EffectPage, "tape-effect"),
-    (r"/effects/run/(.+)", pages.RunPage, "tape-run"),
-    (r"/effects/connector/(.+)", pages.ConnectorPage, "tape-connector"),
+    (r"/effects", EffectsPage, "tape-effects"),
+    (r"/effects/effect/(.+)", EffectPage, "tape-effect"),
+    (r"/effects/run/(.+)", RunPage, "tape-run"),
+    (r"/effects/connector/(.+)", ConnectorPage, "tape-connector"),
 )
 STATIC = (r"/effects/static/(.+)", StaticFiles, "tape-static")
 

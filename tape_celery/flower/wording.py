@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from tornado.escape import xhtml_escape
 
@@ -54,7 +55,14 @@ def span(ms: float) -> str:
 
 
 def distance(at_ms: int, now_ms: int) -> str:
-    """An instant as seen from another: ``3 min ago``, ``in 5 s``."""
-    if at_ms <= now_ms:
-        return f"{span(now_ms - at_ms)} ago"
-    return f"in {span(at_ms - now_ms)}"
+    """An instant as seen from another, to the second: ``3 min ago``, ``now``, ``in 5 s``."""
+    whole = round((at_ms - now_ms) / 1000)
+    if whole == 0:
+        return "now"
+    return f"in {span(whole * 1000)}" if whole > 0 else f"{span(whole * 1000)} ago"
+
+
+def with_query(address: str, asked: dict[str, str]) -> str:
+    """An address with what is asked, but for what is empty."""
+    query = urlencode({name: value for name, value in asked.items() if value})
+    return f"{address}?{query}" if query else address

@@ -8,7 +8,7 @@ from html import unescape
 import httpx
 import pytest
 
-from tape_celery.flower.pages import ROWS
+from tape_celery.flower.list_page import ROWS
 from tape_celery.testing import confirm
 from tests.flower.shop import HOSTILE, SECRET, FlowerProcess, Shop
 from tests.servers import Processes

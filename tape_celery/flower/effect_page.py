@@ -1,0 +1,95 @@
+"""The page of one effect or obligation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tornado.web import authenticated
+
+from tape_celery.errors import NoSuchEffect
+from tape_celery.explanation import Explanation
+from tape_celery.flower.acts import ACTS
+from tape_celery.flower.handler import NOTHING, Page, Tried
+from tape_celery.flower.history import attempts, facts
+from tape_celery.records import Effect, JournalEntry, Obligation
+from tape_celery.redaction import cut_out
+from tape_celery.store import inspection
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Everything that the page of one effect or obligation shows."""
+
+    now_ms: int
+    record: Effect | Obligation
+    pruned: bool
+    journal: list[JournalEntry]
+    obligations: list[Obligation]
+    explanation: Explanation
+
+
+class EffectPage(Page):
+    """One effect or obligation: what it is, what happened, what will, and what a person may do."""
+
+    @authenticated
+    async def get(self, key: str) -> None:
+        """Show it."""
+        await self.show_effect(key)
+
+    head = get
+
+    @authenticated
+    async def post(self, key: str) -> None:
+        """Do what somebody decided."""
+        form = self.form(ACTS)
+        if (done := await self.act(key, form)).trouble:
+            await self.show_effect(key, done)
+        else:
+            self.go_on(done.said, self.reverse_url("tape-effect", key))
+
+    async def show_effect(self, key: str, tried: Tried = NOTHING) -> None:
+        """Show it as it is now, with what somebody tried in vain."""
+        looked = await self.off_loop(lambda: self._look(key))
+        record = looked.record
+        redaction = self.shared.redaction
+        bodies = {
+            "Request" if isinstance(record, Effect) else "Payload": _body(record),
+            "Response": record.response,
+            "Error": record.error,
+        }
+        secrets = self.secrets(record)
+        self.show(
+            "effect.html",
+            key=key,
+            looked=looked,
+            record=record,
+            is_effect=isinstance(record, Effect),
+            attempts=attempts(looked.journal),
+            bodies={name: redaction.mask(body) for name, body in bodies.items() if body},
+            said=self.said,
+            trouble=tried.trouble,
+            tried=tried.act,
+            reason=tried.reason,
+            acts=ACTS,
+            offered=[(act.name, act.when, act.safe) for act in looked.explanation.acts if act.name in ACTS],
+            version=looked.explanation.version,
+            safe=lambda text: cut_out(secrets, text),
+            facts=facts,
+        )
+
+    def _look(self, key: str) -> Looked:
+        database = self.tape.database
+        record: Effect | Obligation | None = self.tape.get(key) or inspection.get_obligation(database, key)
+        pruned = None if record else self.tape.pruned(key)
+        found = record or pruned
+        if found is None:
+            raise NoSuchEffect(key)
+        owed = self.tape.obligations(effect_key=key) if isinstance(found, Effect) else []
+        # First, so that its version, which an act is given, is no younger than what is shown.
+        told = self.tape.explain(key)
+        return Looked(inspection.now_ms(database), found, pruned is not None, self.tape.journal(key), owed, told)
+
+
+def _body(record: Effect | Obligation) -> dict[str, Any]:
+    return record.request if isinstance(record, Effect) else record.payload

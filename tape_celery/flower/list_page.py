@@ -1,0 +1,89 @@
+"""The list of effects, with its filters and counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tornado.web import authenticated
+
+from tape_celery.flower.handler import Page
+from tape_celery.flower.trouble import Refused
+from tape_celery.flower.wording import with_query
+from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.store import inspection, paging
+from tape_celery.store.paging import Filters
+
+ROWS = 50
+"""How many effects a page of the list has."""
+COUNTED = 1_000
+"""How many of a state are counted."""
+AGES = {
+    "younger-3600": "in the last hour",
+    "younger-86400": "in the last day",
+    "older-300": "over 5 minutes ago",
+    "older-3600": "over an hour ago",
+    "older-86400": "over a day ago",
+    "older-604800": "over a week ago",
+}
+"""What the list offers of ages: when an effect was recorded, in seconds before now."""
+
+
+class EffectsPage(Page):
+    """The list, with filters, and how many effects each connector has in each state."""
+
+    @authenticated
+    async def get(self) -> None:
+        """Show a page of it."""
+        asked = {name: self.get_query_argument(name, "", strip=False) for name in FILTERS}
+        before, after = (self.get_query_argument(name, "", strip=False) for name in ("before", "after"))
+        now_ms, page, counts, owed = await self.off_loop(lambda: self._read(asked, before, after))
+        given = {name: value for name, value in asked.items() if value}
+
+        def address(**changed: str) -> str:
+            return with_query(self.reverse_url("tape-effects"), given | changed)
+
+        self.show(
+            "effects.html",
+            page=page,
+            asked=asked,
+            filtered=bool(given),
+            paged=bool(before or after),
+            counts=counts,
+            owed=owed,
+            now_ms=now_ms,
+            ages=AGES,
+            statuses=list(EffectStatus),
+            owed_statuses=list(ObligationStatus),
+            connectors=sorted({count.connector for count in counts}),
+            address=address,
+        )
+
+    head = get
+
+    def _read(self, asked: dict[str, str], before: str, after: str) -> tuple[int, paging.Page, Any, Any]:
+        database = self.tape.database
+        now_ms = inspection.now_ms(database)
+        page = paging.read_page(database, filters(asked, now_ms), before=before, after=after, limit=ROWS)
+        return now_ms, page, self.tape.counts(COUNTED), self.tape.obligation_counts(COUNTED)
+
+
+FILTERS = ("status", "connector", "run", "business_key", "age")
+
+
+def filters(asked: dict[str, str], now_ms: int) -> Filters:
+    """What a query asks for; raises `Refused` for a state or an age that there is not."""
+    status, age = asked["status"], asked["age"]
+    if status and status not in list(EffectStatus):
+        raise Refused(400, f"No effect is ever {status}.")
+    if age and age not in AGES:
+        raise Refused(400, f"There is no age {age} to choose.")
+    how, _, seconds = age.partition("-")
+    at_ms = now_ms - int(seconds or 0) * 1000
+    return Filters(
+        status=EffectStatus(status) if status else None,
+        connector=asked["connector"] or None,
+        run_id=asked["run"] or None,
+        business_key=asked["business_key"] or None,
+        recorded_since_ms=at_ms if how == "younger" else None,
+        recorded_before_ms=at_ms if how == "older" else None,
+    )

@@ -1,0 +1,246 @@
+"""The pages in a real Chromium: each page and each act, in both themes, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tape_celery.records import EffectStatus, RunStatus
+from tests.flower.shop import FlowerProcess, Shop
+from tests.servers import Chromium, Processes
+
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+LOGIN = {"username": "ann", "password": "secret"}
+PICTURES = os.environ.get("TAPE_TEST_PICTURES")
+"""A directory for the screenshots of the docs: TAPE_TEST_PICTURES=docs/images pytest tests/flower/test_browser.py."""
+
+
+@pytest.fixture(scope="module")
+def flower(shop: Shop, started: Processes) -> FlowerProcess:
+    """A Flower with a login, which shows payloads."""
+    return FlowerProcess(started, shop, "--basic_auth=ann:secret,bob:secret", "--tape-show-payloads")
+
+
+@pytest.fixture(scope="module")
+def kept(shop: Shop) -> dict[str, str]:
+    """Keys of effects of every sort, as the docs show them."""
+    for number in range(6):
+        shop.confirmed(f"invoice-{number}", run_id="order-42" if number < 3 else None)
+    return {
+        "unknown": shop.unknown("invoice-17", request={"account": "B7", "amount": 250, "api_token": "a-secret"}),
+        "stuck": shop.stuck("newsletter-3"),
+        "duplicated": shop.duplicated("invoice-18"),
+        "failed": shop.failed("invoice-19", run_id="order-42"),
+        "pending": shop.effect("invoice-20"),
+    }
+
+
+class Visitor:
+    """Somebody with a browser, who complains of every error that its console shows."""
+
+    def __init__(self, chromium: Chromium, flower: FlowerProcess, **how: Any) -> None:
+        how = {"viewport": DESK, "color_scheme": "light", "http_credentials": LOGIN} | how
+        self.page = chromium.page(base_url=flower.url, **how)
+        self.page.set_default_timeout(10_000)
+        self.complaints: list[str] = []
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.complaints.append(f"{request.url} failed"))
+
+    def act(self, key: str, name: str, *, reason: str = "asked the bank", kind: str = "effect") -> None:
+        """Fill in the form of an act as a person does, and send it."""
+        self.page.goto(f"/effects/{kind}/{key}")
+        form = self.page.locator(f"[data-act={name}]")
+        form.locator("summary").click()
+        form.get_by_label("Why").fill(reason)
+        form.get_by_role("checkbox").check()
+        form.get_by_role("button").click()
+        self.page.locator("#said, #trouble").first.wait_for()
+
+    def said(self) -> str:
+        return self.page.locator("#said, #trouble").first.inner_text()
+
+
+@pytest.fixture
+def ann(chromium: Chromium, flower: FlowerProcess) -> Iterator[Visitor]:
+    """Ann, on a desk, by day."""
+    visitor = Visitor(chromium, flower)
+    yield visitor
+    visitor.page.context.close()
+    assert visitor.complaints == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("screen", ["desk", "phone"])
+def test_each_page_fits_its_screen_and_theme(
+    chromium: Chromium, flower: FlowerProcess, kept: dict[str, str], theme: Any, screen: str
+) -> None:
+    """Nothing is cut off, nothing is unreadable, nothing is refused by the page's own policy."""
+    visitor = Visitor(chromium, flower, color_scheme=theme, viewport=DESK if screen == "desk" else PHONE)
+    page = visitor.page
+    pages = {
+        "list": "/effects",
+        "effect": f"/effects/effect/{kept['unknown']}",
+        "stuck": f"/effects/effect/{kept['stuck']}",
+        "run": "/effects/run/order-42",
+        "connector": "/effects/connector/bank.wire",
+    }
+    for name, address in pages.items():
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.status == 200, address
+        assert page.locator("html").get_attribute("data-bs-theme") == theme
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], address
+        assert page.locator("a.nav-link.active").text_content() == "Effects"
+        words, ground = (page.evaluate(f"getComputedStyle(document.body).{p}") for p in ("color", "backgroundColor"))
+        assert _lightness(words) - _lightness(ground) > 0.5 if theme == "dark" else True
+        for state in page.locator(".tape-state:visible").all()[:8]:
+            contrast = abs(_lightness(state.evaluate("e => getComputedStyle(e).color")) - _lightness(ground))
+            assert contrast > 0.15, (name, state.inner_text())
+        picture(page, f"flower-{name}-{theme}" if screen == "desk" else f"flower-{name}-phone-{theme}")
+    assert visitor.complaints == []
+    page.context.close()
+
+
+def test_the_tab_leads_there_and_back(ann: Visitor, kept: dict[str, str]) -> None:
+    """From Flower's own pages, through the list, to an effect, its run and its connector."""
+    page = ann.page
+    page.goto("/tasks")
+    page.get_by_role("link", name="Effects", exact=True).click()
+    page.wait_for_url("**/effects")
+    page.get_by_label("Business key").fill("invoice-19")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**business_key=invoice-19**")
+    assert page.locator("#effects tbody tr").count() == 1
+    page.locator("#effects tbody a").first.click()
+    page.wait_for_url(f"**/{kept['failed']}")
+    assert page.locator("#status").inner_text() == "FAILED"
+    page.locator("#facts").get_by_role("link", name="order-42").click()
+    page.wait_for_url("**/run/order-42")
+    assert page.locator("#effects tbody tr").count() == 4
+    page.locator("#effects").get_by_role("link", name="bank.wire").first.click()
+    page.wait_for_url("**/connector/bank.wire")
+    page.get_by_role("link", name="Workers", exact=True).click()
+    page.wait_for_url("**/workers")
+
+
+def test_a_state_is_chosen_and_the_counts_lead_to_it(ann: Visitor, kept: dict[str, str]) -> None:
+    """By the list of states, and by the number beside it."""
+    page = ann.page
+    page.goto("/effects")
+    page.get_by_label("State").select_option("STUCK")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**status=STUCK**")
+    assert page.locator("#effects tbody tr").count() == 1
+    page.locator("#counts").get_by_role("link", name="1", exact=True).last.click()
+    page.wait_for_url("**connector=mail**")
+    assert kept["stuck"][-12:] in page.locator("#effects tbody").inner_text()
+
+
+def test_what_is_secret_is_masked_and_the_rest_is_shown(ann: Visitor, kept: dict[str, str]) -> None:
+    """In the payloads."""
+    ann.page.goto(f"/effects/effect/{kept['unknown']}")
+    shown = ann.page.locator("#bodies").inner_text()
+    assert '"amount": 250' in shown
+    assert '"api_token": "•••"' in shown
+    assert "a-secret" not in ann.page.content()
+
+
+ACTS = [
+    ("resolve-confirmed", "stuck", EffectStatus.CONFIRMED),
+    ("resolve-failed", "unknown", EffectStatus.FAILED),
+    ("observe", "stuck", EffectStatus.UNKNOWN),
+    ("cancel", "effect", EffectStatus.CANCELLED),
+]
+
+
+@pytest.mark.parametrize(("name", "made", "then"), ACTS, ids=[name for name, *_ in ACTS])
+def test_each_act_takes_a_reason_and_a_tick(ann: Visitor, shop: Shop, name: str, made: str, then: EffectStatus) -> None:
+    """And is journaled as of whoever is logged in."""
+    key = getattr(shop, made)(f"browser-{name}")
+    ann.act(key, name)
+    assert ann.said() == f"Done: it is {then} now."
+    assert ann.page.locator("#status").inner_text() == then
+    assert shop.tape.get(key).status is then
+    assert shop.tape.journal(key)[-1].actor == "ann"
+
+
+def test_an_act_without_a_reason_or_a_tick_is_not_sent(ann: Visitor, shop: Shop) -> None:
+    """The browser says what is missing."""
+    key = shop.stuck("browser-nothing")
+    page = ann.page
+    page.goto(f"/effects/effect/{key}")
+    form = page.locator("[data-act=resolve-failed]")
+    form.locator("summary").click()
+    form.get_by_role("button").click()
+    assert form.locator("textarea:invalid").count() == 1
+    form.get_by_label("Why").fill("because")
+    form.get_by_role("button").click()
+    assert form.locator("input[type=checkbox]:invalid").count() == 1
+    assert shop.tape.get(key).status is EffectStatus.STUCK
+
+
+def test_an_effect_is_issued_again_and_another_compensated(ann: Visitor, shop: Shop) -> None:
+    """And the page leads to what came of it."""
+    failed, landed = shop.failed("browser-again"), shop.confirmed("browser-undo")
+    ann.act(failed, "reissue")
+    successor = shop.tape.get(failed).reissued_as
+    assert successor in ann.said()
+    ann.page.locator("#facts").get_by_role("link", name=successor).click()
+    ann.page.wait_for_url(f"**/{successor}")
+    ann.act(landed, "owe")
+    [owed] = shop.tape.obligations(effect_key=landed)
+    ann.page.locator("#obligations").get_by_role("link", name=owed.obligation_key).click()
+    ann.page.wait_for_url(f"**/{owed.obligation_key}")
+    assert ann.page.locator("#status").inner_text() == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("name", "then"), [("compensate-run", RunStatus.COMPENSATING), ("cancel-run", RunStatus.CANCELLED)]
+)
+def test_a_run_is_closed(ann: Visitor, shop: Shop, name: str, then: RunStatus) -> None:
+    """From its page."""
+    shop.confirmed(f"browser-{name}", run_id=f"browser-{name}")
+    ann.act(f"browser-{name}", name, kind="run")
+    assert ann.said() == f"Done: it is {then} now."
+    assert shop.tape.run(f"browser-{name}").status is then
+
+
+def test_a_script_in_a_page_would_not_run_and_would_be_seen(ann: Visitor) -> None:
+    """The page's policy refuses it, and the tests' visitor complains."""
+    ann.page.goto("/effects")
+    ann.page.evaluate(
+        "document.head.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"
+    )
+    assert ann.page.evaluate("window.ran") is None
+    assert len(ann.complaints) == 1
+    assert "Content Security Policy" in ann.complaints.pop()
+
+
+def test_the_theme_is_flowers(ann: Visitor) -> None:
+    """Chosen in its menu, and kept."""
+    page = ann.page
+    page.goto("/effects")
+    page.locator("#theme-toggle").click()
+    page.locator("[data-bs-theme-value=dark]").click()
+    assert page.locator("html").get_attribute("data-bs-theme") == "dark"
+    page.reload()
+    assert page.locator("html").get_attribute("data-bs-theme") == "dark"
+
+
+def picture(page: Any, name: str) -> None:
+    """A screenshot for the docs, if they are wanted and have a place for it."""
+    wanted = ("flower-list-light", "flower-list-dark", "flower-effect-light", "flower-stuck-dark", "flower-run-light",
+              "flower-connector-light", "flower-effect-phone-dark")  # fmt: skip
+    if PICTURES and name in wanted:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page="phone" not in name)
+
+
+def _lightness(colour: str) -> float:
+    """Of a CSS colour: 0 is black, 1 is white."""
+    red, green, blue = (float(part) for part in colour[colour.index("(") + 1 :].rstrip(")").split(",")[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
