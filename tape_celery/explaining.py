@@ -9,7 +9,7 @@ from tape_celery.errors import NoSuchEffect
 from tape_celery.explanation import Around, Explanation
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, Obligation
-from tape_celery.store import inspection, runs, surroundings, tombstones
+from tape_celery.store import fleet, inspection, runs, surroundings, tombstones
 
 
 class Explaining(TapePart):
@@ -38,28 +38,31 @@ class Explaining(TapePart):
         known_here = connector is not None and (own is not None or not row.effect_name)
         brought = own or Authored()
         has_inverse = base.can_compensate(connector) or brought.compensate is not None
-        if isinstance(row, Obligation):
-            return Around(
-                terms=terms,
-                run=runs.get(database, row.run_id),
-                journal=inspection.read_journal(database, row.obligation_key),
-                effect=inspection.get_effect(database, row.effect_key),
-                known_here=known_here,
-                can_look=hasattr(connector, "observe_compensation") if known_here else None,
-                has_inverse=has_inverse if known_here else None,
-                now_ms=inspection.now_ms(database),
-            )
-        can_look = base.can_observe(connector) or brought.status_check is not None
+        look = getattr(connector, "observe_compensation", None) if isinstance(row, Obligation) else brought.status_check
+        can_look = look is not None or (isinstance(row, Effect) and base.can_observe(connector))
+        settings = self._tape.settings
+        journal = inspection.read_journal(
+            database, row.obligation_key if isinstance(row, Obligation) else row.effect_key
+        )
+        workers, swept = fleet.list_workers(database), fleet.last_sweep_ms(database)
+        # After the row, so that nothing that was read of it is younger.
+        now = inspection.now_ms(database)
+        patience = 1000 * (3 * settings.sweep_seconds + settings.relay_seconds)
         return Around(
+            now_ms=now,
             terms=terms,
             run=runs.get(database, row.run_id),
-            journal=inspection.read_journal(database, row.effect_key),
-            obligations=inspection.list_obligations(database, effect_key=row.effect_key),
+            journal=journal,
+            obligations=inspection.list_obligations(database, effect_key=row.effect_key)
+            if isinstance(row, Effect)
+            else (),
+            effect=None if isinstance(row, Effect) else inspection.get_effect(database, row.effect_key),
             known_here=known_here,
             can_look=can_look if known_here else None,
             has_inverse=has_inverse if known_here else None,
-            turn_of=surroundings.turn_of(database, row),
-            key_holder=surroundings.key_holder(database, row),
-            # Last, so that nothing that was read is younger.
-            now_ms=inspection.now_ms(database),
+            turn_of=surroundings.turn_of(database, row) if isinstance(row, Effect) else None,
+            key_holder=surroundings.key_holder(database, row) if isinstance(row, Effect) else "",
+            known_by=[one.name for one in workers if one.alive(now) and row.connector in one.connectors],
+            swept_at_ms=swept,
+            sweeps_late=swept is None or now - swept > patience,
         )

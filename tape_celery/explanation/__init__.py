@@ -91,10 +91,10 @@ def _pending(effect: Effect, around: Around) -> str:
         return "It is not sent any more, for its run is closed."
     if around.pause:
         return "It is not sent for now: its connector is paused."
-    if not around.known_here:
-        return f"It waits for a worker that knows {short(effect.connector)}; none does here."
     if around.turn_of is not None:
         return f"It waits for its turn: effect {around.turn_of.effect_key} comes first."
     if effect.due_at_ms is not None and effect.due_at_ms > around.now_ms:
         return f"It is sent at {at(effect.due_at_ms)}."
+    if not around.known_by:
+        return f"It waits for a worker that knows {short(effect.connector)}: none is alive."
     return "It is to be sent as soon as a worker takes it."

@@ -55,7 +55,7 @@ def _dispatching(effect: Effect, around: Around) -> str:
     if effect.landed:
         text += " An answer of an earlier call came late and said that it landed: this call can only end CONFIRMED."
     if effect.lease_until_ms is not None and effect.lease_until_ms <= around.now_ms:
-        text += " Its lease is over, and no sweep has ended it yet: is beat running, and a worker of the sweep queue?"
+        text += " Its lease is over: the next sweep ends it."
     return text + _asked_to_stop(effect)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tape_celery.explanation import foresight, history
-from tape_celery.explanation.prospects import BY_A_PERSON, hint, in_order, obstacles
+from tape_celery.explanation.prospects import BY_A_PERSON, hint, in_order, obstacles, sweep_is_late
 from tape_celery.explanation.values import Around, Explanation, SafeAct, Upcoming
 from tape_celery.explanation.wording import at, because, counted, plain, record, short
 from tape_celery.records import EffectStatus, Obligation, ObligationStatus, RunStatus
@@ -89,7 +89,7 @@ def _next(debt: Obligation, around: Around) -> list[Upcoming]:
             return [BY_A_PERSON, *_run(debt, around)]
         case ObligationStatus.COMPENSATING:
             what = "Its lease ends (a call that may take longer renews it): without an answer it is then UNKNOWN."
-            return [*found, Upcoming(what=what, at_ms=debt.lease_until_ms)]
+            return [*sweep_is_late(around), Upcoming(what=what, at_ms=debt.lease_until_ms)]
         case ObligationStatus.PENDING:
             effect = around.effect
             if effect is not None and effect.status is not EffectStatus.CONFIRMED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tape_celery.explanation import foresight
 from tape_celery.explanation.values import Around, Upcoming
-from tape_celery.explanation.wording import at, counted, plain, record, short
+from tape_celery.explanation.wording import at, counted, listed, plain, record, short
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, RunStatus, Semantics
 
 BY_A_PERSON = Upcoming(what="Nothing happens by itself: it waits for a person.")
@@ -44,12 +44,22 @@ def obstacles(row: Effect | Obligation, around: Around) -> list[Upcoming]:
         found.append(
             Upcoming(what=f"{plain(row.connector)} is paused ({short(around.pause)}): nothing until it is resumed.")
         )
-    if not around.known_here:
-        named = plain(row.connector) + (f" with {plain(row.effect_name)}" if row.effect_name else "")
-        found.append(
-            Upcoming(what=f"{named} is not known here: only a worker whose tape_connectors bring it can take it up.")
-        )
-    return found
+    named = plain(row.connector) + (f" with {plain(row.effect_name)}" if row.effect_name else "")
+    if not around.known_by:
+        found.append(Upcoming(what=f"No worker is alive that knows {named}: nothing until one is."))
+    elif not around.known_here:
+        some = listed([plain(name) for name in around.known_by[:3]])
+        found.append(Upcoming(what=f"{named} is not known here; {some} knows it, and is alive."))
+    return found + sweep_is_late(around)
+
+
+def sweep_is_late(around: Around) -> list[Upcoming]:
+    """What is not done while nobody sweeps."""
+    if not around.sweeps_late:
+        return []
+    since = "ever" if around.swept_at_ms is None else f"since {at(around.swept_at_ms)}"
+    what = f"No sweep has begun {since}: leases do not end, and lost hints stay lost. Do beat and a sweep worker run?"
+    return [Upcoming(what=what)]
 
 
 def _pending(effect: Effect, around: Around) -> list[Upcoming]:
@@ -100,7 +110,7 @@ def _dispatching(effect: Effect, around: Around) -> list[Upcoming]:
         }.get(EffectStatus(after.status), "UNKNOWN, and the upstream is asked")
         what = f"Its lease ends (a call that may take longer renews it): without an answer it is then {becomes}."
         found.append(Upcoming(what=what, at_ms=effect.lease_until_ms))
-    return found
+    return found + sweep_is_late(around)
 
 
 def _unknown(effect: Effect, around: Around) -> list[Upcoming]:

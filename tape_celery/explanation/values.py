@@ -78,6 +78,12 @@ class Around:
     """The effect of the same ordering key that comes first, and is not settled."""
     key_holder: str = ""
     """Another effect that has the business key which this one let go."""
+    known_by: Sequence[str] = ()
+    """The workers that are alive and know the connector."""
+    swept_at_ms: int | None = None
+    """When a sweep began last; ``None``: never."""
+    sweeps_late: bool = False
+    """That is longer ago than it should be."""
     pause: str = ""
     """Since when, by whom and why the connector is paused."""
     proposals: tuple[str, ...] = field(default=())

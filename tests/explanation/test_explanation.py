@@ -10,7 +10,7 @@ import pytest
 from tape_celery import explanation
 from tape_celery.errors import NoSuchEffect
 from tape_celery.explanation import Explanation
-from tape_celery.store import inspection
+from tape_celery.store import fleet, inspection
 from tests.explanation.acting import listed
 from tests.explanation.ways import WAYS
 from tests.state.stage import LOST, Stage, obs
@@ -28,10 +28,10 @@ SAYS: dict[str, tuple[str, ...]] = {
     "pending_after_an_absence": ("The upstream does not have it, which was believed", "attempt 2 of 5"),
     "pending_for_its_turn": ("waits for its turn in ordering key turn", "(PENDING) comes first"),
     "pending_behind_one_that_is_stuck": ("(STUCK) waits for a person",),
-    "pending_for_a_connector_unknown_here": ("nobody.here is not known here", "tape_connectors"),
+    "pending_for_a_connector_unknown_here": ("No worker is alive that knows nobody.here",),
     "dispatching": ("worker holds it since", "no end yet", "it is then UNKNOWN, and the upstream is asked"),
     "dispatching_idempotent": ("it is then PENDING, and is sent again under the same key",),
-    "dispatching_with_its_lease_over": ("Its lease is over, and no sweep has ended it yet: is beat running",),
+    "dispatching_with_its_lease_over": ("Its lease is over: the next sweep ends it", "No sweep has begun"),
     "dispatching_and_asked_to_be_cancelled": ("ann asked for it to be cancelled", "It was asked for already"),
     "unknown_after_a_lost_answer": ("lost (read timeout), so it may have landed", "After 10 more looks", "is believed"),
     "unknown_after_a_lost_worker": ("The worker was lost in the middle of the call",),
@@ -186,6 +186,22 @@ def test_texts_from_outside_stay_small_and_plain(stage: Stage) -> None:
     text = text_of(told)
     assert text.replace("\n", "").isprintable()
     assert max(len(sentence) for sentence in (told.why, *told.happened)) < 1_000
+
+
+def test_it_says_who_can_take_it_up_and_whether_anybody_sweeps(stage: Stage) -> None:
+    """From what workers said of themselves, and when a sweep began last."""
+    here, elsewhere = stage.record(), str(stage.tape.effect.delay("mail", {"a": 1}, business_key="m").id)
+    alone = text_of(stage.tape.explain(here))
+    assert "No worker is alive that knows scripted: nothing until one is." in alone
+    assert "No sweep has begun ever" in alone
+    said = {"version": "1", "queues": ("q",), "started_at_ms": None, "wall_ms": lambda: 0.0}
+    fleet.say(stage.tape.database, "w1@host", connectors=("scripted", "mail"), **said)
+    stage.tape.sweep()
+    assert "No " not in "".join(one.what for one in stage.tape.explain(here).next)
+    assert "mail is not known here; w1@host knows it, and is alive." in text_of(stage.tape.explain(elsewhere))
+    stage.move_time(3_600)
+    assert "It waits for a worker that knows mail: none is alive." in stage.tape.explain(elsewhere).headline
+    assert "No sweep has begun since" in text_of(stage.tape.explain(here))
 
 
 def test_a_key_that_nobody_has_is_named(stage: Stage) -> None:
