@@ -14,8 +14,8 @@ from tape_celery import Tape, connectors
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.events import Answered, Event, Expired, Lapsed
 from tape_celery.intent import Callback, Intent, canonical_json, digest_of, new_key
-from tape_celery.records import Effect, ObligationStatus, RunStatus, Semantics
-from tape_celery.store import bulk, callbacks, claims, due, inspection, moves, retention, runs
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus, Semantics
+from tape_celery.store import bulk, callbacks, claims, due, inspection, moves, owing, paging, retention, runs
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
 EACH = 20
@@ -144,6 +144,16 @@ class Store:
         }
         for name, filters in listed.items():
             yield f"list: {name}", partial(self.tape.effects, **filters)
+        hour = {"recorded_since_ms": inspection.now_ms(self.database) - 3_600_000}
+        recent: dict[str, dict[str, Any]] = {
+            "": {},
+            ": CONFIRMED": {"status": EffectStatus.CONFIRMED},
+            ": FAILED of a rare connector": {"status": EffectStatus.FAILED, "connector": RARE},
+        }
+        for name, filters in recent.items():
+            asked = paging.Filters(**hour, **filters)
+            yield f"list of the last hour{name}", partial(paging.read_page, self.database, asked)
+        yield "obligations, newest", lambda: owing.list_owing(self.database, owing.Owing(), limit=20)
         owed = self.tape.obligations
         yield "obligations of an effect", lambda: owed(effect_key=self.old)
         yield "obligations of a run", lambda: owed(run_id=self.run)

@@ -7,6 +7,7 @@ that state, a list of a connector one of each state.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, true, union_all
 
@@ -40,10 +41,28 @@ def parts(
     return [and_(e.status == state, e.connector == name) for state in statuses for name in known]
 
 
-def pairs(connection: Connection) -> list[Part]:
-    """Each state of each connector."""
+def pairs(
+    connection: Connection, states: Sequence[EffectStatus] = tuple(EffectStatus), connector: str | None = None
+) -> list[Part]:
+    """Each of ``states`` of each connector, or of one."""
     e = effects.c
-    return [and_(e.status == state, e.connector == name) for name in connectors(connection) for state in EffectStatus]
+    known = connectors(connection) if connector is None else [connector]
+    return [and_(e.status == state, e.connector == name) for name in known for state in states]
+
+
+ENDED = 2_000
+"""The most effects that `ended_since` reads."""
+
+
+def ended_since(connection: Connection, since_ms: int) -> Sequence[Any] | None:
+    """Key, state, connector and time of recording of what has ended since then, whenever it was recorded.
+
+    ``None`` where that is more than `ENDED`.
+    """
+    e = effects.c
+    some = select(e.effect_key, e.status, e.connector, e.created_at_ms).where(e.ended_at_ms >= since_ms)
+    rows = connection.execute(some.limit(ENDED + 1)).all()
+    return rows if len(rows) <= ENDED else None
 
 
 def newest(

@@ -31,11 +31,20 @@ class Filters:
 
     def match(self, effect: Effect) -> bool:
         """Whether the effect is one of those."""
+        return (
+            self.match_listed(effect.status, effect.connector, effect.created_at_ms)
+            and self.run_id in (None, effect.run_id)
+            and self.business_key in (None, effect.business_key)
+        )
+
+    def match_listed(self, status: str, connector: str, created_at_ms: int) -> bool:
+        """Whether an effect may be one of those, by what the index has of it."""
         since, before = self.recorded_since_ms, self.recorded_before_ms
         return (
-            all(value is None or getattr(effect, name) == value for name, value in self._equal().items())
-            and (since is None or effect.created_at_ms >= since)
-            and (before is None or effect.created_at_ms < before)
+            self.status in (None, status)
+            and self.connector in (None, connector)
+            and (since is None or created_at_ms >= since)
+            and (before is None or created_at_ms < before)
         )
 
     def condition(self) -> ColumnElement[bool]:
@@ -46,13 +55,17 @@ class Filters:
         conditions += [] if before is None else [columns.created_at_ms < before]
         return and_(true(), *conditions)
 
-    def parts(self, connection: Connection) -> list[listing.Part]:
-        """Conditions without a row in common, of each of which one index has the rows in the order of their keys."""
+    def parts(self, connection: Connection, *, settled: bool = True) -> list[listing.Part]:
+        """Conditions without a row in common, of each of which one index has the rows in the order of their keys.
+
+        Without ``settled``: of what is not over.
+        """
         aged = self.recorded_since_ms is not None or self.recorded_before_ms is not None
-        if aged and not any(self._equal().values()):
-            # The index that has the time of recording, too, so that no row is read in vain for it.
-            return listing.pairs(connection)
-        return listing.parts(connection, self.status, self.connector, self.run_id, self.business_key)
+        if settled and not (aged and not any(self._equal().values())):
+            return listing.parts(connection, self.status, self.connector, self.run_id, self.business_key)
+        # By the index that has the time of recording, too, so that no row is read in vain for it.
+        states = [state for state in EffectStatus if settled or not state.settled]
+        return listing.pairs(connection, [s for s in states if self.status in (None, s)], self.connector)
 
     def _equal(self) -> dict[str, str | None]:
         return {
@@ -75,27 +88,50 @@ class Page:
 def read_page(database: Database, filters: Filters, *, before: str = "", after: str = "", limit: int = 50) -> Page:
     """Up to ``limit`` effects that match: the newest, or those that come next to the key ``before`` or ``after``.
 
-    Going back to what is newer ends on a whole first page. With an age the index is read past what is younger or older,
-    which grows with what is kept; nothing else does. Raises `StoreUnavailable`.
+    Going back to what is newer ends on a whole first page. With ``recorded_before_ms`` the index is read past what is
+    younger, which grows with that; nothing else does. Raises `StoreUnavailable`.
     """
     number = min(limit, MOST)
     if after:
-        page = database.read(lambda connection: _read(connection, filters, effects.c.effect_key > after, number, True))
+        page = database.read(lambda connection: _read(connection, filters, number, after=after))
         if page.newer:
             return page
         before = ""
-    here = effects.c.effect_key < before if before else true()
-    page = database.read(lambda connection: _read(connection, filters, here, number, False))
+    page = database.read(lambda connection: _read(connection, filters, number, before=before))
     return Page(page.effects, bool(before), page.older)
 
 
-def _read(connection: Connection, filters: Filters, here: ColumnElement[bool], number: int, oldest_first: bool) -> Page:
-    matches = and_(filters.condition(), here)
-    parts = filters.parts(connection)
-    keys = listing.newest(connection, parts, matches, number + 1, oldest_first=oldest_first)
+def _read(connection: Connection, filters: Filters, number: int, *, before: str = "", after: str = "") -> Page:
+    oldest_first = bool(after)
+    keys = _keys(connection, filters, number + 1, before, after)
     more = len(keys) > number
     found = select(effects).where(effects.c.effect_key.in_(keys[:number])).order_by(effects.c.effect_key.desc())
     rows = connection.execute(found).mappings().all() if keys else []
     # One may have moved since its key was found.
     listed = [effect for row in rows if filters.match(effect := EFFECTS.read(row))]
     return Page(listed, newer=oldest_first and more, older=oldest_first or more)
+
+
+def _keys(connection: Connection, filters: Filters, number: int, before: str, after: str) -> list[str]:
+    """The keys of the first ``number`` that match beyond ``before`` or ``after``, in that direction."""
+    key, oldest_first = effects.c.effect_key, bool(after)
+    here = key > after if after else key < before if before else true()
+    matches = and_(filters.condition(), here)
+    since = filters.recorded_since_ms
+    if since is None or filters.run_id is not None or filters.business_key is not None:
+        return listing.newest(connection, filters.parts(connection), matches, number, oldest_first=oldest_first)
+    # What was recorded since then is not settled, or has ended since then: neither is much, however much is kept.
+    parts = filters.parts(connection, settled=False)
+    found = listing.newest(connection, parts, matches, number, oldest_first=oldest_first) if parts else []
+    # After those: what is settled in between is in both, and in none of them if it were the other way round.
+    ended = listing.ended_since(connection, since)
+    if ended is None:
+        return listing.newest(connection, filters.parts(connection), matches, number, oldest_first=oldest_first)
+    found += [
+        row.effect_key
+        for row in ended
+        if EffectStatus(row.status).settled
+        and filters.match_listed(row.status, row.connector, row.created_at_ms)
+        and (row.effect_key > after if after else not before or row.effect_key < before)
+    ]
+    return sorted(set(found), reverse=not oldest_first)[:number]

@@ -10,15 +10,20 @@ from sqlalchemy import update
 
 from tape_celery.records import EffectStatus
 from tape_celery.schema import journal
-from tape_celery.store import figures, inspection
+from tape_celery.store import figures, inspection, listing
 from tape_celery.store.database import Database
 from tape_celery.store.paging import Filters, read_page
 from tests.store.steps import S as Status
 from tests.store.steps import execute, in_state
 
 
-def test_pages_are_the_list_in_both_directions(database: Database, rng: random.Random) -> None:
+@pytest.mark.parametrize("much_has_ended", [False, True])
+def test_pages_are_the_list_in_both_directions(
+    database: Database, rng: random.Random, monkeypatch: pytest.MonkeyPatch, *, much_has_ended: bool
+) -> None:
     """For filters of every kind; each effect is on one page, and going back ends on a whole first page."""
+    if much_has_ended:
+        monkeypatch.setattr(listing, "ENDED", 2)
     for number in range(30):
         status, connector = rng.choice([Status.PENDING, Status.CANCELLED]), rng.choice(["bank.wire", "mail"])
         in_state(database, status, connector=connector, run_id=rng.choice(["run-1", "run-2"]))
@@ -33,6 +38,11 @@ def test_pages_are_the_list_in_both_directions(database: Database, rng: random.R
         Filters(recorded_before_ms=20),
         Filters(recorded_since_ms=5, recorded_before_ms=20, status=EffectStatus.PENDING),
         Filters(recorded_since_ms=5, run_id="run-2"),
+        Filters(recorded_since_ms=5),
+        Filters(recorded_since_ms=5, connector="mail"),
+        Filters(recorded_since_ms=5, status=EffectStatus.CANCELLED),
+        Filters(recorded_since_ms=5, recorded_before_ms=20, connector="bank.wire", status=EffectStatus.CANCELLED),
+        Filters(recorded_since_ms=25, status=EffectStatus.UNKNOWN),
         Filters(connector="nobody"),
     ):
         wanted = [effect for effect in everything if filters.match(effect)]
