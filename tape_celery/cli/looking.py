@@ -59,7 +59,7 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
 def list_(tape: Tape, limit: int, as_json: bool, **asked: Any) -> None:
     """Effects, newest first.
 
-    With an age it reads past those that do not match, which takes the longer the more are kept of the state.
+    With --older-than it reads past what is younger, which takes the longer the more of that there is.
     """
     found = _effects(tape, filters.asked(inspection.now_ms(tape.database), **asked), limit)
     if as_json:
