@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from tape_celery import failpoints, intent
-from tape_celery.errors import InvalidIntent, NoSuchRun
-from tape_celery.events import CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
+from tape_celery import failpoints, intent, second_person
+from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NoSuchRun
+from tape_celery.events import Act, CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, EffectStatus, Obligation, RunStatus
 from tape_celery.runs import EffectRun
-from tape_celery.store import inspection, moves, reissues, runs
+from tape_celery.store import inspection, moves, proposals, reissues, runs
+from tape_celery.store.moves import Alongside
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 
 VERDICTS = ("confirmed", "failed", "observe")
@@ -20,62 +22,77 @@ MOST_SAID = 4096
 
 
 class Acting(TapePart):
-    """The acts of people: each takes a reason and an actor, and is journaled with them."""
+    """The acts of people: each takes a reason and an actor, and is journaled with them.
+
+    Each takes ``seen_version`` too, the ``version`` of the row that the person looked at: where it is another by now,
+    nothing is done and `StaleView` is raised. ``None``, the default, does not ask. What ``tape_second_person_above``
+    says one person may not do alone raises `NeedsSecondPerson`, and nothing is done: `propose` it.
+    """
 
     def resolve(
-        self, key: str, verdict: str, *, reason: str, actor: str, external_ref: str | None = None
+        self,
+        key: str,
+        verdict: str,
+        *,
+        reason: str,
+        actor: str,
+        external_ref: str | None = None,
+        seen_version: int | None = None,
     ) -> Effect | Obligation:
         """A person decides an UNKNOWN or STUCK effect: ``"confirmed"``, ``"failed"``, or ``"observe"`` for another
         look.
 
         Of an obligation: its inverse was done (or needs not be), was not done and is due again, or is to be looked
-        at. Returns the row after it. Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `InvalidIntent` for
-        a bad verdict, reason or actor.
+        at. Returns the row after it. Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `StaleView`,
+        `NeedsSecondPerson` (not for a look), `InvalidIntent` for a bad verdict, reason or actor.
         """
-        if verdict not in VERDICTS:
-            raise InvalidIntent(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         event = Resolved(
-            actor=_said("actor", actor),
-            reason=_said("reason", reason),
-            verdict=verdict,  # type: ignore[arg-type]  # checked above
+            **self._told(reason, actor, seen_version),
+            verdict=check_verdict(verdict),  # type: ignore[arg-type]  # checked there
             external_ref=intent.check_external_ref(external_ref or ""),
         )
-        obligation = inspection.get_obligation(self._tape.database, key)
+        if verdict != "observe":
+            self._refuse_one_alone(key, f"resolve as {verdict}")
+        return self._resolve(key, event)
+
+    def _resolve(self, key: str, event: Resolved, alongside: Alongside | None = None) -> Effect | Obligation:
+        tape = self._tape
+        obligation = inspection.get_obligation(tape.database, key)
         if obligation is not None:
-            settled = moves.act(self._tape.database, OBLIGATIONS, key, event, self._tape._terms(obligation)).after
-            self._tape._walk_due([settled.run_id])
+            terms = tape._terms(obligation)
+            settled = moves.act(tape.database, OBLIGATIONS, key, event, terms, alongside=alongside).after
+            tape._walk_due([settled.run_id])
             return settled
-        moved = moves.act(self._tape.database, EFFECTS, key, event, self._tape._terms(self._tape._existing(key)))
+        moved = self._move(key, event, alongside)
         if moved.owed:
-            self._tape.hint("compensate", "", moved.owed)
-        self._tape._walk_due([moved.after.run_id])
-        self._tape._hint_next(moved)
-        self._tape._call_back([key])
+            tape.hint("compensate", "", moved.owed)
+        tape._walk_due([moved.after.run_id])
+        tape._hint_next(moved)
+        tape._call_back([key])
         return moved.after
 
-    def cancel(self, effect_key: str, *, reason: str, actor: str) -> Effect:
+    def cancel(self, effect_key: str, *, reason: str, actor: str, seen_version: int | None = None) -> Effect:
         """Ask for an effect not to happen: PENDING or HELD is CANCELLED; under way, it is noted and still followed.
 
-        Raises `NoSuchEffect`, and `NotAllowed` for an effect that is over or STUCK.
+        Raises `NoSuchEffect`, `NotAllowed` for an effect that is over or STUCK, `StaleView`.
         """
-        event = CancelAsked(actor=_said("actor", actor), reason=_said("reason", reason))
-        moved = moves.act(
-            self._tape.database, EFFECTS, effect_key, event, self._tape._terms(self._tape._existing(effect_key))
-        )
+        moved = self._move(effect_key, CancelAsked(**self._told(reason, actor, seen_version)))
         self._tape._hint_next(moved)
         self._tape._call_back([effect_key])
         return moved.after
 
-    def release(self, effect_key: str, *, reason: str, actor: str) -> Effect:
+    def release(self, effect_key: str, *, reason: str, actor: str, seen_version: int | None = None) -> Effect:
         """A person says that a HELD effect is meant: it is PENDING, and due at once unless its eta is still to come.
 
-        One whose expiry has passed is CANCELLED instead. Returns the row after it. Raises `NoSuchEffect`, and
-        `NotAllowed` for an effect that is not HELD. To turn it down, `cancel` it.
+        One whose expiry has passed is CANCELLED instead. Returns the row after it. Raises `NoSuchEffect`,
+        `NotAllowed` for an effect that is not HELD, `StaleView`, `NeedsSecondPerson`. To turn it down, `cancel` it.
         """
-        event = ReleaseAsked(actor=_said("actor", actor), reason=_said("reason", reason))
-        moved = moves.act(
-            self._tape.database, EFFECTS, effect_key, event, self._tape._terms(self._tape._existing(effect_key))
-        )
+        event = ReleaseAsked(**self._told(reason, actor, seen_version))
+        self._refuse_one_alone(effect_key, "release")
+        return self._release(effect_key, event)
+
+    def _release(self, effect_key: str, event: ReleaseAsked, alongside: Alongside | None = None) -> Effect:
+        moved = self._move(effect_key, event, alongside)
         after = moved.after
         if after.status is EffectStatus.PENDING and (after.due_at_ms or 0) <= after.updated_at_ms:
             self._tape.hint("dispatch", after.connector, [effect_key], priority=after.priority)
@@ -83,34 +100,42 @@ class Acting(TapePart):
         self._tape._call_back([effect_key])
         return after
 
-    def reissue(self, effect_key: str, *, reason: str, actor: str) -> EffectHandle:
+    def reissue(self, effect_key: str, *, reason: str, actor: str, seen_version: int | None = None) -> EffectHandle:
         """Issue an effect that ended FAILED or CANCELLED again: a fresh effect with fresh keys and the same request.
 
         It takes the business key again, and has no expiry. Raises `AlreadyReissued`, which names the one successor
         that an effect may have, `NotAllowed` in any other state (an UNKNOWN or STUCK effect may have landed: resolve
-        it first), `KeyConflict` where another live effect has the business key by now, `RunClosed`, `NoSuchEffect`.
+        it first), `KeyConflict` where another live effect has the business key by now, `RunClosed`, `NoSuchEffect`,
+        `StaleView`, `NeedsSecondPerson`.
         """
-        event = ReissueAsked(actor=_said("actor", actor), reason=_said("reason", reason), successor=intent.new_key())
+        event = ReissueAsked(**self._told(reason, actor, seen_version), successor=intent.new_key())
+        self._refuse_one_alone(effect_key, "reissue")
+        return self._reissue(effect_key, event)
+
+    def _reissue(self, effect_key: str, event: ReissueAsked, alongside: Alongside | None = None) -> EffectHandle:
         effect = self._tape._existing(effect_key)
-        reissues.reissue(self._tape.database, effect, event, self._tape._terms(effect))
+        reissues.reissue(self._tape.database, effect, event, self._tape._terms(effect), alongside=alongside)
         failpoints.reach("reissue.committed")
         self._tape.hint("dispatch", effect.connector, [event.successor], priority=effect.priority)
         return self._tape.handle(event.successor)
 
-    def owe(self, effect_key: str, *, reason: str, actor: str) -> Obligation:
+    def owe(self, effect_key: str, *, reason: str, actor: str, seen_version: int | None = None) -> Obligation:
         """One CONFIRMED effect is to be compensated; returns the obligation.
 
-        Raises `NoSuchEffect`, and `NotAllowed` for an effect that is not CONFIRMED, changed nothing, or is owed
-        already.
+        Raises `NoSuchEffect`, `NotAllowed` for an effect that is not CONFIRMED, changed nothing, or is owed already,
+        `StaleView`, `NeedsSecondPerson`.
         """
-        event = OweAsked(actor=_said("actor", actor), reason=_said("reason", reason))
-        effect = self._tape._existing(effect_key)
-        after = moves.act(self._tape.database, EFFECTS, effect_key, event, self._tape._terms(effect)).after
+        event = OweAsked(**self._told(reason, actor, seen_version))
+        self._refuse_one_alone(effect_key, "to owe its compensation")
+        return self._owe(effect_key, event)
+
+    def _owe(self, effect_key: str, event: OweAsked, alongside: Alongside | None = None) -> Obligation:
+        after = self._move(effect_key, event, alongside).after
         [owed] = [o for o in self._tape.obligations(effect_key=effect_key) if o.external_ref == after.external_ref]
-        self._tape.hint("compensate", effect.connector, [owed.obligation_key])
+        self._tape.hint("compensate", after.connector, [owed.obligation_key])
         return owed
 
-    def compensate_run(self, run_id: str, *, reason: str, actor: str) -> EffectRun:
+    def compensate_run(self, run_id: str, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
         """Close a run and undo what was confirmed in it.
 
         From now on nothing is recorded into it (`RunClosed`) and nothing in it is sent. What is PENDING is cancelled;
@@ -118,37 +143,75 @@ class Acting(TapePart):
         first by the time of recording, each when the one before is COMPENSATED. What is STUCK stops that, visibly:
         the run is STUCK, and goes on when a person has resolved it. A second call changes nothing. Returns the run
         when it was closed; the rest is the workers' and the sweep's. Raises `NoSuchRun`, `InvalidIntent`,
-        `StoreUnavailable`.
+        `StoreUnavailable`, `StaleView` (``seen_version`` is that of the run's record), `NeedsSecondPerson`.
         """
+        told = self._told(reason, actor, seen_version)
         self._refuse_no_run(run_id)
-        return self._tape.close_run(
-            run_id, RunStatus.COMPENSATING, reason=_said("reason", reason), actor=_said("actor", actor)
-        )
+        if why := self._why_not_alone_in(run_id):
+            status = runs.get(self._tape.database, run_id).status
+            raise NeedsSecondPerson(f"run {run_id}", status, "to compensate it", why)
+        return self._tape.close_run(run_id, RunStatus.COMPENSATING, **told)
 
-    def cancel_run(self, run_id: str, *, reason: str, actor: str) -> EffectRun:
+    def cancel_run(self, run_id: str, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
         """Close a run and cancel what is PENDING in it; what is under way may land, and what is confirmed stays.
 
         It is CANCELLED when nothing of it is under way or UNKNOWN. Raises `NotAllowed` for a run that is being
-        compensated, and what `compensate_run` raises.
+        compensated, and what `compensate_run` raises but `NeedsSecondPerson`.
         """
+        told = self._told(reason, actor, seen_version)
         self._refuse_no_run(run_id)
-        return self._tape.close_run(
-            run_id, RunStatus.CANCELLING, reason=_said("reason", reason), actor=_said("actor", actor)
-        )
+        return self._tape.close_run(run_id, RunStatus.CANCELLING, **told)
+
+    def _told(self, reason: str, actor: str, seen_version: int | None) -> dict[str, Any]:
+        """What every act says of itself, checked."""
+        told = said("reason", reason)
+        if len(told) < (least := self._tape.settings.reason_min_characters):
+            raise InvalidIntent(f"reason must be {least} characters or more, not {told!r}")
+        if seen_version is not None and (isinstance(seen_version, bool) or not isinstance(seen_version, int)):
+            raise InvalidIntent(f"seen_version must be the version of a row, or None, not {seen_version!r}")
+        return {"reason": told, "actor": said("actor", actor), "seen_version": seen_version}
+
+    def _move(self, effect_key: str, event: Act, alongside: Alongside | None = None) -> moves.Moved[Effect]:
+        terms = self._tape._terms(self._tape._existing(effect_key))
+        return moves.act(self._tape.database, EFFECTS, effect_key, event, terms, alongside=alongside)
+
+    def _refuse_one_alone(self, key: str, act: str) -> None:
+        limits = self._tape.settings.second_person_above
+        if not limits:
+            return
+        obligation = inspection.get_obligation(self._tape.database, key)
+        effect = self._tape._existing(key if obligation is None else obligation.effect_key)
+        if why := second_person.why_needed(limits, effect.connector, effect.request):
+            raise NeedsSecondPerson(key, (obligation or effect).status, act, why)
+
+    def _why_not_alone_in(self, run_id: str) -> str:
+        limits = self._tape.settings.second_person_above
+        if not limits:
+            return ""
+        for key, connector, request in proposals.requests_in(self._tape.database, run_id):
+            if why := second_person.why_needed(limits, connector, request):
+                return f"{key}: {why}"
+        return ""
 
     def _refuse_no_run(self, run_id: str) -> None:
         intent.check_run_id(run_id)
-        if (
-            not runs.has_effects(self._tape.database, run_id)
-            and runs.get(self._tape.database, run_id).status is RunStatus.OPEN
-        ):
+        database = self._tape.database
+        if not runs.has_effects(database, run_id) and runs.get(database, run_id).status is RunStatus.OPEN:
             raise NoSuchRun(run_id)
 
 
-def _said(what: str, text: str) -> str:
+def check_verdict(verdict: Any) -> str:
+    """``verdict`` if it is one, else `InvalidIntent`."""
+    if verdict not in VERDICTS:
+        raise InvalidIntent(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+    return str(verdict)
+
+
+def said(what: str, text: str) -> str:
+    """``text`` without blanks around it, if it says anything and the journal holds it, else `InvalidIntent`."""
     if not isinstance(text, str) or not text.strip():
         raise InvalidIntent(f"{what} must say who or why, not {text!r}")
-    said = intent.canonical_text(what, text.strip())
-    if len(json.dumps(said)) > MOST_SAID:
-        raise InvalidIntent(f"{what} is too long for the journal: {len(said)} characters; say it in {MOST_SAID} bytes")
-    return said
+    told = intent.canonical_text(what, text.strip())
+    if len(json.dumps(told)) > MOST_SAID:
+        raise InvalidIntent(f"{what} is too long for the journal: {len(told)} characters; say it in {MOST_SAID} bytes")
+    return told

@@ -21,9 +21,12 @@ TapeError
 │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
 ├── UnknownConnector          no connector of that name is registered in this process
 ├── NotAllowed                the row's state does not allow this act; it shows the row
-│   └── AlreadyReissued           it has a successor already, which is named
+│   ├── AlreadyReissued           it has a successor already, which is named
+│   ├── StaleView                 the row has moved since the person who decides looked at it
+│   └── NeedsSecondPerson         one person may not do it alone
 ├── NoSuchEffect              no row has that key
 ├── NoSuchRun                 no effect is in that run
+├── NoSuchProposal            nobody proposed an act under that key
 ├── ExportFailed              the file of an export cannot be written
 │   └── ExportTargetExists        there is a file already, and it was left as it is
 ├── OutcomeError              what ``handle.get()`` raises when there is no response to return
@@ -213,6 +216,17 @@ class NoSuchRun(TapeError, LookupError):
         return f"no effect is in run {self.run_id!r}"
 
 
+class NoSuchProposal(TapeError, LookupError):
+    """No proposal has that key."""
+
+    def __init__(self, proposal_key: str) -> None:
+        super().__init__(proposal_key)
+        self.proposal_key = proposal_key
+
+    def __str__(self) -> str:
+        return f"no proposal has the key {self.proposal_key!r}"
+
+
 class ExportFailed(TapeError):
     """The file of an export cannot be written; the message says which and why."""
 
@@ -245,6 +259,22 @@ class AlreadyReissued(NotAllowed):
         super().__init__(key, status, "reissue", f"it was reissued as {successor}")
         self.args = (key, str(status), successor)
         self.successor = successor
+
+
+class StaleView(NotAllowed):
+    """The row is not what the person looked at who decided; nothing was done. ``version`` is the row's as it is now."""
+
+    def __init__(self, key: str, status: str, act: str, seen_version: int, version: int) -> None:
+        super().__init__(
+            key, status, act, f"it was decided on version {seen_version}, and it is at {version}; look again"
+        )
+        self.args = (key, str(status), act, seen_version, version)
+        self.seen_version = seen_version
+        self.version = version
+
+
+class NeedsSecondPerson(NotAllowed):
+    """One person may not do it alone; nothing was done. `Tape.propose` it, and another one confirms it."""
 
 
 class OutcomeError(TapeError):

@@ -101,10 +101,22 @@ class Lapsed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CancelAsked(Event):
-    """A person or the app asked for the effect not to happen."""
+class Act(Event):
+    """What a person or the app asked for."""
 
     reason: str
+    seen_version: int | None = None
+    """The version of the row that they looked at when they decided; ``None``: whichever it is."""
+    proposed_by: str = ""
+    """The first of two people, where the actor is the second one."""
+    proposal: str = ""
+    """The key of what the first one proposed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelAsked(Act):
+    """A person or the app asked for the effect not to happen."""
+
     before_call: bool = False
     """Only as long as no call is under way: what is, is followed to its outcome as if nobody had asked."""
 
@@ -115,34 +127,29 @@ class Expired(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved(Event):
+class Resolved(Act):
     """A person decided, or asked for another look."""
 
     verdict: Literal["confirmed", "failed", "observe"]
-    reason: str
     external_ref: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OweAsked(Event):
+class OweAsked(Act):
     """A person or the app wants a confirmed effect undone, by itself (``owed``) or in its turn with its ``run``."""
 
-    reason: str
     kind: Literal["owed", "run"] = "owed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleaseAsked(Event):
+class ReleaseAsked(Act):
     """A person says that a HELD effect is meant, and no second one of what it looks like."""
-
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReissueAsked(Event):
+class ReissueAsked(Act):
     """A person or the app wants an effect that ended in vain to be issued again, as a fresh one."""
 
-    reason: str
     successor: str
     """The key of the fresh effect."""
 

@@ -20,6 +20,7 @@ POINTS = frozenset(
 ) | {
     "record.committed",
     "reissue.committed",
+    "proposal.confirmed",
     "sweep.selected",
     "sweep.marked",
     "callbacks.taken",

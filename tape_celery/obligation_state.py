@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tape_celery.errors import NotAllowed
+from tape_celery.errors import NotAllowed, StaleView
 from tape_celery.events import Answered, Claimed, Event, Lapsed, Observed, Resolved, Unobservable, Withheld
 from tape_celery.policy import Terms
 from tape_celery.records import Obligation, ObligationStatus, replace
@@ -210,7 +210,10 @@ def _late_compensated(obligation: Obligation) -> Step:
 
 def _resolved(obligation: Obligation, event: Resolved) -> Step:
     """A person speaks of the inverse: it was done (or needs not be), it was not done, or look again."""
-    _allow(obligation, {UNKNOWN, STUCK}, f"resolve as {event.verdict}")
+    act = f"resolve as {event.verdict}"
+    if event.seen_version not in (None, obligation.version):
+        raise StaleView(obligation.obligation_key, obligation.status, act, event.seen_version or 0, obligation.version)
+    _allow(obligation, {UNKNOWN, STUCK}, act)
     freed = replace(_released(obligation), attempt=0, unsent=0, looks=0)
     match event.verdict:
         case "confirmed":

@@ -272,6 +272,37 @@ class JournalEntry:
     """Over the entry and the digest of the one before it; empty where it was written before there were any."""
 
 
+class ProposalStatus(StrEnum):
+    """What became of a proposal."""
+
+    OPEN = "OPEN"
+    CONFIRMED = "CONFIRMED"
+    WITHDRAWN = "WITHDRAWN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """An act on an effect, an obligation or a run that one person asked for, and a second one has to confirm."""
+
+    proposal_key: str
+    subject_key: str
+    """The key of the effect or obligation, or the run's id."""
+    act: str
+    """``resolve``, ``release``, ``reissue``, ``owe`` or ``compensate_run``."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Of a ``resolve``: ``verdict`` and ``external_ref``."""
+    reason: str
+    actor: str
+    """Who proposed it."""
+    seen_version: int
+    """The version of the row at which it was proposed."""
+    status: ProposalStatus = ProposalStatus.OPEN
+    decided_by: str = ""
+    """Who confirmed or withdrew it."""
+    decided_at_ms: int | None = None
+    created_at_ms: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Violation:
     """A row that breaks one of the safety invariants."""

@@ -7,6 +7,7 @@ environment for the ready app. Durations are seconds, as floats, down to tenths.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from tape_celery import redaction
 from tape_celery.errors import SettingsError
+from tape_celery.second_person import Limits
 from tape_celery.signals import BY_TYPE
 
 PREFIX = "tape_"
@@ -64,6 +66,11 @@ class Settings:
     """What they tell of."""
     webhook_secret: str = field(default="", repr=False)
     """Signs them: ``whsec_`` and 24 or more random bytes in base64; keep it in the environment."""
+    reason_min_characters: int = 1
+    """The shortest reason that a person may give for an act."""
+    second_person_above: Limits = field(default_factory=dict)
+    """What one person may not do alone: by connector (``*``: any other), fields of the request and their limits; a
+    connector without a field, always. As a text: ``bank.wire:amount=10000, card.charge``."""
     retention_days: float = 0.0
     """How many days after its end an effect is kept before the sweep prunes it, 1 or more; 0 or None: for ever."""
     redact: tuple[str, ...] = redaction.DEFAULT
@@ -95,6 +102,9 @@ class Settings:
             "absence_watch",
             self.absence_watch,
             "rising numbers of seconds above 0",
+        )
+        _require(
+            1 <= self.reason_min_characters <= 1000, "reason_min_characters", self.reason_min_characters, "1 to 1000"
         )
         _check_events(self.webhook_events)
         if self.retention_days:
@@ -232,6 +242,49 @@ def _durations(name: str, value: Any) -> tuple[float, ...]:
     return tuple(_number(name, part) for part in _parts(name, value))
 
 
+def _limits(name: str, value: Any) -> Limits:
+    if value is None:
+        return {}
+    given = _limits_of_text(name, value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"{name} must map connectors to limits, or be a text, not {_shown(value)}")
+    limits: dict[str, dict[str, float]] = {}
+    for connector, fields_ in given.items():
+        of_connector = {} if fields_ is None else fields_
+        if not isinstance(connector, str) or not connector or not isinstance(of_connector, Mapping):
+            raise SettingsError(f"{name} must map connectors to {{field: limit}}, not {_shown({connector: fields_})}")
+        limits[connector] = {_text(name, field_): _limit(name, field_, most) for field_, most in of_connector.items()}
+    return limits
+
+
+def _limits_of_text(name: str, value: str) -> dict[str, dict[str, Any]]:
+    limits: dict[str, dict[str, Any]] = {}
+    always: set[str] = set()
+    for part in _parts(name, value):
+        connector, colon, rule = (piece.strip() for piece in part.partition(":"))
+        field_, equals, most = (piece.strip() for piece in rule.partition("="))
+        if not connector or (colon and not (field_ and equals and most)):
+            raise SettingsError(f"{name} has {part!r}; say connector:field=limit, or the connector alone")
+        limits.setdefault(connector, {})
+        if colon:
+            limits[connector][field_] = most
+        else:
+            always.add(connector)
+    return limits | {connector: {} for connector in always}
+
+
+def _limit(name: str, field_: Any, most: Any) -> float:
+    try:
+        if isinstance(most, bool):
+            raise TypeError
+        limit = float(most)
+    except (TypeError, ValueError, OverflowError):
+        raise SettingsError(f"{name}: the limit of {field_!r} must be a number, not {_shown(most)}") from None
+    if not 0 <= limit < math.inf:
+        raise SettingsError(f"{name}: the limit of {field_!r} must be a number of 0 or more, not {_shown(most)}")
+    return limit
+
+
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **{field.name: _number for field in fields(Settings) if field.type == "float"},
     **{field.name: _whole for field in fields(Settings) if field.type == "int"},
@@ -241,4 +294,5 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "redact": _words,
     "absence_watch": _durations,
     "retention_days": _days,
+    "second_person_above": _limits,
 }

@@ -13,7 +13,6 @@ from typing import Any, TextIO, TypeVar
 from celery import Celery, current_app, current_task
 
 from tape_celery import archive, authored, canvas, effect_tasks, failpoints, hints, wiring
-from tape_celery.acting import Acting
 from tape_celery.announcing import Announcer
 from tape_celery.archive import ExportReport
 from tape_celery.client import EffectCaller, process_actor
@@ -32,6 +31,7 @@ from tape_celery.export_file import FilePath
 from tape_celery.handle import EffectHandle, StoreBackend
 from tape_celery.operating import Operating
 from tape_celery.policy import Terms
+from tape_celery.proposing import Proposing
 from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
 from tape_celery.runs import EffectRun
@@ -46,7 +46,7 @@ from tape_celery.sweep import Sweep, SweepReport
 logger = logging.getLogger(__name__)
 
 
-class Tape(Acting, Explaining, Operating):
+class Tape(Proposing, Explaining, Operating):
     """Effects for one Celery app.
 
     Adds our tasks, queues, routes and beat entry to ``app`` and changes nothing else of it. Nothing is read or opened
@@ -328,9 +328,26 @@ class Tape(Acting, Explaining, Operating):
         """
         return EffectRun(self, run_id, actor=process_actor())
 
-    def close_run(self, run_id: str, status: RunStatus, *, reason: str, actor: str) -> EffectRun:
+    def close_run(
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        reason: str,
+        actor: str,
+        seen_version: int | None = None,
+        alongside: moves.Alongside | None = None,
+    ) -> EffectRun:
         """Close a run, whether anything is in it or not, and take its first steps."""
-        runs.close(self.database, run_id, status, reason=reason, actor=actor)
+        runs.close(
+            self.database,
+            run_id,
+            status,
+            reason=reason,
+            actor=actor,
+            seen_version=seen_version,
+            alongside=alongside,
+        )
         failpoints.reach("run.closed")
         self._walk([run_id])
         return EffectRun(self, run_id, actor=process_actor())

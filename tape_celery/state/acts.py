@@ -21,6 +21,7 @@ from tape_celery.state.ends import (
     confirmed,
     ended,
     failed,
+    refuse_stale,
     released,
     to_pending,
     unknown,
@@ -28,6 +29,7 @@ from tape_celery.state.ends import (
 
 
 def cancel_asked(effect: Effect, event: CancelAsked) -> Transition:
+    refuse_stale(effect, event, "cancel")
     allow(effect, {HELD, PENDING} if event.before_call else {HELD, PENDING, DISPATCHING, UNKNOWN}, "cancel")
     asked = replace(effect, cancel_requested=True)
     if effect.status in (HELD, PENDING):
@@ -49,6 +51,7 @@ def _stop_pending(effect: Effect, kind: str, reason: str, at: int) -> Transition
 
 
 def resolved(effect: Effect, event: Resolved, terms: Terms) -> Transition:
+    refuse_stale(effect, event, f"resolve as {event.verdict}")
     allow(effect, {UNKNOWN, STUCK}, f"resolve as {event.verdict}")
     if event.verdict == "observe":
         asked = effect if effect.status is UNKNOWN else replace(released(effect), status=UNKNOWN)
@@ -67,6 +70,7 @@ def resolved(effect: Effect, event: Resolved, terms: Terms) -> Transition:
 
 
 def owe_asked(effect: Effect, event: OweAsked) -> Transition:
+    refuse_stale(effect, event, "to owe its compensation")
     allow(effect, {CONFIRMED}, "to owe its compensation")
     if effect.semantics is Semantics.OBSERVE_ONLY:
         raise NotAllowed(effect.effect_key, effect.status, "to owe its compensation", "it changed nothing upstream")
@@ -77,6 +81,7 @@ def owe_asked(effect: Effect, event: OweAsked) -> Transition:
 
 
 def release_asked(effect: Effect, event: ReleaseAsked) -> Transition:
+    refuse_stale(effect, event, "release")
     allow(effect, {HELD}, "release")
     due = max(event.at_ms, effect.due_at_ms or 0)
     return to_pending(replace(effect, reason=""), "released", event.at_ms, due)
@@ -99,5 +104,6 @@ _NOT_REISSUED = {
 def reissue_asked(effect: Effect, event: ReissueAsked) -> Transition:
     if effect.reissued_as:
         raise AlreadyReissued(effect.effect_key, effect.status, effect.reissued_as)
+    refuse_stale(effect, event, "reissue")
     allow(effect, {FAILED, CANCELLED}, "reissue", _NOT_REISSUED.get(effect.status, ""))
     return Transition(kind="reissued", after=replace(effect, reissued_as=event.successor))

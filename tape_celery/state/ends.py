@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tape_celery.errors import NotAllowed
-from tape_celery.events import Answered, Claimed, Observed
+from tape_celery.errors import NotAllowed, StaleView
+from tape_celery.events import Act, Answered, Claimed, Observed
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics, replace
 
@@ -121,6 +121,12 @@ def bodies(event: Answered | Observed) -> dict[str, Any]:
 def allow(effect: Effect, statuses: set[EffectStatus], act: str, why: str = "") -> None:
     if effect.status not in statuses:
         raise NotAllowed(effect.effect_key, effect.status, act, why)
+
+
+def refuse_stale(effect: Effect, event: Act, act: str) -> None:
+    """Raise `StaleView` where the row is not what the person looked at who decided."""
+    if event.seen_version not in (None, effect.version):
+        raise StaleView(effect.effect_key, effect.status, act, event.seen_version or 0, effect.version)
 
 
 def resend_is_safe(effect: Effect, at_ms: int, terms: Terms) -> bool:

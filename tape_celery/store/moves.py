@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -71,6 +71,9 @@ class Moved(Generic[R]):
 
 Refused = NotAllowed | NoSuchEffect
 
+Alongside = Callable[[Connection], None]
+"""What is written in the transaction of a move, or not at all; it may be done again after a lost answer to COMMIT."""
+
 
 def changes(results: Iterable[Moved[R] | Refused]) -> list[Change]:
     """What there is to tell of moves."""
@@ -83,7 +86,9 @@ def changes(results: Iterable[Moved[R] | Refused]) -> list[Change]:
     return found
 
 
-def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, Moved[R] | Refused]:
+def move(
+    database: Database, kind: Kind[R], moves: Sequence[Move], *, alongside: Alongside | None = None
+) -> dict[str, Moved[R] | Refused]:
     """Apply ``moves``, at most one a key, in one transaction; what a row's state refuses comes back as its error.
 
     The answer to COMMIT being lost, the same moves are applied again: each leaves its nonce in the journal, so none
@@ -95,6 +100,11 @@ def move(database: Database, kind: Kind[R], moves: Sequence[Move]) -> dict[str, 
 
     def unit(connection: Connection, again: bool = False, together: bool = False) -> dict[str, Moved[R] | Refused]:
         results = move_within(connection, database, kind, named, again=again, together=together)
+        if alongside is not None:
+            for result in results.values():
+                if isinstance(result, Exception):
+                    raise result
+            alongside(connection)
         # Last, and after the rows themselves: whoever walks the run locks in the same order.
         moved = {result.after.run_id for result in results.values() if isinstance(result, Moved)}
         if runs.wake(connection, database, moved):
@@ -116,12 +126,14 @@ class _LostRace(Exception):
     """Of several rows that were written together, one was moved by somebody else: nothing of the unit is committed."""
 
 
-def act(database: Database, kind: Kind[R], key: str, event: Event, terms: Terms) -> Moved[R]:
-    """Apply one act of a person or the app.
+def act(
+    database: Database, kind: Kind[R], key: str, event: Event, terms: Terms, *, alongside: Alongside | None = None
+) -> Moved[R]:
+    """Apply one act of a person or the app, with what is written ``alongside``.
 
     Raises `NoSuchEffect`, `NotAllowed` (the row is as it was), `StoreUnavailable`.
     """
-    outcome = move(database, kind, [Move(key, event, terms)])[key]
+    outcome = move(database, kind, [Move(key, event, terms)], alongside=alongside)[key]
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

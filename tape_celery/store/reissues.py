@@ -15,7 +15,14 @@ from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
 
 
-def reissue(database: Database, effect: Effect, event: ReissueAsked, terms: Terms) -> None:
+def reissue(
+    database: Database,
+    effect: Effect,
+    event: ReissueAsked,
+    terms: Terms,
+    *,
+    alongside: moves.Alongside | None = None,
+) -> None:
     """Record the successor of ``effect``: both rows and both journal entries in one transaction.
 
     Raises `KeyConflict` where another live effect has its business key, and what `moves.act` raises; the effect is as
@@ -23,7 +30,7 @@ def reissue(database: Database, effect: Effect, event: ReissueAsked, terms: Term
     """
     for _ in range(intents.TRIES):
         try:
-            moves.act(database, EFFECTS, effect.effect_key, event, terms)
+            moves.act(database, EFFECTS, effect.effect_key, event, terms, alongside=alongside)
             return
         except (IntegrityError, tombstones.KeyBuried):
             database.read(lambda connection: _refuse_taken(connection, effect))

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, 
 from tape_celery import failpoints
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.schema import EMPTY, callbacks, effects, journal, obligations, run_is_not_over, runs, tombstones
-from tape_celery.store import histories, orderings
+from tape_celery.store import histories, orderings, proposals
 from tape_celery.store.database import Database
 from tape_celery.store.runs import parts
 
@@ -130,6 +130,8 @@ def _bury(connection: Connection, database: Database, keys: Sequence[str]) -> Pr
     ordering_keys = connection.execute(ordered.distinct()).scalars().all()
     report = PruneReport()
     report.callbacks = connection.execute(delete(callbacks).where(callbacks.c.effect_key.in_(keys))).rowcount
+    owed = connection.execute(select(obligations.c.obligation_key).where(obligations.c.effect_key.in_(keys)))
+    proposals.forget(connection, [*keys, *owed.scalars()])
     report.obligations = connection.execute(delete(obligations).where(obligations.c.effect_key.in_(keys))).rowcount
     report.effects = connection.execute(delete(effects).where(effects.c.effect_key.in_(keys))).rowcount
     # Last: nobody writes an entry any more once the rows are gone.

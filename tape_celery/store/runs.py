@@ -7,7 +7,7 @@ whether the run is closed, without a lock; an intent that is committed after tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from tape_celery.errors import CommitUncertain, NotAllowed, RunClosed, SchemaMismatch, StoreUnavailable
+from tape_celery.errors import CommitUncertain, NotAllowed, RunClosed, SchemaMismatch, StaleView, StoreUnavailable
 from tape_celery.records import Run, RunStatus
 from tape_celery.schema import effects, runs
 from tape_celery.store.database import Database
@@ -82,22 +82,44 @@ def refuse_closed(connection: Connection, run_id: str) -> None:
         raise RunClosed(f"run {run_id!r} is {run.status}: nothing is recorded into it any more", run_id, run.status)
 
 
-def close(database: Database, run_id: str, status: RunStatus, *, reason: str, actor: str) -> Run:
+def close(
+    database: Database,
+    run_id: str,
+    status: RunStatus,
+    *,
+    reason: str,
+    actor: str,
+    seen_version: int | None = None,
+    alongside: Callable[[Connection], None] | None = None,
+) -> Run:
     """Close the run: from when this is committed on, nothing in it is claimed for a call any more.
 
     It is a transaction of its own, so that whoever walks the run afterwards sees all that was claimed before. A run
     that is closed for that already stays as it is, and a cancelled one may still be compensated. Raises `NotAllowed`
-    for a run that is to be cancelled and is being compensated already.
+    for a run that is to be cancelled and is being compensated already, `StaleView` for one whose version is another
+    than ``seen_version``. ``alongside`` is done in the same transaction.
     """
+    asked = {"status": status.value, "closing_reason": reason, "actor": actor}
+    uncertain = False
+
+    def unit(connection: Connection) -> Run | None:
+        run = read(connection, run_id)
+        ours = uncertain and {name: getattr(run, name) for name in asked} == asked
+        closed = run if ours else _close(connection, database, run, asked, seen_version)
+        if closed is not None and alongside is not None:
+            alongside(connection)
+        return closed
+
     for _ in range(TRIES):
         try:
-            run = database.write(lambda connection: _close(connection, database, run_id, status, reason, actor))
+            closed = database.write(unit)
         except IntegrityError:
             continue
         except CommitUncertain:
+            uncertain = True
             continue
-        if run is not None:
-            return run
+        if closed is not None:
+            return closed
     raise StoreUnavailable(f"run {run_id} changed {TRIES} times while it was closed, or its COMMIT was never answered")
 
 
@@ -166,16 +188,17 @@ def write_step(
 
 
 def _close(
-    connection: Connection, database: Database, run_id: str, status: RunStatus, reason: str, actor: str
+    connection: Connection, database: Database, run: Run, asked: Mapping[str, str], seen_version: int | None
 ) -> Run | None:
     """``None`` where the run moved between the read and the write."""
-    run = read(connection, run_id)
+    run_id, status = run.run_id, RunStatus(asked["status"])
+    if seen_version not in (None, run.version):
+        act = "to cancel it" if status.cancels else "to compensate it"
+        raise StaleView(f"run {run_id}", run.status, act, seen_version or 0, run.version)
     now = database.read_now(connection)
     values: dict[str, Any] = {
-        "status": status.value,
+        **asked,
         "reason": "",
-        "closing_reason": reason,
-        "actor": actor,
         "sweep_at_ms": now,
         "updated_at_ms": now,
         "version": run.version + 1,

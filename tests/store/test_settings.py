@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tape_celery import Tape
+from tape_celery import Tape, redaction
 from tape_celery.errors import SettingsError
 from tape_celery.settings import NAMES, Settings, settings_from
 
@@ -99,6 +99,15 @@ def _as_float(value: Any) -> str:
         ("connectors", ["a.b"], ("a.b",)),
         ("connectors", "", ()),
         ("queue_prefix", "shop-1_tape.", "shop-1_tape."),
+        ("second_person_above", None, {}),
+        ("second_person_above", "", {}),
+        ("second_person_above", " * ", {"*": {}}),
+        (
+            "second_person_above",
+            "bank.wire:amount=10000, bank.wire:fee = 0.5, card.charge",
+            {"bank.wire": {"amount": 10000.0, "fee": 0.5}, "card.charge": {}},
+        ),
+        ("second_person_above", {"bank.wire": {"amount": 10_000}, "*": None}, {"bank.wire": {"amount": 1e4}, "*": {}}),
     ],
 )
 def test_a_good_value_is_taken_in_any_form(name: str, value: Any, expected: Any) -> None:
@@ -163,8 +172,34 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "chunk_size": 20,
         "queue_prefix": "tape.",
         "retention_days": 0.0,
+        "redact": redaction.DEFAULT,
+        "reason_min_characters": 1,
+        "second_person_above": {},
     }
     assert tuple(field.name for field in fields(Settings)) == NAMES
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        7,
+        ["bank.wire"],
+        "bank.wire:amount",
+        "bank.wire:amount=much",
+        "bank.wire:=7",
+        ":amount=7",
+        {"bank.wire": 7},
+        {"": {}},
+        {"bank.wire": {"amount": "nan"}},
+        {"bank.wire": {"amount": -1}},
+        {"bank.wire": {"amount": True}},
+        {"bank.wire": {7: 7}},
+    ],
+)
+def test_limits_that_say_nothing_are_refused(value: Any) -> None:
+    """A limit that is misspelt must not be none."""
+    with pytest.raises(SettingsError, match="tape_second_person_above"):
+        settings_from({"second_person_above": value})
 
 
 def test_settings_do_not_change() -> None:
