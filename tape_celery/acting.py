@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from tape_celery import failpoints, intent, second_person
 from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NoSuchRun
 from tape_celery.events import Act, CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
+from tape_celery.intent import said
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, EffectStatus, Obligation, RunStatus
 from tape_celery.runs import EffectRun
@@ -17,8 +17,6 @@ from tape_celery.store.moves import Alongside
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 
 VERDICTS = ("confirmed", "failed", "observe")
-MOST_SAID = 4096
-"""The longest reason that a person may give, in bytes of ASCII JSON: half of what one journal entry holds."""
 
 
 class Acting(TapePart):
@@ -205,13 +203,3 @@ def check_verdict(verdict: Any) -> str:
     if verdict not in VERDICTS:
         raise InvalidIntent(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
     return str(verdict)
-
-
-def said(what: str, text: str) -> str:
-    """``text`` without blanks around it, if it says anything and the journal holds it, else `InvalidIntent`."""
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidIntent(f"{what} must say who or why, not {text!r}")
-    told = intent.canonical_text(what, text.strip())
-    if len(json.dumps(told)) > MOST_SAID:
-        raise InvalidIntent(f"{what} is too long for the journal: {len(told)} characters; say it in {MOST_SAID} bytes")
-    return told

@@ -27,7 +27,7 @@ from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.policy import Terms, backoff_ms, margin_ms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
 from tape_celery.settings import Settings
-from tape_celery.store import claims, inspection, moves
+from tape_celery.store import claims, inspection, moves, pausing
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R
 
@@ -55,6 +55,8 @@ class Outcome(StrEnum):
     """It is not sent any more; the next sweep ends it."""
     WAITING_ITS_TURN = "waiting_its_turn"
     """An earlier effect of its ordering key was not settled."""
+    PAUSED = "paused"
+    """People have paused its connector."""
     HELD = "held"
     """Another worker holds it."""
     NOTHING_TO_DO = "nothing_to_do"
@@ -276,9 +278,12 @@ class Engine:
         found = inspection.get_many(self._database, kind, list(keys))
         verbs = {work.verb for work in works}
         now = inspection.now_ms(self._database)
-        return {key: self._why_one(found.get(key), verbs, now) for key in keys}
+        paused = pausing.names(self._database) if "call" in verbs else set()
+        return {key: self._why_one(found.get(key), verbs, now, paused) for key in keys}
 
-    def _why_one(self, record: Effect | Obligation | None, verbs: set[claims.Verb], now: int) -> Outcome:
+    def _why_one(
+        self, record: Effect | Obligation | None, verbs: set[claims.Verb], now: int, paused: set[str]
+    ) -> Outcome:
         if record is None:
             return Outcome.NO_SUCH_KEY
         looking = EFFECTS.looking if isinstance(record, Effect) else OBLIGATIONS.looking
@@ -294,6 +299,8 @@ class Engine:
             return Outcome.NOT_DUE
         if isinstance(record, Effect) and record.expires_at_ms is not None and record.expires_at_ms <= now:
             return Outcome.EXPIRED
+        if record.status == "PENDING" and record.connector in paused:
+            return Outcome.PAUSED
         if isinstance(record, Effect) and record.ordering_key and "call" in verbs:
             return Outcome.WAITING_ITS_TURN
         return Outcome.WAITING if isinstance(record, Obligation) else Outcome.HELD

@@ -23,6 +23,8 @@ from tape_celery.records import Effect, Semantics
 
 KEY_LENGTH = 200
 REF_LENGTH = 512
+MOST_SAID = 4096
+"""The longest reason that a person may give, in bytes of ASCII JSON: half of what one journal entry holds."""
 DEPTH = 100
 """Levels of a request. An obligation's payload holds it one level deeper, and is ours: it is not checked again."""
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,200}\Z")
@@ -142,6 +144,16 @@ def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None =
             "Keep the bulk elsewhere and send its reference"
         )
     return text
+
+
+def said(what: str, text: str) -> str:
+    """What a person gave as ``what``, reason or actor, as it is kept. Raises `InvalidIntent` for what says nothing."""
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidIntent(f"{what} must say who or why, not {text!r}")
+    kept = canonical_text(what, text.strip())
+    if len(json.dumps(kept)) > MOST_SAID:
+        raise InvalidIntent(f"{what} is too long for the journal: {len(kept)} characters; say it in {MOST_SAID} bytes")
+    return kept
 
 
 def canonical_text(what: str, text: str) -> str:

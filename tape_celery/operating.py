@@ -1,16 +1,23 @@
-"""What who operates an installation asks of it: which workers there are, whether it is swept."""
+"""What who operates an installation asks of it: which workers there are, what is wrong, that a connector is to wait."""
 
 from __future__ import annotations
 
+import logging
+
 from tape_celery import doctor
+from tape_celery.connectors import base
 from tape_celery.doctor.findings import Finding
+from tape_celery.errors import UnknownConnector
+from tape_celery.intent import check_connector_name, said
 from tape_celery.part import TapePart
-from tape_celery.records import Worker
-from tape_celery.store import fleet
+from tape_celery.records import Pause, Worker
+from tape_celery.store import fleet, pausing
+
+logger = logging.getLogger(__name__)
 
 
 class Operating(TapePart):
-    """Looks at the workers and at the sweep."""
+    """Looks at the workers and at the sweep, and pauses connectors."""
 
     def workers(self) -> list[Worker]:
         """What each worker said of itself last, by name; one that was stopped in order is not among them.
@@ -33,3 +40,40 @@ class Operating(TapePart):
         looked at is a finding that says why. It sees the configuration of the process that it runs in.
         """
         return doctor.diagnose(self._tape)
+
+    def pause(self, connector: str, *, reason: str, actor: str) -> Pause:
+        """Let nobody call ``connector`` until it is resumed: no dispatch and no inverse of it is begun by any worker.
+
+        What is under way ends, looks go on (to look changes nothing), and what waits keeps its place, its due time and
+        its attempts; one whose expiry passes is CANCELLED. It holds from the next claim on, without a message to
+        anybody. Pausing what is paused says anew who and why. Raises `UnknownConnector` for a name that neither this
+        process, nor a worker, nor any effect knows; `InvalidIntent`; `StoreUnavailable`.
+        """
+        check_connector_name(connector)
+        self._refuse_strange(connector)
+        who, why = said("actor", actor), said("reason", reason)
+        paused = pausing.pause(self._tape.database, connector, reason=why, actor=who)
+        logger.warning("connector %s was paused by %s: %s", connector, who, why)
+        return paused
+
+    def resume(self, connector: str, *, reason: str, actor: str) -> int:
+        """Let ``connector`` be called again; returns how many rows were asleep, which the next sweeps hint.
+
+        Resuming what is not paused only wakes what may still sleep. Raises what `pause` raises.
+        """
+        check_connector_name(connector)
+        self._refuse_strange(connector)
+        who, why = said("actor", actor), said("reason", reason)
+        woken = pausing.resume(self._tape.database, connector, reason=why, actor=who)
+        logger.warning("connector %s was resumed by %s: %s", connector, who, why)
+        return woken
+
+    def pauses(self) -> list[Pause]:
+        """The connectors that are paused, by name: since when, by whom, why."""
+        return pausing.pauses(self._tape.database)
+
+    def _refuse_strange(self, connector: str) -> None:
+        self._tape.import_connectors()
+        known = {*base.names(), *(name for worker in self.workers() for name in worker.connectors)}
+        if connector not in known and not self._tape.effects(connector=connector, limit=1):
+            raise UnknownConnector(connector, known)

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tape_celery import failpoints, intent, obligation_state, second_person, state
-from tape_celery.acting import Acting, check_verdict, said
+from tape_celery.acting import Acting, check_verdict
 from tape_celery.errors import InvalidIntent, NeedsSecondPerson, StaleView
 from tape_celery.events import Act, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
+from tape_celery.intent import said
 from tape_celery.records import Effect, JournalEntry, Obligation, Proposal, ProposalStatus, RunStatus
 from tape_celery.runs import EffectRun
 from tape_celery.store import inspection, proposals, runs

@@ -338,5 +338,17 @@ class Worker:
         return now_ms - self.seen_at_ms <= 3 * WORKER_SAYS_SECONDS * 1000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """A connector that people have paused."""
+
+    connector: str
+    reason: str
+    actor: str
+    since_ms: int
+    """When it was paused, or said anew why."""
+    version: int
+
+
 def _decoded(text: str) -> dict[str, Any]:
     return json.loads(text) if text else {}

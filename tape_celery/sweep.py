@@ -16,9 +16,9 @@ from tape_celery import failpoints, hints
 from tape_celery.engine import Engine
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
-from tape_celery.records import EffectStatus
+from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.settings import Settings
-from tape_celery.store import due, fleet, inspection, moves, retention, runs
+from tape_celery.store import due, fleet, inspection, moves, pausing, retention, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
@@ -28,6 +28,8 @@ BATCH = 500
 """The most rows of one connector that one pass acts on; the next pass goes on."""
 PARKED_MS = 600_000
 """How long an effect that waits for its turn is left alone, unless it is woken."""
+PAUSED_AT_MOST = 50_000
+"""The most rows of a paused connector that one pass puts to sleep."""
 PRUNED_AT_MOST = 1000
 """The most effects that one pass prunes."""
 
@@ -47,6 +49,8 @@ class SweepReport:
     """Closed runs that were walked."""
     waiting: int = 0
     """Effects that wait for an earlier one of their ordering key."""
+    paused: int = 0
+    """Effects and obligations that wait because their connector is paused, and are left alone for some minutes."""
     pruned: int = 0
     """Effects that ended longer ago than ``tape_retention_days``."""
     lost_races: int = 0
@@ -90,10 +94,11 @@ class Sweep:
         fleet.mark_swept(self._database, every_ms=round(self._settings.sweep_seconds * 500))
         report = SweepReport()
         trouble: StoreUnavailable | None = None
+        paused = pausing.names(self._database)
         for connector in sorted(self._engine.reach().lease_ms):
             try:
-                self._sweep_effects(connector, report)
-                self._sweep_obligations(connector, report)
+                self._sweep_effects(connector, report, paused=connector in paused)
+                self._sweep_obligations(connector, report, paused=connector in paused)
             except StoreUnavailable as error:
                 logger.warning("the rows of %s were not swept: %s", connector, error)
                 trouble = error
@@ -112,7 +117,9 @@ class Sweep:
             chunks = retention.chunks(self._database, age_ms=age_ms, limit=PRUNED_AT_MOST)
             report.pruned = sum(chunk.effects for chunk in chunks)
 
-    def _sweep_effects(self, connector: str, report: SweepReport) -> None:
+    def _sweep_effects(self, connector: str, report: SweepReport, *, paused: bool) -> None:
+        if paused:
+            runs.wake_those_of(self._database, self._put_to_sleep(EFFECTS, connector, report))
         rows = self._due(EFFECTS, connector)
         failpoints.reach("sweep.selected")
         over = [row.key for row in rows if row.status == EffectStatus.DISPATCHING]
@@ -127,17 +134,25 @@ class Sweep:
         waiting = [row for row in pending if row.waits]
         due.park(self._database, waiting, span_ms=PARKED_MS)
         report.waiting += len(waiting)
-        for_dispatch = [row for row in pending if not row.waits]
+        for_dispatch = [] if paused else [row for row in pending if not row.waits]
         report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
         for_look = [row for row in again if row.status in EFFECTS.looking]
         report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)
 
-    def _sweep_obligations(self, connector: str, report: SweepReport) -> None:
+    def _put_to_sleep(self, kind: Kind[Any], connector: str, report: SweepReport) -> list[str]:
+        keys = pausing.put_to_sleep(self._database, kind, connector, span_ms=PARKED_MS, at_most=PAUSED_AT_MOST)
+        report.paused += len(keys)
+        return keys[:BATCH]
+
+    def _sweep_obligations(self, connector: str, report: SweepReport, *, paused: bool) -> None:
+        if paused:
+            self._put_to_sleep(OBLIGATIONS, connector, report)
         rows = self._due(OBLIGATIONS, connector)
         over = [row.key for row in rows if row.status == OBLIGATIONS.calling]
         report.lapsed += self._end(OBLIGATIONS, over, Lapsed(actor=self._actor), report)
         again = self._due(OBLIGATIONS, connector) if over else rows
-        waiting = [row for row in again if row.status != OBLIGATIONS.calling]
+        wanted = OBLIGATIONS.looking if paused else (ObligationStatus.PENDING, *OBLIGATIONS.looking)
+        waiting = [row for row in again if row.status in wanted]
         report.compensate_hints += self._relay(OBLIGATIONS, "compensate", connector, waiting)
 
     def _due(self, kind: Kind[Any], connector: str) -> list[due.Due]:

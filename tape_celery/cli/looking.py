@@ -38,10 +38,12 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
     tape.import_connectors()
     at_most = None if exact else COUNTED
     effects, owed, known = tape.counts(at_most), tape.obligation_counts(at_most), base.names()
+    paused = tape.pauses()
     if as_json:
         found = {"effects": effects, "obligations": owed}
         told = {name: [dataclasses.asdict(count) for count in counts] for name, counts in found.items()}
-        tables.print_json({**told, "connectors_known_here": known})
+        waiting = [dataclasses.asdict(pause) for pause in paused]
+        tables.print_json({**told, "connectors_known_here": known, "paused": waiting})
     else:
         console = tables.console()
         tables.print_counts(console, "effects", effects, known)
@@ -51,6 +53,9 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
         if strange:
             named = ", ".join(map(tables.safe, strange))
             console.print(f"no connector here is named {named}: a worker that knows it has to run")
+        for pause in paused:
+            told_of = f"since {tables.moment(pause.since_ms)} by {pause.actor}: {pause.reason}"
+            console.print(f"[yellow]{tables.safe(pause.connector)} is paused[/] {tables.safe(told_of)}")
     states = {count.status for count in (*effects, *owed)}
     return 2 if states & {EffectStatus.STUCK, EffectStatus.HELD} else 1 if EffectStatus.UNKNOWN in states else 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tape_celery.records import Violation, Worker
+from tape_celery.records import Pause, Violation, Worker
 from tape_celery.settings import Settings
 from tape_celery.store.health import Health
 
@@ -72,6 +72,7 @@ class FleetFacts:
     open_connectors: tuple[str, ...] = ()
     """Those with an effect or obligation that is not over."""
     overdue: tuple[Violation, ...] = ()
+    pauses: tuple[Pause, ...] = ()
 
     @property
     def living(self) -> tuple[Worker, ...]:

@@ -124,6 +124,22 @@ def sweep(facts: Facts) -> Verdict:
     return fine(f"the last sweep began {max(0.0, ago):.0f} s ago")
 
 
+def paused(facts: Facts) -> Verdict:
+    """Whether a connector waits because people have paused it."""
+    fleet = _fleet(facts)
+    if fleet.pauses:
+        told = [
+            f"{pause.connector} for {(fleet.now_ms - pause.since_ms) / 60_000:.0f} min by {pause.actor}: {pause.reason}"
+            for pause in fleet.pauses
+        ]
+        return warning(
+            "; ".join(told[:SHOWN]),
+            "Nothing of it is sent or undone until it is resumed; what has an expiry ends meanwhile.",
+            "celery -A APP tape resume CONNECTOR --reason …, when what it was paused for is over",
+        )
+    return fine("no connector is paused")
+
+
 def overdue(facts: Facts) -> Verdict:
     """Whether something is due that nobody takes."""
     found = _fleet(facts).overdue
@@ -159,5 +175,6 @@ CHECKS = {
     "versions": same_versions,
     "clocks": clocks,
     "sweep": sweep,
+    "paused": paused,
     "overdue": overdue,
 }

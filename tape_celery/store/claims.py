@@ -34,9 +34,9 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
 from tape_celery.events import Claimed, to_evidence
-from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, obligations
-from tape_celery.store import orderings, runs
+from tape_celery.store import orderings, pausing, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
 
@@ -172,7 +172,7 @@ def _returning(claiming: Update, kind: Kind[Any]) -> ReturningUpdate[Any]:
 
 def _may_call(kind: Kind[Any], now: ColumnElement[int]) -> ColumnElement[bool]:
     columns = kind.table.c
-    pending = columns.status == EffectStatus.PENDING.value
+    pending = and_(columns.status == EffectStatus.PENDING.value, pausing.is_not_paused(columns.connector))
     if kind.table is effects:
         in_time = or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now)
         return and_(pending, in_time, not_(runs.is_closed(columns.run_id)), orderings.IS_FREE)
@@ -180,7 +180,7 @@ def _may_call(kind: Kind[Any], now: ColumnElement[int]) -> ColumnElement[bool]:
     confirmed = exists().where(
         effects.c.effect_key == obligations.c.effect_key, effects.c.status == EffectStatus.CONFIRMED.value
     )
-    return and_(columns.status == ObligationStatus.PENDING.value, confirmed)
+    return and_(pending, confirmed)
 
 
 def _may_look(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:

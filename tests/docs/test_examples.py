@@ -104,6 +104,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/retention.md",
         "docs/transactions.md",
         "docs/runs.md",
+        "docs/pausing.md",
         "docs/slow-calls.md",
         "docs/scale.md",
     ],
