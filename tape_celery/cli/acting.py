@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 import click
 
-from tape_celery.cli import tables
+from tape_celery.cli import bulk, tables
 from tape_celery.cli.group import actor, as_json, command, reason
 from tape_celery.cli.looking import print_run
 from tape_celery.explanation.wording import plain
-from tape_celery.records import Effect, Obligation
+from tape_celery.handle import EffectHandle
 from tape_celery.tape import Tape
 
 key = click.argument("key")
+seen = click.option(
+    "--seen-version",
+    type=click.IntRange(0),
+    help="The version of the row that you have looked at: refused if it has moved since.",
+)
 
 
 @command(
-    key,
     click.option(
         "--as",
         "verdict",
@@ -23,81 +31,127 @@ key = click.argument("key")
         required=True,
         help="It landed, it did not, or look again.",
     ),
+    click.option("--external-ref", default="", help="The upstream's record, where it is confirmed."),
+    *bulk.options,
     reason,
     actor,
-    click.option("--external-ref", default="", help="The upstream's record, where it is confirmed."),
+    seen,
     as_json,
 )
-def resolve(tape: Tape, key: str, verdict: str, reason: str, actor: str, external_ref: str, as_json: bool) -> None:
-    """Decide an UNKNOWN or STUCK effect or obligation, or ask for another look at it.
+def resolve(tape: Tape, verdict: str, external_ref: str, reason: str, actor: str, **asked: Any) -> int | None:
+    """Decide an UNKNOWN or STUCK effect or obligation, or all effects that match; or ask for another look.
 
-    `explain KEY` says what to check first.
+    `explain KEY` says what to check first. With filters in place of KEY it is a dry run, which prints the command that
+    does it. Exit code: 3 some of many were refused.
     """
-    _tell(tape.resolve(key, verdict, reason=reason, actor=actor, external_ref=external_ref), as_json)
+    act = partial(tape.resolve, verdict=verdict, reason=reason, actor=actor, external_ref=external_ref)
+    if asked["key"] is None and external_ref:
+        raise click.UsageError("--external-ref names one record, so it goes with one KEY")
+    decides = "observe" if verdict == "observe" else f"resolve-{verdict}"
+    return _one_or_many(tape, "resolve", act, ["--as", verdict], reason, actor, asked, decides=decides)
 
 
-@command(key, reason, actor, as_json)
-def observe(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
-    """Look again at an UNKNOWN or STUCK effect or obligation, as soon as a worker can; calls nothing twice."""
-    _tell(tape.resolve(key, "observe", reason=reason, actor=actor), as_json)
+@command(*bulk.options, reason, actor, seen, as_json)
+def observe(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
+    """Look again at an UNKNOWN or STUCK effect or obligation, or at all effects that match, as soon as a worker can.
+
+    It calls nothing twice. With filters in place of KEY it is a dry run, which prints the command that does it. Exit
+    code: 3 some of many were refused.
+    """
+    act = partial(tape.resolve, verdict="observe", reason=reason, actor=actor)
+    return _one_or_many(tape, "observe", act, [], reason, actor, asked)
 
 
-@command(key, reason, actor, as_json)
-def cancel(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
-    """Ask for an effect not to happen.
+@command(*bulk.options, reason, actor, seen, as_json)
+def cancel(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
+    """Ask for an effect not to happen, or for all that match.
 
     What was not sent is CANCELLED; what is under way is followed to its outcome, and undone where it landed and can be.
+    With filters in place of KEY it is a dry run, which prints the command that does it. Exit code: 3 some of many were
+    refused.
     """
-    _tell(tape.cancel(key, reason=reason, actor=actor), as_json, noted="its cancel is noted")
+    act = partial(tape.cancel, reason=reason, actor=actor)
+    return _one_or_many(tape, "cancel", act, [], reason, actor, asked, noted="its cancel is noted")
 
 
-@command(key, reason, actor, as_json)
-def release(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
-    """Say that a HELD effect is meant, although it looks like another: it is sent."""
-    _tell(tape.release(key, reason=reason, actor=actor), as_json)
+@command(*bulk.options, reason, actor, seen, as_json)
+def release(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
+    """Say that a HELD effect is meant, although it looks like another, or that all are that match: they are sent.
+
+    With filters in place of KEY it is a dry run, which prints the command that does it. Exit code: 3 some of many were
+    refused.
+    """
+    act = partial(tape.release, reason=reason, actor=actor)
+    return _one_or_many(tape, "release", act, [], reason, actor, asked)
 
 
-@command(key, reason, actor, as_json)
-def reissue(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
-    """Issue a FAILED or CANCELLED effect again, as a fresh one; once at most."""
-    successor = tape.reissue(key, reason=reason, actor=actor).id
-    if as_json:
-        tables.print_json({"effect_key": successor, "reissue_of": key})
-    else:
-        click.echo(f"{plain(key)} was reissued as {successor}")
+@command(*bulk.options, reason, actor, seen, as_json)
+def reissue(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
+    """Issue a FAILED or CANCELLED effect again, as a fresh one, or all that match; each once at most.
+
+    With filters in place of KEY it is a dry run, which prints the command that does it. Exit code: 3 some of many were
+    refused.
+    """
+    act = partial(tape.reissue, reason=reason, actor=actor)
+    return _one_or_many(tape, "reissue", act, [], reason, actor, asked)
 
 
-@command(key, reason, actor, as_json)
-def owe(tape: Tape, key: str, reason: str, actor: str, as_json: bool) -> None:
+@command(key, reason, actor, seen, as_json)
+def owe(tape: Tape, key: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> None:
     """Have one CONFIRMED effect undone by its inverse: its obligation is registered, once."""
-    owed = tape.owe(key, reason=reason, actor=actor)
+    owed = tape.owe(key, reason=reason, actor=actor, seen_version=seen_version)
     if as_json:
         tables.print_json(tables.as_dict(owed))
     else:
         click.echo(f"obligation {owed.obligation_key} to undo {plain(key)} is {owed.status}")
 
 
-@command(click.argument("run"), reason, actor, as_json)
-def compensate_run(tape: Tape, run: str, reason: str, actor: str, as_json: bool) -> int:
+@command(click.argument("run"), reason, actor, seen, as_json)
+def compensate_run(tape: Tape, run: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> int:
     """Close a run and undo what was confirmed in it, newest first; shows what is in it, and what it owes.
 
     Exit code: 0 it is over or goes its way, 2 it is STUCK.
     """
     tape.import_connectors()
-    return print_run(tape.compensate_run(run, reason=reason, actor=actor), as_json=as_json)
+    return print_run(tape.compensate_run(run, reason=reason, actor=actor, seen_version=seen_version), as_json=as_json)
 
 
-@command(click.argument("run"), reason, actor, as_json)
-def cancel_run(tape: Tape, run: str, reason: str, actor: str, as_json: bool) -> int:
+@command(click.argument("run"), reason, actor, seen, as_json)
+def cancel_run(tape: Tape, run: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> int:
     """Close a run and cancel what was not sent in it; what is under way may land, and what is confirmed stays."""
     tape.import_connectors()
-    return print_run(tape.cancel_run(run, reason=reason, actor=actor), as_json=as_json)
+    return print_run(tape.cancel_run(run, reason=reason, actor=actor, seen_version=seen_version), as_json=as_json)
 
 
-def _tell(after: Effect | Obligation, as_json: bool, noted: str = "") -> None:
-    if as_json:
+def _one_or_many(
+    tape: Tape,
+    name: str,
+    act: bulk.Act,
+    own: Sequence[str],
+    reason: str,
+    actor: str,
+    asked: dict[str, Any],
+    *,
+    decides: str = "",
+    noted: str = "",
+) -> int | None:
+    """Do ``act`` to the KEY that was given, or show and do it to all that match the filters."""
+    key, seen_version, as_json = asked.pop("key"), asked.pop("seen_version"), asked.pop("as_json")
+    if key is None:
+        if seen_version is not None:
+            raise click.UsageError("--seen-version is of one KEY; many are held to their versions by --expect")
+        words = [*own, "--reason", reason, "--actor", actor]
+        return bulk.run(tape, name, act, own=words, as_json=as_json, asked=asked, decides=decides)
+    bulk.refuse(asked)
+    after = act(key, seen_version=seen_version)
+    if isinstance(after, EffectHandle):
+        if as_json:
+            tables.print_json({"effect_key": after.id, "reissue_of": key})
+        else:
+            click.echo(f"{plain(key)} was reissued as {after.id}")
+    elif as_json:
         tables.print_json(tables.as_dict(after))
-        return
-    row_key = after.effect_key if isinstance(after, Effect) else after.obligation_key
-    still = f"; {noted}" if noted and after.status != "CANCELLED" else ""
-    click.echo(f"{plain(row_key)} is {after.status}{still}")
+    else:
+        still = f"; {noted}" if noted and after.status != "CANCELLED" else ""
+        click.echo(f"{plain(key)} is {after.status}{still}")
+    return None

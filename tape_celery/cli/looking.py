@@ -167,7 +167,8 @@ def print_run(found: EffectRun, *, as_json: bool) -> int:
         tables.print_json({**dataclasses.asdict(record), "waits_for": waits, **listed})
         return 2 if record.status is RunStatus.STUCK else 0
     console = tables.console()
-    console.print(f"run {tables.safe(record.run_id)} is {tables.coloured(record.status)}. {tables.safe(waits)}")
+    named = f"run {tables.safe(record.run_id)} is {tables.coloured(record.status)}"
+    console.print(f"{named} (version {record.version}). {tables.safe(waits)}")
     if record.closing_reason:
         by = f"closed by {plain(record.actor)}, {tables.moment(record.created_at_ms)}: {plain(record.closing_reason)}"
         console.print(tables.safe(by))

@@ -183,6 +183,8 @@ def _owes(entry: JournalEntry) -> str:
 
 def _alone(entry: JournalEntry, is_inverse: bool) -> str:
     facts, by = entry.evidence, short(entry.actor)
+    if facts.get("proposed_by"):
+        by += f", confirming what {short(facts['proposed_by'])} had proposed,"
     reason = f": {short(facts['reason'])}" if facts.get("reason") else ""
     match entry.kind:
         case "recorded" if is_inverse:
