@@ -8,6 +8,8 @@
 #   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
 #   make docs     the site of docs/, in build/site   make docs-serve: on http://127.0.0.1:8000, made anew as you write
+#   make dist     wheel and sdist, in dist/           make dist-check: each in an empty environment, and the demo
+#   make lock     .ci/requirements.lock anew          make audit-deps: known vulnerabilities of what it names
 #   make clean    caches and build results           make distclean: .venv and the servers as well
 
 PYTHON ?= python3
@@ -18,14 +20,14 @@ SOAK_ARGS ?=
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --editable
+PIP_INSTALL := $(BIN)/python -m pip install --quiet
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test soak bench servers demo lint types imports check docs docs-serve clean distclean
+.PHONY: help test soak bench servers demo lint types imports check docs docs-serve dist dist-check lock audit-deps clean distclean
 
 help:
 	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
@@ -70,6 +72,21 @@ docs: $(VENV)/.docs
 docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve --config-file docs/site/mkdocs.yml --watch tape_celery
 
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+dist-check: dist
+	.ci/check-dist $(BIN)/python
+
+lock: $(VENV)/.release
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --no-annotate \
+	  --extra test --extra lint --extra docs --extra release --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" --output-file .ci/requirements.lock
+
+audit-deps: $(VENV)/.release
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement .ci/requirements.lock $(AUDIT_ARGS)
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
@@ -78,25 +95,40 @@ distclean: clean
 	rm -rf $(VENV) .servers
 
 # What is installed: each stamp stands for one set of extras, and holds for every smaller set too.
+# With LOCK=.ci/requirements.lock, as in CI, all of them are installed at once, in the versions and with the hashes there.
 
-$(VENV)/.plain: pyproject.toml | $(BIN)/python
-	$(INSTALL) .
+ifdef LOCK
+define install
+$(PIP_INSTALL) --require-hashes --requirement $(LOCK)
+$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+@touch $(addprefix $(VENV)/.,plain test lint docs release)
+endef
+else
+install = $(PIP_INSTALL) --editable $(1)
+endif
+
+$(VENV)/.plain: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call install,.)
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(INSTALL) ".[test]"
+$(VENV)/.test: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call install,".[test]")
 	@touch $@ $(VENV)/.plain
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	$(INSTALL) ".[bench]"
+	$(PIP_INSTALL) --editable ".[bench]"
 	@touch $@ $(VENV)/.test $(VENV)/.plain
 
-$(VENV)/.lint: pyproject.toml | $(BIN)/python
-	$(INSTALL) ".[test,lint]"
+$(VENV)/.lint: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call install,".[test,lint]")
 	@touch $@ $(VENV)/.test $(VENV)/.plain
 
-$(VENV)/.docs: pyproject.toml | $(BIN)/python
-	$(INSTALL) ".[docs]"
+$(VENV)/.docs: pyproject.toml $(LOCK) | $(BIN)/python
+	$(call install,".[docs]")
+	@touch $@ $(VENV)/.plain
+
+$(VENV)/.release: pyproject.toml | $(BIN)/python
+	$(call install,".[release]")
 	@touch $@ $(VENV)/.plain
 
 $(BIN)/python:

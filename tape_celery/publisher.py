@@ -26,7 +26,7 @@ from celery import Celery, signals
 from celery.app.routes import Router
 from kombu import Exchange, Queue
 
-from tape_celery.errors import ConfigurationError
+from tape_celery.errors import ConfigurationError, MissingExtra
 
 logger = logging.getLogger(__name__)
 
@@ -235,6 +235,7 @@ class Publisher:
 
     def connect(self) -> Any:
         """A connection whose every wait is bounded: kombu's own default is to wait for ever."""
+        require_library(self._app.conf.broker_write_url)
         connection = self._app.connection_for_write(connect_timeout=self._timeout)
         bounds = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}
         if connection.transport_cls in ("amqp", "pyamqp", "amqps"):
@@ -282,6 +283,19 @@ class Publisher:
         if self._down:
             logger.warning("the broker takes hints again")
         self._down = False
+
+
+def require_library(broker: str | Sequence[str] | None) -> None:
+    """Raise `MissingExtra` where the library of a broker is absent: Celery itself ends in an AttributeError then.
+
+    ``broker`` is what the configuration has: a URL, several with semicolons, or a list.
+    """
+    urls = broker.split(";") if isinstance(broker, str) else broker or ()
+    if any(url.startswith(("redis:", "rediss:", "sentinel:")) for url in urls):
+        try:
+            import redis  # noqa: F401
+        except ImportError:
+            raise MissingExtra("A broker on Redis", "redis") from None
 
 
 def _serve(found: weakref.ref[Publisher], hints: _Hints) -> None:

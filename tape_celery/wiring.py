@@ -18,6 +18,7 @@ from tape_celery import effect_tasks, failpoints, intake, presence, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
+from tape_celery.publisher import require_library
 from tape_celery.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _merge_quietly(tape: Tape) -> None:
 
 
 def _add_queues(tape: Tape) -> None:
+    require_library(tape.app.conf.broker_read_url)
     tape.reconfigure()
     known = tape.app.amqp.queues
     for queue in queues(tape.settings):

@@ -1,0 +1,90 @@
+"""Without an extra, what it brings is refused with its name, and everything else works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.servers.processes import clean_environment
+
+ROOT = Path(__file__).parents[2]
+
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages!r} or name in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from celery import Celery
+from tape_celery import Tape
+"""
+NEEDED = {
+    "postgresql": ("psycopg", "psycopg2"),
+    "mysql": ("pymysql",),
+    "redis": ("redis",),
+    "pubsub": ("google.cloud", "google.cloud.pubsub_v1", "grpc"),
+    "flower": ("flower", "tornado"),
+}
+USED = {
+    "postgresql": "Tape(Celery('shop'), store_url='postgresql://user:word@host/name').effects()",
+    "mysql": "Tape(Celery('shop'), store_url='mysql://user:word@host/name').effects()",
+    "redis": """
+tape = Tape(Celery("shop", broker="redis://:word@localhost:1/0"), store_url="sqlite:///tape.db")
+tape.migrate()
+print(tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1").status)  # it is recorded all the same
+sys.argv = ["celery", "-A", "shop", "worker"]
+open("shop.py", "w").write("from __main__ import tape; app = tape.app")
+from celery.__main__ import main
+main()
+""",
+    "pubsub": "from tape_celery.connectors.pubsub import PubSubConnector; PubSubConnector('events', 'shop', 'wires')",
+    "flower": """
+tape = Tape(Celery("shop"), store_url="sqlite:///tape.db")
+sys.argv = ["celery", "-A", "shop", "tape", "flower"]
+open("shop.py", "w").write("from __main__ import tape; app = tape.app")
+from celery.__main__ import main
+main()
+""",
+}
+"""What each extra is for, used. The stores are not opened: without their driver nobody gets as far."""
+FOR_WORK_ON_IT = {"test", "bench", "docs", "lint"}
+"""Extras of which nothing in the package makes use."""
+
+
+def test_every_extra_that_the_package_uses_is_tried_here() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) - FOR_WORK_ON_IT - {"all"} == set(NEEDED) == set(USED)
+    [everything] = extras["all"]
+    assert everything == f"tape-celery[{','.join(extra for extra in extras if extra in NEEDED)}]"
+
+
+@pytest.mark.parametrize("extra", NEEDED)
+def test_what_an_extra_brings_is_refused_with_its_name(extra: str, tmp_path: Path) -> None:
+    """`MissingExtra`, with the command that installs it, and without the URL's password."""
+    code = BLOCKED.format(packages=NEEDED[extra]) + USED[extra]
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False,
+        env=clean_environment(),
+    )  # fmt: skip
+    said = ran.stdout + ran.stderr
+    assert ran.returncode != 0, said
+    assert "MissingExtra: " in said
+    assert f"needs an optional dependency: pip install 'tape-celery[{extra}]'" in said.splitlines()[-1]
+    assert "word" not in said
+    if extra == "redis":
+        assert "PENDING" in ran.stdout
+
+
+def test_the_kit_for_tests_needs_no_pytest(tmp_path: Path) -> None:
+    """`tape_celery.testing` is there without the extra `test`, for whoever runs tests in another way."""
+    code = BLOCKED.format(packages=("pytest", "_pytest", "hypothesis", "playwright")) + (
+        "import tape_celery.testing as kit; print(*[getattr(kit, name) for name in kit.__all__])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path, env=clean_environment())
