@@ -9,7 +9,13 @@
 #   make lint     make types     make imports        make check: all of these but the demo
 #   make docs     the site of docs/, in build/site   make docs-serve: on http://127.0.0.1:8000, made anew as you write
 #   make dist     wheel and sdist, in dist/           make dist-check: each in an empty environment, and the demo
-#   make lock     .ci/requirements.lock anew          make audit-deps: known vulnerabilities of what it names
+#   make lock     .ci/requirements.lock anew          make sbom: $(VENV)/.release
+	mkdir -p dist
+	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --extra all --constraint .ci/requirements.lock \
+	  | $(BIN)/uv tool run --quiet --from "cyclonedx-bom>=6,<8" cyclonedx-py requirements --pyproject pyproject.toml \
+	    --output-file dist/sbom.json -
+
+audit-deps: known vulnerabilities of what it names
 #   make clean    caches and build results           make distclean: .venv and the servers as well
 
 PYTHON ?= python3
@@ -27,7 +33,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test soak bench servers demo lint types imports check docs docs-serve dist dist-check lock audit-deps clean distclean
+.PHONY: help test soak bench servers demo lint types imports check docs docs-serve dist dist-check lock sbom audit-deps clean distclean
 
 help:
 	@sed -n 's/^#\( \{3\}\|$$\)//p' Makefile
@@ -85,7 +91,7 @@ lock: $(VENV)/.release
 	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" --output-file .ci/requirements.lock
 
 audit-deps: $(VENV)/.release
-	$(BIN)/pip-audit --disable-pip --require-hashes --requirement .ci/requirements.lock $(AUDIT_ARGS)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement .ci/requirements.lock $(AUDIT_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
