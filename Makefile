@@ -8,14 +8,9 @@
 #   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
 #   make docs     the site of docs/, in build/site   make docs-serve: on http://127.0.0.1:8000, made anew as you write
-#   make dist     wheel and sdist, in dist/           make dist-check: each in an empty environment, and the demo
-#   make lock     .ci/requirements.lock anew          make sbom: $(VENV)/.release
-	mkdir -p dist
-	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --extra all --constraint .ci/requirements.lock \
-	  | $(BIN)/uv tool run --quiet --from "cyclonedx-bom>=6,<8" cyclonedx-py requirements --pyproject pyproject.toml \
-	    --output-file dist/sbom.json -
-
-audit-deps: known vulnerabilities of what it names
+#   make dist     wheel and sdist, in dist/          make dist-check: each in an empty environment, and the demo
+#   make lock     .ci/requirements.lock anew         make sbom: what a release brings, dist/sbom.json
+#   make audit-deps   known vulnerabilities of what the lock file names
 #   make clean    caches and build results           make distclean: .venv and the servers as well
 
 PYTHON ?= python3
@@ -80,7 +75,7 @@ docs-serve: $(VENV)/.docs
 
 dist: $(VENV)/.release
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist .
 
 dist-check: dist
 	.ci/check-dist $(BIN)/python
@@ -89,6 +84,12 @@ lock: $(VENV)/.release
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --no-annotate \
 	  --extra test --extra lint --extra docs --extra release --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" --output-file .ci/requirements.lock
+
+sbom: $(VENV)/.release
+	mkdir -p dist
+	$(BIN)/uv pip compile pyproject.toml --quiet --no-header --extra all --constraint .ci/requirements.lock \
+	  | $(BIN)/uv tool run --quiet --from "cyclonedx-bom>=6,<8" cyclonedx-py requirements --pyproject pyproject.toml \
+	    --output-file dist/sbom.json -
 
 audit-deps: $(VENV)/.release
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement .ci/requirements.lock $(AUDIT_ARGS)
