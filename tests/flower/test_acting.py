@@ -288,26 +288,6 @@ def test_whoever_oauth_vouches_for_is_the_actor(shop: Shop, started: Processes) 
     assert last(shop, key)[1] == "ann@example.com"
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--address=0.0.0.0"], "--basic_auth"),
-        (["--address="], "every address"),
-        (["--tape-read-onyl"], "no option --tape-read-onyl"),
-        (["--tape_read_onyl=1"], "no option --tape_read_onyl=1"),
-    ],
-)
-def test_what_must_not_be_started_is_not(shop: Shop, started: Processes, options: list[str], said: str) -> None:
-    """It says why, in a line."""
-    process = started.python(
-        "-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", *options,
-        env={"PYTHONPATH": str(shop.directory)}, cwd=shop.directory,
-    )  # fmt: skip
-    assert process.wait() == 65
-    assert said in process.text()
-    assert "Traceback" not in process.text()
-
-
 def test_a_store_that_is_away_is_told_on_the_page(shop: Shop, started: Processes) -> None:
     """With 503, whatever is asked for, and no traceback; when it is back, so are the pages."""
     key = shop.stuck("away")

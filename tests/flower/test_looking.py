@@ -12,6 +12,7 @@ from tape_celery.flower.list_page import ROWS
 from tape_celery.testing import confirm
 from tests.flower.shop import HOSTILE, SECRET, FlowerProcess, Shop
 from tests.servers import Processes
+from tests.store.steps import execute
 
 PAGES = ("/effects", "/effects/effect/{key}", "/effects/run/{key}", "/effects/connector/bank.wire")
 
@@ -119,6 +120,20 @@ def test_a_connector_shows_how_its_calls_went_and_who_knows_it(web: httpx.Client
     page = text(web.get("/effects/connector/mail"))
     assert '<p class="metric-value" id="lost">100.0%</p>' in page
     assert "None: its effects wait for one." in page
+
+
+def test_what_was_pruned_shows_its_tombstone(web: httpx.Client, shop: Shop) -> None:
+    """Its keys and its outcome, and no act."""
+    key = shop.confirmed("pruned-1")
+    two_days = {"old": shop.tape.get(key).ended_at_ms - 2 * 86_400_000}
+    execute(shop.tape.database, f"UPDATE tape_effects SET ended_at_ms = :old WHERE effect_key = '{key}'", **two_days)
+    assert shop.tape.prune(1.5).effects == 1
+    page = text(web.get(f"/effects/effect/{key}"))
+    assert 'id="pruned"' in page
+    assert "pruned-1" in page
+    assert "It ended CONFIRMED" in page
+    assert "data-act" not in page
+    assert web.get("/effects", params={"business_key": "pruned-1"}).status_code == 200
 
 
 def test_what_is_not_there_is_told_within_flowers_look(web: httpx.Client) -> None:

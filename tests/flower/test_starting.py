@@ -1,0 +1,53 @@
+"""Starting Flower with our tab: what it refuses, and what it takes to be there at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flower
+import pytest
+
+from tape_celery.flower.loader import NAVIGATION, TAB, with_tab
+from tests.flower.shop import Shop
+from tests.servers import Processes
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--address=0.0.0.0"], "--basic_auth"),
+        (["--address="], "every address"),
+        (["--tape-read-onyl"], "no option --tape-read-onyl"),
+        (["--tape_read_onyl=1"], "no option --tape_read_onyl=1"),
+    ],
+)
+def test_what_must_not_be_started_is_not(shop: Shop, started: Processes, options: list[str], said: str) -> None:
+    """It says why, in a line."""
+    process = started.python(
+        "-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", *options,
+        env={"PYTHONPATH": str(shop.directory)}, cwd=shop.directory,
+    )  # fmt: skip
+    assert process.wait() == 65
+    assert said in process.text()
+    assert "Traceback" not in process.text()
+
+
+def test_without_flower_it_says_what_to_install(shop: Shop, started: Processes) -> None:
+    """The commands that need none of it are there all the same."""
+    code = "import sys; sys.modules['flower'] = None; from celery.__main__ import main; sys.exit(main())"
+    how = {"env": {"PYTHONPATH": str(shop.directory)}, "cwd": shop.directory}
+    process = started.python("-c", code, "-A", "shop_app", "tape", "flower", **how)
+    assert process.wait() == 65
+    assert "MissingExtra: celery tape flower needs an optional dependency: pip install 'tape-celery[flower]'" in (
+        process.text()
+    )
+    assert started.python("-c", code, "-A", "shop_app", "tape", "status", **how).wait() == 0
+
+
+def test_the_tab_stands_after_flowers_own() -> None:
+    """Its navigation is used as it is; one that is not as expected is left alone."""
+    text = Path(flower.__file__).with_name("templates").joinpath(NAVIGATION).read_text()
+    changed = with_tab(text)
+    assert changed.index(">Broker<") < changed.index(">Effects<") < changed.index("theme-toggle")
+    assert changed.replace(TAB, "") == text
+    assert with_tab("<nav>something else</nav>") == "<nav>something else</nav>"
