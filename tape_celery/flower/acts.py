@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+from tape_celery.errors import NeedsSecondPerson, NotAllowed
+from tape_celery.handle import EffectHandle
+from tape_celery.records import Effect, Obligation, Proposal
+from tape_celery.runs import EffectRun
 from tape_celery.tape import Tape
 
 
@@ -43,6 +45,10 @@ RUN_WORDS = {
 """What the acts on a run do."""
 
 
+DECISIONS = ("confirm", "withdraw")
+"""On an act that somebody else proposed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """What somebody filled in."""
@@ -53,28 +59,62 @@ class Form:
     seen_version: int
     """The version of the row that they had before them."""
     external_ref: str = ""
+    proposal: str = ""
+    """The key of what they confirm or withdraw."""
 
 
 def perform(tape: Tape, key: str, form: Form) -> str:
     """Do what the form says to an effect, an obligation or a run; returns what it came to, in words.
 
-    Raises what the acts of `Tape` raise.
+    What one person may not do alone is proposed instead. Raises what the acts of `Tape` raise.
     """
-    said: dict[str, Any] = {"reason": form.reason, "actor": form.actor}
-    acts: dict[str, Callable[[], Any]] = {
-        "resolve-confirmed": partial(tape.resolve, key, "confirmed", external_ref=form.external_ref, **said),
-        "resolve-failed": partial(tape.resolve, key, "failed", **said),
-        "observe": partial(tape.resolve, key, "observe", **said),
-        "release": partial(tape.release, key, **said),
-        "reissue": partial(tape.reissue, key, **said),
-        "cancel": partial(tape.cancel, key, **said),
-        "owe": partial(tape.owe, key, **said),
-        "compensate-run": partial(tape.compensate_run, key, **said),
-        "cancel-run": partial(tape.cancel_run, key, **said),
-    }
-    after = acts[form.act]()
-    if form.act == "reissue":
+    if form.act in DECISIONS:
+        return _decide(tape, key, form)
+    said: dict[str, Any] = {"reason": form.reason, "actor": form.actor, "seen_version": form.seen_version}
+    name, arguments = _CALLS[form.act]
+    if form.external_ref and ACTS.get(form.act, PLAIN).takes_ref:
+        arguments = arguments | {"external_ref": form.external_ref}
+    try:
+        return _done(getattr(tape, name)(key, **arguments, **said))
+    except NeedsSecondPerson as needed:
+        tape.propose(name, key, **arguments, **said)
+        return f"Proposed, for {needed.why}: somebody else has to confirm it, on this page."
+
+
+PLAIN = Act("")
+_CALLS: dict[str, tuple[str, dict[str, str]]] = {
+    "resolve-confirmed": ("resolve", {"verdict": "confirmed"}),
+    "resolve-failed": ("resolve", {"verdict": "failed"}),
+    "observe": ("resolve", {"verdict": "observe"}),
+    "release": ("release", {}),
+    "reissue": ("reissue", {}),
+    "cancel": ("cancel", {}),
+    "owe": ("owe", {}),
+    "compensate-run": ("compensate_run", {}),
+    "cancel-run": ("cancel_run", {}),
+}
+"""The method of `Tape` behind each act, and what it is given."""
+
+
+def label(proposal: Proposal) -> str:
+    """What a proposed act is called on the page."""
+    verdict = {"verdict": proposal.arguments["verdict"]} if "verdict" in proposal.arguments else {}
+    names = [name for name, call in _CALLS.items() if call == (proposal.act, verdict)]
+    return (ACTS | RUN_ACTS)[names[0]].label if names else proposal.act
+
+
+def _decide(tape: Tape, key: str, form: Form) -> str:
+    if form.proposal not in {proposal.proposal_key for proposal in tape.proposals(key)}:
+        raise NotAllowed(key, "as it is", f"to {form.act} that", "no such proposal is open")
+    if form.act == "withdraw":
+        tape.withdraw(form.proposal, actor=form.actor)
+        return "Done: it is not proposed any more."
+    return _done(tape.confirm(form.proposal, actor=form.actor))
+
+
+def _done(after: Effect | Obligation | EffectHandle | EffectRun) -> str:
+    if isinstance(after, EffectHandle):
         return f"Done: it was issued again as {after.id}."
-    if form.act == "owe":
+    if isinstance(after, Obligation) and after.version == 1:
         return f"Done: its undoing is owed, as obligation {after.obligation_key}."
     return f"Done: it is {after.status} now."

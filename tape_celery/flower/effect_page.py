@@ -12,7 +12,7 @@ from tape_celery.explanation import Explanation
 from tape_celery.flower.acts import ACTS
 from tape_celery.flower.handler import NOTHING, Page, Tried
 from tape_celery.flower.history import attempts, facts
-from tape_celery.records import Effect, JournalEntry, Obligation
+from tape_celery.records import Effect, JournalEntry, Obligation, Proposal
 from tape_celery.redaction import cut_out
 from tape_celery.store import inspection
 
@@ -27,6 +27,7 @@ class Looked:
     journal: list[JournalEntry]
     obligations: list[Obligation]
     explanation: Explanation
+    proposals: list[Proposal]
 
 
 class EffectPage(Page):
@@ -74,6 +75,8 @@ class EffectPage(Page):
             acts=ACTS,
             offered=[(act.name, act.when, act.safe) for act in looked.explanation.acts if act.name in ACTS],
             version=looked.explanation.version,
+            now_ms=looked.now_ms,
+            proposals=looked.proposals,
             safe=lambda text: cut_out(secrets, text),
             facts=facts,
         )
@@ -88,7 +91,15 @@ class EffectPage(Page):
         owed = self.tape.obligations(effect_key=key) if isinstance(found, Effect) else []
         # First, so that its version, which an act is given, is no younger than what is shown.
         told = self.tape.explain(key)
-        return Looked(inspection.now_ms(database), found, pruned is not None, self.tape.journal(key), owed, told)
+        return Looked(
+            now_ms=inspection.now_ms(database),
+            record=found,
+            pruned=pruned is not None,
+            journal=self.tape.journal(key),
+            obligations=owed,
+            explanation=told,
+            proposals=self.tape.proposals(key),
+        )
 
 
 def _body(record: Effect | Obligation) -> dict[str, Any]:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FIELDS = ("act", "reason", "seen_version", "external_ref", "proposal")
+"""Of our forms."""
 VERSION = re.compile(r"\d{1,9}", re.ASCII)
 
 PATIENCE_SECONDS = 15.0
@@ -151,8 +153,8 @@ class Page(BaseHandler):
         """What somebody filled in; raises `Refused` where they may not act, or no form of ours says that."""
         if self.may_not_act:
             raise trouble.Refused(403, self.may_not_act)
-        said = {name: self.get_body_argument(name, "") for name in ("act", "reason", "seen_version", "external_ref")}
-        if said["act"] not in known or not VERSION.fullmatch(said["seen_version"]):
+        said = {name: self.get_body_argument(name, "") for name in FIELDS}
+        if said["act"] not in (*known, *acts.DECISIONS) or not VERSION.fullmatch(said["seen_version"]):
             raise trouble.Refused(400, "No form of this page says that.")
         if self.get_body_argument("sure", "") != "yes":
             raise trouble.Refused(400, "The box that says that you are sure was not ticked.")
@@ -162,6 +164,7 @@ class Page(BaseHandler):
             actor=self.actor,
             seen_version=int(said["seen_version"]),
             external_ref=said["external_ref"],
+            proposal=said["proposal"],
         )
 
     async def act(self, key: str, form: Form) -> Tried:
@@ -191,6 +194,7 @@ class Page(BaseHandler):
             pretty=wording.pretty,
             shown=wording.shown,
             safe_reason=self._safe_reason,
+            label=acts.label,
             query=lambda **asked: urlencode(asked),
             style=self._style(),
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tornado.web import authenticated
 
 from tape_celery.flower.handler import Page
 from tape_celery.flower.trouble import Refused
 from tape_celery.flower.wording import with_query
-from tape_celery.records import EffectStatus, ObligationStatus
+from tape_celery.records import EffectStatus, ObligationStatus, Proposal
 from tape_celery.store import inspection, paging
 from tape_celery.store.paging import Filters
 
@@ -36,7 +34,7 @@ class EffectsPage(Page):
         """Show a page of it."""
         asked = {name: self.get_query_argument(name, "", strip=False) for name in FILTERS}
         before, after = (self.get_query_argument(name, "", strip=False) for name in ("before", "after"))
-        now_ms, page, counts, owed = await self.off_loop(lambda: self._read(asked, before, after))
+        now_ms, page, counts, owed, proposals = await self.off_loop(lambda: self._read(asked, before, after))
         given = {name: value for name, value in asked.items() if value}
 
         def address(**changed: str) -> str:
@@ -50,6 +48,7 @@ class EffectsPage(Page):
             paged=bool(before or after),
             counts=counts,
             owed=owed,
+            proposals=proposals,
             now_ms=now_ms,
             ages=AGES,
             statuses=list(EffectStatus),
@@ -60,11 +59,13 @@ class EffectsPage(Page):
 
     head = get
 
-    def _read(self, asked: dict[str, str], before: str, after: str) -> tuple[int, paging.Page, Any, Any]:
+    def _read(
+        self, asked: dict[str, str], before: str, after: str
+    ) -> tuple[int, paging.Page, list[inspection.Count], list[inspection.Count], list[Proposal]]:
         database = self.tape.database
         now_ms = inspection.now_ms(database)
         page = paging.read_page(database, filters(asked, now_ms), before=before, after=after, limit=ROWS)
-        return now_ms, page, self.tape.counts(COUNTED), self.tape.obligation_counts(COUNTED)
+        return now_ms, page, self.tape.counts(COUNTED), self.tape.obligation_counts(COUNTED), self.tape.proposals()
 
 
 FILTERS = ("status", "connector", "run", "business_key", "age")

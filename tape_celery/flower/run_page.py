@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tornado.web import authenticated
 
 from tape_celery.errors import NoSuchRun
@@ -11,7 +9,7 @@ from tape_celery.flower.acts import RUN_ACTS, RUN_WORDS
 from tape_celery.flower.handler import NOTHING, Page, Tried
 from tape_celery.flower.list_page import ROWS
 from tape_celery.flower.wording import with_query
-from tape_celery.records import Obligation, RunStatus
+from tape_celery.records import Obligation, Proposal, Run, RunStatus
 from tape_celery.store import inspection, paging
 from tape_celery.store.paging import Filters
 
@@ -38,7 +36,7 @@ class RunPage(Page):
     async def show_run(self, run_id: str, tried: Tried = NOTHING) -> None:
         """Show it as it is now, with what somebody tried in vain."""
         before, after = (self.get_query_argument(name, "", strip=False) for name in ("before", "after"))
-        now_ms, run, page, owed = await self.off_loop(lambda: self._read(run_id, before, after))
+        now_ms, run, page, owed, proposals = await self.off_loop(lambda: self._read(run_id, before, after))
 
         def address(**changed: str) -> str:
             return with_query(self.reverse_url("tape-run", run_id), changed)
@@ -59,17 +57,20 @@ class RunPage(Page):
             acts=RUN_ACTS,
             offered=[(name, RUN_WORDS[name], False) for name in _run_acts(run.status)],
             version=run.version,
+            proposals=proposals,
             safe=str,
         )
 
-    def _read(self, run_id: str, before: str, after: str) -> tuple[int, Any, paging.Page, list[Obligation]]:
+    def _read(
+        self, run_id: str, before: str, after: str
+    ) -> tuple[int, Run, paging.Page, list[Obligation], list[Proposal]]:
         database = self.tape.database
         run = self.tape.run(run_id).record
         page = paging.read_page(database, Filters(run_id=run_id), before=before, after=after, limit=ROWS)
         if not page.effects and not run.version and not before:
             raise NoSuchRun(run_id)
         owed = inspection.list_obligations(database, run_id=run_id, limit=2 * ROWS)
-        return inspection.now_ms(database), run, page, owed
+        return inspection.now_ms(database), run, page, owed, self.tape.proposals(run_id)
 
 
 def _run_acts(status: RunStatus) -> list[str]:

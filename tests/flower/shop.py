@@ -20,11 +20,13 @@ from tape_celery import Tape, connectors
 from tape_celery.testing import ScriptedConnector
 
 app = Celery("shop", broker="memory://")
-tape = Tape(app, store_url={url!r}, settle_seconds=0)
+tape = Tape(app, store_url={url!r}, settle_seconds=0, second_person_above={limits!r})
 connectors.register(ScriptedConnector("bank.wire", ledger={ledger!r}))
 connectors.register(ScriptedConnector("mail", ledger={ledger!r}, can_observe=False))
 """
 
+LIMITS = {"bank.wire": {"amount": 1_000}}
+"""What nobody does alone in Flower."""
 SECRET = "canary-9f2c"
 """What no page may show: it is in fields whose names say so, and in the words of an upstream that repeats it."""
 HOSTILE = "<script>alert(1)</script>\u202egnp.exe"
@@ -42,7 +44,8 @@ class Shop:
         for connector in (self.bank, self.mail):
             connectors.register(connector)
         self.tape = Tape(Celery("shop", broker="memory://"), store_url=url, settle_seconds=0)
-        (directory / "shop_app.py").write_text(APP.format(url=url, ledger=ledger))
+        source = APP.format(url=url, ledger=ledger, limits=LIMITS)
+        (directory / "shop_app.py").write_text(source)
 
     def effect(
         self,

@@ -114,6 +114,66 @@ def test_an_act_that_the_state_does_not_allow_is_refused_and_the_row_is_shown(an
     assert '<span id="status" class="tape-state tape-CONFIRMED">' in answer.text
 
 
+def test_nothing_is_done_to_a_row_that_has_moved_since_it_was_looked_at(ann: httpx.Client, shop: Shop) -> None:
+    """Although its state allows it still: the page shows the row as it is, and keeps what was written."""
+    key = shop.unknown("stale")
+    form = filled(ann, page_of("effect", key), "resolve-failed", reason="I asked <them>")
+    shop.bank.looks(*["truth"] * len(shop.bank.asked), "stuck")
+    shop.tape.observe(key)
+    before = shop.tape.get(key)
+    assert before.status is EffectStatus.UNKNOWN
+    answer = ann.post(page_of("effect", key), data=form)
+    assert answer.status_code == 409
+    assert "look again" in answer.text
+    assert "I asked &lt;them&gt;</textarea>" in answer.text
+    assert shop.tape.get(key) == before
+    form["seen_version"] = str(before.version)
+    assert ann.post(page_of("effect", key), data=form).status_code == 303
+
+
+def test_what_one_person_may_not_do_alone_waits_for_another(
+    ann: httpx.Client, flower: FlowerProcess, shop: Shop
+) -> None:
+    """It is proposed, and done when somebody else has confirmed it; whoever proposed it cannot."""
+    key = shop.unknown("large", request={"amount": 5_000})
+    page = page_of("effect", key)
+    assert act(ann, page, "resolve-confirmed", external_ref="bank-5", reason="on their list").status_code == 303
+    assert "somebody else has to confirm it" in ann.get(page).text
+    assert shop.tape.get(key).status is EffectStatus.UNKNOWN
+    [proposal] = shop.tape.proposals(key)
+    assert (proposal.actor, proposal.reason) == ("ann", "on their list")
+    assert f'href="{page}">It landed, by ann</a>' in ann.get("/effects").text
+    decision = {"proposal": proposal.proposal_key, "seen_version": "1", "sure": "yes", "act": "confirm"}
+    own = ann.get(page).text.partition('id="proposals"')[2]
+    assert 'value="confirm"' not in own
+    assert ann.post(page, data=decision | {"_xsrf": ann.cookies["_xsrf"]}).status_code == 409
+    with flower.client(BOB) as bob:
+        assert 'value="confirm"' in bob.get(page).text
+        decision["_xsrf"] = bob.cookies["_xsrf"]
+        assert bob.post(page, data=decision | {"proposal": "no-such"}).status_code == 409
+        other = shop.unknown("small")
+        assert bob.post(page_of("effect", other), data=decision).status_code == 409
+        assert bob.post(page, data=decision | {"sure": ""}).status_code == 400
+        assert shop.tape.get(key).status is EffectStatus.UNKNOWN
+        assert bob.post(page, data=decision).status_code == 303
+        assert "Done: it is CONFIRMED now." in bob.get(page).text
+    assert shop.tape.get(key).external_ref == "bank-5"
+    assert shop.tape.journal(key)[-1].actor == "bob"
+
+
+def test_a_proposal_is_withdrawn(ann: httpx.Client, shop: Shop) -> None:
+    """By whoever made it, or by another; nothing is done then."""
+    key = shop.confirmed("large-2", request={"amount": 5_000})
+    page = page_of("effect", key)
+    act(ann, page, "owe")
+    [proposal] = shop.tape.proposals(key)
+    decision = {"proposal": proposal.proposal_key, "seen_version": "1", "sure": "yes", "act": "withdraw"}
+    ann.get(page)
+    assert ann.post(page, data=decision | {"_xsrf": ann.cookies["_xsrf"]}).status_code == 303
+    assert shop.tape.proposals(key) == []
+    assert shop.tape.obligations(effect_key=key) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [{"reason": "  "}, {"reason": "x" * 5000}, {"sure": ""}, {"act": "obliterate"}, {"act": "compensate-run"},

@@ -210,6 +210,27 @@ def test_a_run_is_closed(ann: Visitor, shop: Shop, name: str, then: RunStatus) -
     assert shop.tape.run(f"browser-{name}").status is then
 
 
+def test_another_person_confirms_what_one_may_not_do_alone(
+    ann: Visitor, chromium: Chromium, flower: FlowerProcess, shop: Shop
+) -> None:
+    """Ann proposes, Bob confirms, each on the effect's page."""
+    key = shop.unknown("browser-large", request={"amount": 5_000})
+    ann.act(key, "resolve-failed")
+    assert "somebody else has to confirm it" in ann.said()
+    assert ann.page.get_by_role("button", name="Confirm").count() == 0
+    bob = Visitor(chromium, flower, http_credentials={"username": "bob", "password": "secret"})
+    bob.page.goto("/effects")
+    bob.page.locator("#proposals a").click()
+    bob.page.wait_for_url(f"**/{key}")
+    bob.page.locator("#proposals").get_by_role("checkbox").check()
+    bob.page.get_by_role("button", name="Confirm").click()
+    bob.page.locator("#said").wait_for()
+    assert bob.said() == "Done: it is FAILED now."
+    assert bob.complaints == []
+    bob.page.context.close()
+    assert shop.tape.get(key).status is EffectStatus.FAILED
+
+
 def test_a_script_in_a_page_would_not_run_and_would_be_seen(ann: Visitor) -> None:
     """The page's policy refuses it, and the tests' visitor complains."""
     ann.page.goto("/effects")

@@ -8,28 +8,40 @@ import flower
 import pytest
 
 from tape_celery.flower.loader import NAVIGATION, TAB, with_tab
-from tests.flower.shop import Shop
+from tests.flower.shop import FlowerProcess, Shop
 from tests.servers import Processes
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("option", "env", "said"),
     [
-        (["--address=0.0.0.0"], "--basic_auth"),
-        (["--address="], "every address"),
-        (["--tape-read-onyl"], "no option --tape-read-onyl"),
-        (["--tape_read_onyl=1"], "no option --tape_read_onyl=1"),
+        ("--address=0.0.0.0", {}, "--basic_auth"),
+        ("--address=", {}, "every address"),
+        ("--port=0", {"FLOWER_ADDRESS": "0.0.0.0"}, "--basic_auth"),
+        ("--tape-read-onyl", {}, "no option --tape-read-onyl"),
+        ("--tape_read_onyl=1", {}, "no option --tape_read_onyl=1"),
     ],
 )
-def test_what_must_not_be_started_is_not(shop: Shop, started: Processes, options: list[str], said: str) -> None:
-    """It says why, in a line."""
+def test_what_must_not_be_started_is_not(
+    shop: Shop, started: Processes, option: str, env: dict[str, str], said: str
+) -> None:
+    """It says why, in a line; whether that comes from an option or the environment."""
     process = started.python(
-        "-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", *options,
-        env={"PYTHONPATH": str(shop.directory)}, cwd=shop.directory,
+        "-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", option,
+        env={"PYTHONPATH": str(shop.directory), **env}, cwd=shop.directory,
     )  # fmt: skip
     assert process.wait() == 65
     assert said in process.text()
     assert "Traceback" not in process.text()
+
+
+def test_a_login_may_come_from_the_environment(shop: Shop, started: Processes) -> None:
+    """Where nobody on the machine sees it; with one, it may listen where others reach it."""
+    flower = FlowerProcess(started, shop, "--address=0.0.0.0", FLOWER_BASIC_AUTH="ann:secret")
+    with flower.client() as nobody, flower.client(("ann", "secret")) as ann:
+        assert nobody.get("/effects").status_code == 401
+        assert ann.get("/effects").status_code == 200
+        assert ann.get("/effects", headers={"Host": "flower.example"}).status_code == 200
 
 
 def test_without_flower_it_says_what_to_install(shop: Shop, started: Processes) -> None:
