@@ -82,7 +82,7 @@ def perform(tape: Tape, key: str, form: Form) -> str:
 
 
 PLAIN = Act("")
-_CALLS: dict[str, tuple[str, dict[str, str]]] = {
+_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "resolve-confirmed": ("resolve", {"verdict": "confirmed"}),
     "resolve-failed": ("resolve", {"verdict": "failed"}),
     "observe": ("resolve", {"verdict": "observe"}),
