@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from tape_celery import authored, explanation
+from typing import Any
+
+from tape_celery import authored, explanation, second_person
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect
 from tape_celery.explanation import Around, Explanation
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, Obligation
-from tape_celery.store import fleet, inspection, runs, surroundings, tombstones
+from tape_celery.store import fleet, inspection, pausing, proposals, runs, surroundings, tombstones
 
 
 class Explaining(TapePart):
@@ -23,46 +25,55 @@ class Explaining(TapePart):
         `StoreUnavailable`, `ConnectorImportError`.
         """
         database = self._tape.database
-        row = inspection.get_effect(database, key) or inspection.get_obligation(database, key)
-        if row is not None:
-            return explanation.explain(row, self._around(row))
-        left = tombstones.get(database, key)
-        if left is None:
-            raise NoSuchEffect(key)
-        return explanation.explain_pruned(left, inspection.now_ms(database))
+        if (effect := inspection.get_effect(database, key)) is not None:
+            around = {
+                "journal": inspection.read_journal(database, key),
+                "obligations": inspection.list_obligations(database, effect_key=key),
+                "turn_of": surroundings.turn_of(database, effect),
+                "key_holder": surroundings.key_holder(database, effect),
+            }
+            return explanation.explain(effect, self._around(effect, effect, around))
+        if (debt := inspection.get_obligation(database, key)) is not None:
+            whose = inspection.get_effect(database, debt.effect_key)
+            around = {"journal": inspection.read_journal(database, key), "effect": whose}
+            return explanation.explain(debt, self._around(debt, whose, around))
+        if (left := tombstones.get(database, key)) is not None:
+            return explanation.explain_pruned(left, inspection.now_ms(database))
+        raise NoSuchEffect(key)
 
-    def _around(self, row: Effect | Obligation) -> Around:
-        database, terms = self._tape.database, self._tape._terms(row)
-        own = authored.by_name.get(row.effect_name)
-        connector = base.get(row.connector) if row.connector in base.names() else None
-        known_here = connector is not None and (own is not None or not row.effect_name)
-        brought = own or Authored()
-        has_inverse = base.can_compensate(connector) or brought.compensate is not None
-        look = getattr(connector, "observe_compensation", None) if isinstance(row, Obligation) else brought.status_check
-        can_look = look is not None or (isinstance(row, Effect) and base.can_observe(connector))
-        settings = self._tape.settings
-        journal = inspection.read_journal(
-            database, row.obligation_key if isinstance(row, Obligation) else row.effect_key
-        )
+    def _around(self, row: Effect | Obligation, effect: Effect | None, around: dict[str, Any]) -> Around:
+        """What is known around ``row``, which is ``effect`` or owed for it, beyond what ``around`` has already."""
+        tape, database, settings = self._tape, self._tape.database, self._tape.settings
         workers, swept = fleet.list_workers(database), fleet.last_sweep_ms(database)
         # After the row, so that nothing that was read of it is younger.
         now = inspection.now_ms(database)
         patience = 1000 * (3 * settings.sweep_seconds + settings.relay_seconds)
+        limits, request = settings.second_person_above, effect.request if effect is not None else {}
         return Around(
             now_ms=now,
-            terms=terms,
+            terms=tape._terms(row),
             run=runs.get(database, row.run_id),
-            journal=journal,
-            obligations=inspection.list_obligations(database, effect_key=row.effect_key)
-            if isinstance(row, Effect)
-            else (),
-            effect=None if isinstance(row, Effect) else inspection.get_effect(database, row.effect_key),
-            known_here=known_here,
-            can_look=can_look if known_here else None,
-            has_inverse=has_inverse if known_here else None,
-            turn_of=surroundings.turn_of(database, row) if isinstance(row, Effect) else None,
-            key_holder=surroundings.key_holder(database, row) if isinstance(row, Effect) else "",
             known_by=[one.name for one in workers if one.alive(now) and row.connector in one.connectors],
             swept_at_ms=swept,
             sweeps_late=swept is None or now - swept > patience,
+            pause=next((one for one in pausing.pauses(database) if one.connector == row.connector), None),
+            second_person=second_person.why_needed(limits, row.connector, request),
+            proposals=proposals.of(database, row.obligation_key if isinstance(row, Obligation) else row.effect_key),
+            **_known_here(row),
+            **around,
         )
+
+
+def _known_here(row: Effect | Obligation) -> dict[str, Any]:
+    """Whether this process knows the connector of ``row``, and what that can do."""
+    connector = base.get(row.connector) if row.connector in base.names() else None
+    own = authored.by_name.get(row.effect_name)
+    if connector is None or (row.effect_name and own is None):
+        return {"known_here": False, "can_look": None, "has_inverse": None}
+    brought = own or Authored()
+    if isinstance(row, Obligation):
+        can_look = getattr(connector, "observe_compensation", None) is not None
+    else:
+        can_look = base.can_observe(connector) or brought.status_check is not None
+    has_inverse = base.can_compensate(connector) or brought.compensate is not None
+    return {"known_here": True, "can_look": can_look, "has_inverse": has_inverse}

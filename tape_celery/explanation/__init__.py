@@ -89,7 +89,7 @@ def _headline(effect: Effect, around: Around) -> str:
 def _pending(effect: Effect, around: Around) -> str:
     if around.run.status != "OPEN":
         return "It is not sent any more, for its run is closed."
-    if around.pause:
+    if around.pause is not None:
         return "It is not sent for now: its connector is paused."
     if around.turn_of is not None:
         return f"It waits for its turn: effect {around.turn_of.effect_key} comes first."

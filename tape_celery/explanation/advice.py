@@ -26,8 +26,15 @@ def acts(effect: Effect, around: Around) -> tuple[SafeAct, ...]:
         if not isinstance(after, Effect) or (name == "owe" and is_owed(effect, around)):
             continue
         safe, when = words[name](effect, after, around)
-        found.append(SafeAct(name=name, safe=safe, when=when))
+        found.append(SafeAct(name=name, safe=safe, when=when + second_person(name, around)))
     return tuple(found)
+
+
+def second_person(act: str, around: Around) -> str:
+    """That one person may not do it alone, where that is so; what only stops or looks, one may."""
+    if not around.second_person or act in ("observe", "cancel"):
+        return ""
+    return f" It needs a second person ({short(around.second_person)}): propose it, and another one confirms."
 
 
 def is_owed(effect: Effect, around: Around) -> bool:

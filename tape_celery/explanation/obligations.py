@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tape_celery.explanation import foresight, history
-from tape_celery.explanation.prospects import BY_A_PERSON, hint, in_order, obstacles, sweep_is_late
+from tape_celery.explanation.advice import second_person
+from tape_celery.explanation.prospects import BY_A_PERSON, hint, in_order, obstacles, proposed, sweep_is_late
 from tape_celery.explanation.values import Around, Explanation, SafeAct, Upcoming
 from tape_celery.explanation.wording import at, because, counted, plain, record, short
 from tape_celery.records import EffectStatus, Obligation, ObligationStatus, RunStatus
@@ -27,7 +28,7 @@ def explain(debt: Obligation, around: Around) -> Explanation:
         headline=_headline(debt, around),
         happened=history.sentences(around.journal, is_inverse=True),
         why=_why(debt, around),
-        next=tuple(in_order(_next(debt, around))),
+        next=tuple(in_order([*_next(debt, around), *proposed(around)])),
         acts=_acts(debt, around),
         version=debt.version,
         at_ms=around.now_ms,
@@ -135,7 +136,7 @@ def _acts(debt: Obligation, around: Around) -> tuple[SafeAct, ...]:
         after = foresight.after_act(debt, name, around.now_ms, around.terms)
         if isinstance(after, Obligation):
             safe, when = word(debt, after, around)
-            found.append(SafeAct(name=name, safe=safe, when=when))
+            found.append(SafeAct(name=name, safe=safe, when=when + second_person(name, around)))
     return tuple(found)
 
 

@@ -28,8 +28,7 @@ def upcoming(effect: Effect, around: Around) -> tuple[Upcoming, ...]:
             found = [*map(_debt, around.obligations), *_turn_in_run(effect, around)] or [OVER]
         case _:
             found = _watch(effect, around) or [OVER]
-    found += [Upcoming(what=f"{proposal}: it waits for a second person.") for proposal in around.proposals]
-    return tuple(in_order(found))
+    return tuple(in_order([*found, *proposed(around)]))
 
 
 def in_order(found: list[Upcoming]) -> list[Upcoming]:
@@ -37,13 +36,23 @@ def in_order(found: list[Upcoming]) -> list[Upcoming]:
     return sorted(found, key=lambda one: (one.at_ms is None, one.at_ms or 0))
 
 
+def proposed(around: Around) -> list[Upcoming]:
+    """The acts on it that wait for a second person."""
+    found = []
+    for one in around.proposals:
+        act = f"{one.act} as {one.arguments['verdict']}" if one.arguments.get("verdict") else one.act
+        who = f"{short(one.actor)} proposed at {at(one.created_at_ms)} to {act}"
+        key = plain(one.proposal_key)
+        found.append(Upcoming(what=f"{who} ({short(one.reason)}): another person confirms proposal {key}, or nobody."))
+    return found
+
+
 def obstacles(row: Effect | Obligation, around: Around) -> list[Upcoming]:
     """What keeps a call or look of ``row`` from being made, whenever it is due."""
     found = []
-    if around.pause:
-        found.append(
-            Upcoming(what=f"{plain(row.connector)} is paused ({short(around.pause)}): nothing until it is resumed.")
-        )
+    if around.pause is not None and row.status == "PENDING":
+        by = f"since {at(around.pause.since_ms)}, by {short(around.pause.actor)}: {short(around.pause.reason)}"
+        found.append(Upcoming(what=f"{plain(row.connector)} is paused ({by}): nothing is sent until it is resumed."))
     named = plain(row.connector) + (f" with {plain(row.effect_name)}" if row.effect_name else "")
     if not around.known_by:
         found.append(Upcoming(what=f"No worker is alive that knows {named}: nothing until one is."))

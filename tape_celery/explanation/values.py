@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, Run
+from tape_celery.records import (
+    Effect,
+    EffectStatus,
+    JournalEntry,
+    Obligation,
+    ObligationStatus,
+    Pause,
+    Proposal,
+    Run,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +93,9 @@ class Around:
     """When a sweep began last; ``None``: never."""
     sweeps_late: bool = False
     """That is longer ago than it should be."""
-    pause: str = ""
-    """Since when, by whom and why the connector is paused."""
-    proposals: tuple[str, ...] = field(default=())
-    """Acts that wait for a second person, in words."""
+    pause: Pause | None = None
+    """That of the connector."""
+    second_person: str = ""
+    """Why one person may not act on it alone; ``""`` where one may."""
+    proposals: Sequence[Proposal] = ()
+    """The open ones about the row."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +204,37 @@ def test_it_says_who_can_take_it_up_and_whether_anybody_sweeps(stage: Stage) -> 
     stage.move_time(3_600)
     assert "It waits for a worker that knows mail: none is alive." in stage.tape.explain(elsewhere).headline
     assert "No sweep has begun since" in text_of(stage.tape.explain(here))
+
+
+def test_a_paused_connector_keeps_calls_waiting_and_not_looks(stage: Stage) -> None:
+    """It says since when, by whom and why."""
+    pending, unknown = stage.record(), stage.record()
+    stage.dispatch(unknown, LOST)
+    stage.tape.pause("scripted", reason="maintenance until 06:00", actor="ann")
+    told = stage.tape.explain(pending)
+    assert told.headline == "It is not sent for now: its connector is paused."
+    assert re.search(r"scripted is paused \(since .*Z, by ann: maintenance until 06:00\)", text_of(told))
+    assert "paused" not in text_of(stage.tape.explain(unknown))
+    stage.tape.resume("scripted", reason="they are back", actor="ann")
+    assert "paused" not in text_of(stage.tape.explain(pending))
+
+
+def test_what_one_person_may_not_do_alone_is_said(migrated_sqlite: Path, tmp_path: Path) -> None:
+    """With each act that it concerns, and what is proposed already; who confirms it is in the history."""
+    shutil.copy2(migrated_sqlite, tmp_path / "two.db")
+    stage = Stage(f"sqlite:///{tmp_path / 'two.db'}", second_person_above={"scripted": {"amount": 0}})
+    key = WAYS["stuck_because_nothing_can_look"](stage)
+    alone = {act.name: "It needs a second person (its amount is above 0)" not in act.when
+             for act in stage.tape.explain(key).acts}  # fmt: skip
+    assert alone == {"observe": True, "resolve-confirmed": False, "resolve-failed": False}
+    proposal = stage.tape.propose("resolve", key, reason="not there", actor="ann", verdict="failed")
+    waits = text_of(stage.tape.explain(key))
+    assert "to resolve as failed (not there): another person confirms proposal " + proposal.proposal_key in waits
+    stage.tape.confirm(proposal.proposal_key, actor="bob")
+    done = text_of(stage.tape.explain(key))
+    assert "bob, confirming what ann had proposed, resolved it as failed: not there, so it is FAILED." in done
+    assert proposal.proposal_key not in done
+    stage.close()
 
 
 def test_a_key_that_nobody_has_is_named(stage: Stage) -> None:
