@@ -54,7 +54,7 @@ main()
 """,
 }
 """What each extra is for, used. The stores are not opened: without their driver nobody gets as far."""
-FOR_WORK_ON_IT = {"test", "bench", "docs", "lint"}
+FOR_WORK_ON_IT = {"test", "bench", "docs", "lint", "release"}
 """Extras of which nothing in the package makes use."""
 
 
