@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Table, text
 
-from tape_celery.schema import callbacks, effects, journal, obligations, runs, tombstones
+from tape_celery.schema import callbacks, effects, journal, obligations, proposals, runs, tombstones
 from tape_celery.store.database import Database
 from tests.state.stage import CONFIRMED, FAILED, LOST, Stage, comp, obs
 
@@ -58,7 +58,8 @@ def fill(url: str, rows: int, *, waiting: int | None = None) -> Database:
     that wait for their time.
 
     Of ten that are over, seven were CONFIRMED at once, one of which called back, one FAILED, one lost its answer and
-    was found, one was undone. For each two there is the tombstone of a third, and the closed run that it was in.
+    was found, one was undone. For each two there is the tombstone of a third, and the closed run that it was in; and
+    one of them took two people.
     """
     stage = Stage(url)
     stage.tape.migrate()
@@ -111,6 +112,10 @@ def _add_ended(connection: Connection, first: int, end: int, sample: str) -> Non
     where = "WHERE sample.effect_key = :sample"
     insert = f"{of_two} INSERT INTO tape_tombstones ({', '.join(kept)}, pruned_at_ms) {rows} {where}"
     connection.execute(text(insert), {"sample": sample})
+    ended = {column.name: "1" if column.name.endswith(("_ms", "version")) else "'x'" for column in proposals.columns}
+    ended |= {"proposal_key": _EFFECT, "subject_key": _EFFECT, "open_subject": "NULL", "status": "'CONFIRMED'"}
+    values = ", ".join(ended.values())
+    connection.execute(text(f"{of_two} INSERT INTO tape_proposals ({', '.join(ended)}) SELECT {values} FROM series"))  # noqa: S608
     closed = {column.name: "1" if column.name.endswith("at_ms") else "''" for column in runs.columns}
     closed |= {"status": "'COMPENSATED'", "version": "1", "sweep_at_ms": "NULL"}
     for series, run in ((of_forty, "'r' || CAST((n + 10) / 10 AS TEXT)"), (of_two, "'p' || CAST(n AS TEXT)")):

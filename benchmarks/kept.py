@@ -153,6 +153,8 @@ class Store:
         for name, filters in recent.items():
             asked = paging.Filters(**hour, **filters)
             yield f"list of the last hour{name}", partial(paging.read_page, self.database, asked)
+        yield "open proposals", self.tape.proposals
+        yield "open proposals of an effect", lambda: self.tape.proposals(self.old)
         yield "obligations, newest", lambda: owing.list_owing(self.database, owing.Owing(), limit=20)
         owed = self.tape.obligations
         yield "obligations of an effect", lambda: owed(effect_key=self.old)

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from tape_celery.cli import bulk, tables
+from tape_celery.cli import bulk, proposing, tables
 from tape_celery.cli.group import actor, as_json, command, reason
 from tape_celery.cli.looking import print_run
+from tape_celery.errors import NeedsSecondPerson
 from tape_celery.explanation.wording import plain
 from tape_celery.handle import EffectHandle
 from tape_celery.tape import Tape
@@ -97,13 +98,18 @@ def reissue(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
 
 
 @command(key, reason, actor, seen, as_json)
-def owe(tape: Tape, key: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> None:
+def owe(tape: Tape, key: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> int | None:
     """Have one CONFIRMED effect undone by its inverse: its obligation is registered, once."""
-    owed = tape.owe(key, reason=reason, actor=actor, seen_version=seen_version)
+    said: dict[str, Any] = {"reason": reason, "actor": actor, "seen_version": seen_version}
+    try:
+        owed = tape.owe(key, **said)
+    except NeedsSecondPerson as needs:
+        return proposing.instead(tape, needs, "owe", key, as_json=as_json, **said)
     if as_json:
         tables.print_json(tables.as_dict(owed))
     else:
         click.echo(f"obligation {owed.obligation_key} to undo {plain(key)} is {owed.status}")
+    return None
 
 
 @command(click.argument("run"), reason, actor, seen, as_json)
@@ -113,7 +119,12 @@ def compensate_run(tape: Tape, run: str, reason: str, actor: str, seen_version: 
     Exit code: 0 it is over or goes its way, 2 it is STUCK.
     """
     tape.import_connectors()
-    return print_run(tape.compensate_run(run, reason=reason, actor=actor, seen_version=seen_version), as_json=as_json)
+    said: dict[str, Any] = {"reason": reason, "actor": actor, "seen_version": seen_version}
+    try:
+        closed = tape.compensate_run(run, **said)
+    except NeedsSecondPerson as needs:
+        return proposing.instead(tape, needs, "compensate_run", run, as_json=as_json, **said)
+    return print_run(closed, as_json=as_json)
 
 
 @command(click.argument("run"), reason, actor, seen, as_json)
@@ -126,7 +137,7 @@ def cancel_run(tape: Tape, run: str, reason: str, actor: str, seen_version: int 
 def _one_or_many(
     tape: Tape,
     name: str,
-    act: bulk.Act,
+    act: partial[Any],
     own: Sequence[str],
     reason: str,
     actor: str,
@@ -143,7 +154,11 @@ def _one_or_many(
         words = [*own, "--reason", reason, "--actor", actor]
         return bulk.run(tape, name, act, own=words, as_json=as_json, asked=asked, decides=decides)
     bulk.refuse(asked)
-    after = act(key, seen_version=seen_version)
+    try:
+        after = act(key, seen_version=seen_version)
+    except NeedsSecondPerson as needs:
+        proposed = act.func.__name__
+        return proposing.instead(tape, needs, proposed, key, as_json=as_json, seen_version=seen_version, **act.keywords)
     if isinstance(after, EffectHandle):
         if as_json:
             tables.print_json({"effect_key": after.id, "reissue_of": key})

@@ -23,6 +23,8 @@ MISUSED = 64
 """Exit code of a command line that cannot be read."""
 REFUSED = 65
 """Exit code of an act or a question that was refused."""
+PROPOSED = 66
+"""Exit code of an act that waits for a second person."""
 STORE_AWAY = 69
 """Exit code where the store could not be reached."""
 
@@ -69,7 +71,8 @@ def tape() -> None:
     """Effects: what should happen once, what became of it, what is stuck.
 
     Exit codes: 0 done, 1 and 2 what a command says of its findings, 3 some of many were refused, 64 the command line
-    cannot be read, 65 refused (one line says why), 69 the store cannot be reached.
+    cannot be read, 65 refused (one line says why), 66 proposed, and waits for a second person, 69 the store cannot be
+    reached.
     """
 
 
