@@ -12,7 +12,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from tape_celery.doctor import Finding, Severity
 from tape_celery.explanation import Explanation
@@ -170,22 +172,30 @@ def print_workers(console: Console, workers: Sequence[Worker], now_ms: int) -> N
 
 def print_explanation(console: Console, told: Explanation) -> None:
     """In paragraphs: what it is, why, what happened, what comes next, what may be done."""
-    console.print(f"{safe(told.key)} is {coloured(told.status)} (version {told.version}, {moment(told.at_ms)})")
-    console.print(f"[bold]{safe(told.headline)}[/]")
-    console.print(f"\n{safe(told.why)}")
+    _paragraph(console, f"{safe(told.key)} is {coloured(told.status)} (version {told.version}, {moment(told.at_ms)})")
+    _paragraph(console, f"[bold]{safe(told.headline)}[/]")
+    _paragraph(console, f"\n{safe(told.why)}")
     console.print("\n[bold]What happened[/]")
     for sentence in told.happened:
-        console.print(f"  {safe(sentence)}")
+        _paragraph(console, safe(sentence), indent=2)
     console.print("\n[bold]What comes next by itself[/]")
     for coming in told.next:
         when = "" if coming.at_ms is None else "now  " if coming.at_ms <= told.at_ms else f"{moment(coming.at_ms)}  "
-        console.print(f"  {when}{safe(coming.what)}")
+        _paragraph(console, f"{when}{safe(coming.what)}", indent=2)
     console.print("\n[bold]What you may do now[/]")
     for act in told.acts:
         mark = "[green]safe[/]" if act.safe else "[yellow]check first[/]"
-        console.print(f"  [bold]{act.name}[/] ({mark})  {safe(act.when)}")
+        _paragraph(console, f"[bold]{act.name}[/] ({mark})  {safe(act.when)}", indent=2)
     if not told.acts:
-        console.print("  Nothing.")
+        _paragraph(console, "Nothing.", indent=2)
+
+
+def _paragraph(console: Console, text: str, indent: int = 0) -> None:
+    """Wrapped and indented on a terminal; one line each elsewhere, for those who search."""
+    if console.is_terminal:
+        console.print(Padding(Text.from_markup(text), (0, 0, 0, indent)))
+    else:
+        console.print(" " * indent + text, soft_wrap=True)
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

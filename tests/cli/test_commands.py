@@ -278,9 +278,22 @@ def test_chains_have_options_of_their_own(run: Callable[..., Result], tmp_path: 
 def test_text_from_outside_cannot_dress_up(tape: Tape, run: Callable[..., Result]) -> None:
     """Control characters are escaped, and what looks like rich markup is printed as it is."""
     key = tape.effect.delay("scripted", {"note": "[bold]\x1b[2J"}, business_key="[red]x[/]").id
-    for shown in (run("list"), run("show", key)):
-        assert "[red]x[/]" in shown.output
-        assert "\x1b[2J" not in shown.output
+    tape.cancel(key, reason="[/bold]\x1b[2J\x07 " + "z" * 2_000, actor="[red]ann[/]\x1b]0;t")
+    for shown in (run("list"), run("show", key), run("explain", key), run("run", str(key))):
+        assert shown.exit_code == 0, shown.output
+        assert "[red]" in shown.output
+        assert "\x1b" not in shown.output
+    for asked in (
+        ("show", "\x1b[2J"),
+        ("explain", "[red]"),
+        ("run", "\x1b[2J"),
+        ("cancel", "\x07", "--reason", "\x1b"),
+    ):
+        refused = run(*asked)
+        assert refused.exit_code == group.REFUSED, asked
+        assert "\x1b" not in refused.output
+        assert "\x07" not in refused.output
+    assert run("list", "--connector", "\x1b[2J", "--business-key", "x" * 100_000).exit_code == 0
 
 
 def test_the_group_hangs_on_celery_itself(processes: Processes, sqlite_url: str, tmp_path: Path) -> None:
