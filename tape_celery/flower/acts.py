@@ -45,6 +45,21 @@ RUN_WORDS = {
 """What the acts on a run do."""
 
 
+CONNECTOR_ACTS = {
+    "pause": Act("Pause it"),
+    "resume": Act("Resume it"),
+}
+"""On a connector."""
+
+CONNECTOR_WORDS = {
+    "pause": (
+        "No worker begins a call of it, or an inverse, until it is resumed. What is under way ends, looks go on, and "
+        "what waits keeps its place and its attempts."
+    ),
+    "resume": "When what it was paused for is over: what waits is sent with the next sweeps.",
+}
+"""What the acts on a connector do."""
+
 DECISIONS = ("confirm", "withdraw")
 """On an act that somebody else proposed."""
 
@@ -70,6 +85,11 @@ def perform(tape: Tape, key: str, form: Form) -> str:
     """
     if form.act in DECISIONS:
         return _decide(tape, key, form)
+    if form.act == "pause":
+        tape.pause(key, reason=form.reason, actor=form.actor)
+        return "Done: it is paused."
+    if form.act == "resume":
+        return f"Done: it is resumed, and {tape.resume(key, reason=form.reason, actor=form.actor)} that waited go on."
     said: dict[str, Any] = {"reason": form.reason, "actor": form.actor, "seen_version": form.seen_version}
     name, arguments = _CALLS[form.act]
     if form.external_ref and ACTS.get(form.act, PLAIN).takes_ref:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tornado.web import authenticated
 
 from tape_celery.flower.handler import Page
 from tape_celery.flower.trouble import Refused
 from tape_celery.flower.wording import with_query
-from tape_celery.records import EffectStatus, ObligationStatus, Proposal
+from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.store import inspection, paging
 from tape_celery.store.paging import Filters
 
@@ -34,7 +36,7 @@ class EffectsPage(Page):
         """Show a page of it."""
         asked = {name: self.get_query_argument(name, "", strip=False) for name in FILTERS}
         before, after = (self.get_query_argument(name, "", strip=False) for name in ("before", "after"))
-        now_ms, page, counts, owed, proposals = await self.off_loop(lambda: self._read(asked, before, after))
+        listed = await self.off_loop(lambda: self._read(asked, before, after))
         given = {name: value for name, value in asked.items() if value}
 
         def address(**changed: str) -> str:
@@ -42,30 +44,31 @@ class EffectsPage(Page):
 
         self.show(
             "effects.html",
-            page=page,
+            **listed,
             asked=asked,
             filtered=bool(given),
             paged=bool(before or after),
-            counts=counts,
-            owed=owed,
-            proposals=proposals,
-            now_ms=now_ms,
             ages=AGES,
             statuses=list(EffectStatus),
             owed_statuses=list(ObligationStatus),
-            connectors=sorted({count.connector for count in counts}),
+            connectors=sorted({count.connector for count in listed["counts"]}),
             address=address,
         )
 
     head = get
 
-    def _read(
-        self, asked: dict[str, str], before: str, after: str
-    ) -> tuple[int, paging.Page, list[inspection.Count], list[inspection.Count], list[Proposal]]:
-        database = self.tape.database
-        now_ms = inspection.now_ms(database)
-        page = paging.read_page(database, filters(asked, now_ms), before=before, after=after, limit=ROWS)
-        return now_ms, page, self.tape.counts(COUNTED), self.tape.obligation_counts(COUNTED), self.tape.proposals()
+    def _read(self, asked: dict[str, str], before: str, after: str) -> dict[str, Any]:
+        now_ms = inspection.now_ms(self.tape.database)
+        return {
+            "now_ms": now_ms,
+            "page": paging.read_page(
+                self.tape.database, filters(asked, now_ms), before=before, after=after, limit=ROWS
+            ),
+            "counts": self.tape.counts(COUNTED),
+            "owed": self.tape.obligation_counts(COUNTED),
+            "proposals": self.tape.proposals(),
+            "paused": {pause.connector for pause in self.tape.pauses()},
+        }
 
 
 FILTERS = ("status", "connector", "run", "business_key", "age")

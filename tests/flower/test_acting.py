@@ -102,6 +102,23 @@ def test_a_run_is_closed(ann: httpx.Client, shop: Shop, name: str, then: RunStat
     assert f"it is {then} now" in ann.get(page_of("run", name)).text
 
 
+def test_a_connector_is_paused_and_resumed(ann: httpx.Client, shop: Shop) -> None:
+    """With who and why; only the one that makes sense is offered."""
+    page = page_of("connector", "mail")
+    assert act(ann, page, "pause", reason="their <b>maintenance</b>").status_code == 303
+    [pause] = shop.tape.pauses()
+    assert (pause.connector, pause.actor, pause.reason) == ("mail", "ann", "their <b>maintenance</b>")
+    text = ann.get(page).text
+    assert "by ann" in text.partition('id="paused"')[2]
+    assert "their &lt;b&gt;maintenance" in text
+    assert 'data-act="pause"' not in text
+    assert ">paused</span>" in ann.get("/effects").text
+    assert act(ann, page, "resume", reason="it is over").status_code == 303
+    assert ">paused</span>" not in ann.get("/effects").text
+    assert shop.tape.pauses() == []
+    assert 'data-act="resume"' not in ann.get(page).text
+
+
 def test_an_act_that_the_state_does_not_allow_is_refused_and_the_row_is_shown(ann: httpx.Client, shop: Shop) -> None:
     """Somebody else was faster: the page says so, and keeps what was written."""
     key = shop.stuck("faster")

@@ -210,6 +210,16 @@ def test_a_run_is_closed(ann: Visitor, shop: Shop, name: str, then: RunStatus) -
     assert shop.tape.run(f"browser-{name}").status is then
 
 
+def test_a_connector_is_paused_and_resumed(ann: Visitor, shop: Shop) -> None:
+    """From its page."""
+    ann.act("mail", "pause", kind="connector")
+    assert ann.page.locator("#paused").inner_text().startswith("paused by ann")
+    assert [pause.connector for pause in shop.tape.pauses()] == ["mail"]
+    ann.act("mail", "resume", kind="connector")
+    assert ann.page.locator("#paused").count() == 0
+    assert shop.tape.pauses() == []
+
+
 def test_another_person_confirms_what_one_may_not_do_alone(
     ann: Visitor, chromium: Chromium, flower: FlowerProcess, shop: Shop
 ) -> None:

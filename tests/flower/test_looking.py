@@ -122,17 +122,6 @@ def test_a_connector_shows_how_its_calls_went_and_who_knows_it(web: httpx.Client
     assert "None: its effects wait for one." in page
 
 
-def test_a_connector_that_is_paused_says_so(web: httpx.Client, shop: Shop) -> None:
-    """Since when, by whom and why; and nothing of it once it was resumed."""
-    shop.effect("paused-1", connector="mail")
-    shop.tape.pause("mail", reason="<b>moving</b>", actor="ann")
-    page = web.get("/effects/connector/mail").text
-    assert 'id="pause"' in page
-    assert "by ann: &lt;b&gt;moving&lt;/b&gt;" in page
-    shop.tape.resume("mail", reason="moved", actor="ann")
-    assert 'id="pause"' not in web.get("/effects/connector/mail").text
-
-
 def test_what_was_pruned_shows_its_tombstone(web: httpx.Client, shop: Shop) -> None:
     """Its keys and its outcome, and no act."""
     key = shop.confirmed("pruned-1")
