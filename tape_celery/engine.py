@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic
 
-from tape_celery import failpoints, obligation_state, outcomes, state
+from tape_celery import failpoints, metering, obligation_state, outcomes, state
 from tape_celery.authored import Authored
 from tape_celery.concurrency import MOST_CALLS_AT_ONCE, CallThreads, Room, awaited
 from tape_celery.connectors import base
@@ -168,7 +168,10 @@ class Engine:
             if left:
                 self._claim_and_run(work, left, report)
         left = [key for key in chunk if key not in report.outcomes]
-        report.outcomes |= self._why_not(works, left) if left else {}
+        if left:
+            reasons = self._why_not(works, left)
+            self._count_lost("claim", sum(reason is Outcome.HELD for reason in reasons.values()))
+            report.outcomes |= reasons
 
     def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report) -> None:
         with self._room.taken(len(keys)) as give_back:
@@ -183,6 +186,7 @@ class Engine:
         give_back(len(keys) - len(claimed))
         if not claimed:
             return
+        self._count_claims(work, claimed)
         fatal: BaseException | None = None
         with self._keeper(work, claimed) as keeper:
             for ended in self._threads.each(lambda record: self._perform(work, record, began), claimed):
@@ -207,13 +211,38 @@ class Engine:
         else:
             try:
                 failpoints.reach(f"{work.name}.checked")
-                event = work.perform(record)
+                event = self._timed(work, record)
                 failpoints.reach(f"{work.name}.called")
             except BaseException as error:  # noqa: BLE001 - whatever a connector raises, its call may have landed
                 # What else a connector raises, a cancelled coroutine's error for one, is no wish to end this process.
                 fatal = error if isinstance(error, SystemExit | KeyboardInterrupt) else None
                 event = self._raised(work, record, error)
         return record, replace(event, token=record.token, nonce=record.claim_nonce, actor=self._actor()), fatal
+
+    def _timed(self, work: _Work[R], record: R) -> ClaimEnd:
+        meter = self._database.meter
+        if meter is None:
+            return work.perform(record)
+        began, result = monotonic(), "raised"
+        try:
+            event = work.perform(record)
+            result = _told(event)[0].lower()
+            return event
+        finally:
+            verb = work.name if work.verb == "call" else "observe"
+            meter.span(metering.CALLS, monotonic() - began, record.connector, verb, result)
+
+    def _count_claims(self, work: _Work[R], claimed: Sequence[R]) -> None:
+        if (meter := self._database.meter) is not None:
+            for record in claimed:
+                before, kind = ("PENDING", "claimed") if work.verb == "call" else (record.status, "look")
+                metering.count_entry(meter, record, before, kind)
+            meter.send()
+
+    def _count_lost(self, where: str, number: int) -> None:
+        if (meter := self._database.meter) is not None and number:
+            meter.count(metering.LOST_RACES, where, by=number)
+            meter.send()
 
     def _raised(self, work: _Work[R], record: R, error: BaseException) -> ClaimEnd:
         logger.warning("%s of %s raised %s", work.name, work.kind.key_of(record), outcomes.describe(error))
@@ -255,6 +284,7 @@ class Engine:
         if got_stuck:
             logger.error("%s is STUCK: %s", key, after.reason)
         late = result.kind == "late" and not got_stuck
+        self._count_lost("seal", late)
         report.outcomes[key] = Outcome.LATE if late else _outcome(after)
         report.to_compensate.extend(result.owed)
         if result.run_may_walk:

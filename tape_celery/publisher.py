@@ -27,6 +27,7 @@ from celery.app.routes import Router
 from kombu import Exchange, Queue
 
 from tape_celery.errors import ConfigurationError, MissingExtra
+from tape_celery.metering import HINTS, Meter
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ _Hints = queue.SimpleQueue[_Hint | None]
 class Publisher:
     """Publishes hints for one app. It may be used by many threads and after a fork."""
 
-    def __init__(self, app: Celery, *, timeout_seconds: float, chunk_size: int) -> None:
+    def __init__(self, app: Celery, *, timeout_seconds: float, chunk_size: int, meter: Meter | None = None) -> None:
         self._app = app
+        self._meter = meter
         self._timeout = timeout_seconds
         self._chunk_size = chunk_size
         self._reset()
@@ -125,6 +127,7 @@ class Publisher:
     def _publish(self, hint: _Hint, *, wait: bool) -> bool:
         with self._lock:
             if self._down and not self._may_probe(hint):
+                self._count(hint, "refused")
                 return False
             waits = wait and not self._down
             if not self._down and self._rides_along(hint):
@@ -230,8 +233,14 @@ class Publisher:
                     hint.error = error
                     self._note_down(hint, f"{type(error).__name__}: {error}")
                     break
+        self._count(hint, "refused" if hint.error else "published")
         hint.ended.set()
         return connection
+
+    def _count(self, hint: _Hint, result: str) -> None:
+        if self._meter is not None and hint.task:
+            self._meter.count(HINTS, hint.task, result)
+            self._meter.send()
 
     def connect(self) -> Any:
         """A connection whose every wait is bounded: kombu's own default is to wait for ever."""

@@ -71,6 +71,8 @@ class Settings:
     second_person_above: Limits = field(default_factory=dict)
     """What one person may not do alone: by connector (``*``: any other), fields of the request and their limits; a
     connector without a field, always. As a text: ``bank.wire:amount=10000, card.charge``."""
+    metrics_address: str = ""
+    """Where a worker serves its [metrics](monitoring.md), ``host:port`` or a port of 127.0.0.1; none without."""
     retention_days: float = 0.0
     """How many days after its end an effect is kept before the sweep prunes it, 1 or more; 0 or None: for ever."""
     redact: tuple[str, ...] = redaction.DEFAULT
@@ -107,6 +109,8 @@ class Settings:
             1 <= self.reason_min_characters <= 1000, "reason_min_characters", self.reason_min_characters, "1 to 1000"
         )
         _check_events(self.webhook_events)
+        if self.metrics_address:
+            metrics_host_and_port(self.metrics_address)
         if self.retention_days:
             check_retention(f"{PREFIX}retention_days", self.retention_days, self.absence_watch)
         _require(
@@ -171,6 +175,22 @@ def check_retention(name: str, days: float, absence_watch: Sequence[float]) -> N
     least = max([LEAST_RETENTION_DAYS, *(seconds / 86400 for seconds in absence_watch)])
     if isinstance(days, bool) or not isinstance(days, int | float) or not least <= days < 1e6:
         raise SettingsError(f"{name} must be {least:g} days or more, as absence_watch is set, not {days!r}")
+
+
+LOOPBACK = "127.0.0.1"
+
+
+def metrics_host_and_port(address: str) -> tuple[str, int]:
+    """What ``metrics_address`` says: ``127.0.0.1:9809``, ``9809``, ``[::1]:9809``. Raises `SettingsError`."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or LOOPBACK
+    _require(
+        bool(re.fullmatch(r"[0-9]{1,5}", port)) and int(port) < 65536 and bool(re.fullmatch(r"[A-Za-z0-9.:_-]+", host)),
+        "metrics_address",
+        address,
+        "host:port, or a port of 127.0.0.1",
+    )
+    return host, int(port)
 
 
 def _check_events(given: Sequence[str]) -> None:

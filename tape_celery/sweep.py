@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tape_celery import failpoints, hints
+from tape_celery import failpoints, hints, metering
 from tape_celery.engine import Engine
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
+from tape_celery.lease import monotonic
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.settings import Settings
 from tape_celery.store import due, fleet, inspection, moves, pausing, retention, runs
@@ -92,7 +93,22 @@ class Sweep:
         A connector whose rows cannot be swept does not keep the others waiting; raises the last such error.
         """
         fleet.mark_swept(self._database, every_ms=round(self._settings.sweep_seconds * 500))
-        report = SweepReport()
+        report, began = SweepReport(), monotonic()
+        try:
+            return self._pass(report)
+        finally:
+            self._count(report, monotonic() - began)
+
+    def _count(self, report: SweepReport, seconds: float) -> None:
+        if (meter := self._database.meter) is not None:
+            meter.span(metering.SWEEPS, seconds)
+            meter.count(metering.LOST_RACES, "sweep", by=report.lost_races)
+            for what, number in vars(report).items():
+                if what != "lost_races":
+                    meter.count(metering.SWEPT, what, by=number)
+            meter.send()
+
+    def _pass(self, report: SweepReport) -> SweepReport:
         trouble: StoreUnavailable | None = None
         paused = pausing.names(self._database)
         for connector in sorted(self._engine.reach().lease_ms):

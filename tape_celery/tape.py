@@ -29,6 +29,7 @@ from tape_celery.errors import (
 from tape_celery.explaining import Explaining
 from tape_celery.export_file import FilePath
 from tape_celery.handle import EffectHandle, StoreBackend
+from tape_celery.metering import Meter
 from tape_celery.operating import Operating
 from tape_celery.policy import Terms
 from tape_celery.proposing import Proposing
@@ -61,6 +62,7 @@ class Tape(Proposing, Explaining, Operating):
         self._database: Database | None = None
         self._engine: Engine | None = None
         self._publisher: Publisher | None = None
+        self._meter: Meter | None = None
         self._imported = False
         self.effect = EffectCaller(lambda: self)
         """`tape_effect`, bound to this Tape."""
@@ -90,6 +92,7 @@ class Tape(Proposing, Explaining, Operating):
                 self._database = Database(self.settings.store_url)
                 webhook = self.settings.webhook_connector if self.settings.webhook_url else ""
                 self._database.announcer = Announcer(webhook, self.settings.webhook_events)
+                self._database.meter = self._meter
             return self._database
 
     @property
@@ -112,6 +115,13 @@ class Tape(Proposing, Explaining, Operating):
             before, self._settings = self._settings, None
             if before is not None and before != self.settings:
                 self._database = self._engine = self._publisher = None
+
+    def measure(self, meter: Meter | None) -> None:
+        """Count by ``meter`` what this process does from now on; by none, with ``None``."""
+        with self._lock:
+            self._meter = meter
+            self.database.meter = meter
+            self._publisher = None
 
     def import_connectors(self) -> None:
         """Import the modules of ``tape_connectors``, once; raises `ConnectorImportError`, which says which and why."""
@@ -179,6 +189,7 @@ class Tape(Proposing, Explaining, Operating):
                     self.app,
                     timeout_seconds=self.settings.publish_timeout_seconds,
                     chunk_size=self.settings.chunk_size,
+                    meter=self._meter,
                 )
             return self._publisher
 

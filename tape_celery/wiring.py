@@ -22,6 +22,7 @@ from tape_celery.publisher import require_library
 from tape_celery.settings import Settings
 
 if TYPE_CHECKING:
+    from tape_celery.exposition import Served
     from tape_celery.tape import Tape
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def attach(tape: Tape) -> None:
         return frozenset() if living is None else frozenset(_names(living.settings))
 
     presences = presence.Presences(found)
+    serving: dict[str, Served] = {}
     app.steps["consumer"].add(intake.step_for(our_queues))
     app.steps["consumer"].add(presence.step_for(presences))
 
@@ -60,10 +62,19 @@ def attach(tape: Tape) -> None:
         if living is not None and sender is not None and sender.app is living.app:
             _or_exit(lambda: _start_worker(living))
 
+    def on_celeryd_after_setup(sender: Any = None, instance: Any = None, **_: Any) -> None:
+        # Logs are set up by now, and no child has been forked yet.
+        living = found()
+        if living is not None and instance is not None and instance.app is living.app:
+            _or_exit(lambda: _serve_metrics(living, instance.hostname, serving))
+
     def on_worker_shutdown(sender: Any = None, **_: Any) -> None:
         living = found()
         if living is not None and sender is not None and sender.app is living.app:
             presences.leave(sender.hostname)
+            if (served := serving.pop(sender.hostname, None)) is not None:
+                living.measure(None)
+                served.close()
 
     def on_beat_init(sender: Any = None, **_: Any) -> None:
         living = found()
@@ -73,6 +84,7 @@ def attach(tape: Tape) -> None:
     app.on_after_finalize.connect(on_finalize, weak=False)
     signals.celeryd_init.connect(on_celeryd_init, weak=False)
     signals.worker_init.connect(on_worker_init, weak=False)
+    signals.celeryd_after_setup.connect(on_celeryd_after_setup, weak=False)
     signals.worker_shutdown.connect(on_worker_shutdown, weak=False)
     signals.beat_init.connect(on_beat_init, weak=False)
     if app.finalized:
@@ -154,6 +166,24 @@ def _start_worker(tape: Tape) -> None:
         tape.database.ready()
     except StoreUnavailable as error:
         logger.error("the store is away; this worker goes on and tries again: %s", error)
+
+
+def _serve_metrics(tape: Tape, worker: str, serving: dict[str, Served]) -> None:
+    """The children of its pool, which are forked later, tell the worker what they count."""
+    address = tape.settings.metrics_address
+    if not address:
+        return
+    from tape_celery.exposition import Served
+    from tape_celery.metering import Meter
+
+    meter = Meter()
+    try:
+        serving[worker] = Served(meter, tape.database, address)
+    except OSError as error:
+        logger.error("nobody can listen at tape_metrics_address %s, this worker has no metrics: %s", address, error)
+        meter.close()
+        return
+    tape.measure(meter)
 
 
 def _start_beat(tape: Tape, scheduler: Any) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy.sql.expression import ColumnElement
 from tape_celery import migrations
 from tape_celery.announcing import Announcer
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
+from tape_celery.metering import Meter
 from tape_celery.schema import installation, now_ms
 from tape_celery.store import mysql, postgresql, sqlite, urls
 
@@ -47,6 +48,8 @@ class Database:
         self._backend = _BACKENDS[self.url.get_backend_name()]
         self.announcer: Announcer | None = None
         """Is told of what has come into another state."""
+        self.meter: Meter | None = None
+        """Counts what this process does; ``None``: nobody does."""
         self.shift_ms = 0
         """Added to the database's clock: lets a test move time. Always 0 in production."""
         self._engine = self._backend.engine(self.url)

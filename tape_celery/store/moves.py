@@ -17,7 +17,7 @@ from typing import Any, Generic
 
 from sqlalchemy import Connection, RowMapping, Update, bindparam, insert, select, update
 
-from tape_celery import obligation_state, state
+from tape_celery import metering, obligation_state, state
 from tape_celery.announcing import Change
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
 from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, to_evidence
@@ -62,6 +62,8 @@ class Moved(Generic[R]):
     """Callbacks of it may have fallen due."""
     run_may_walk: bool = False
     """Its run may be closed, and to be walked."""
+    settle_ms: int = 0
+    """Of the terms that it was decided under."""
 
     @property
     def has_new_status(self) -> bool:
@@ -118,8 +120,23 @@ def move(
             results = database.write(unit)
     except CommitUncertain:
         results = database.write(lambda connection: unit(connection, again=True))
-    announce(database, changes(results.values()))
+    told(database, results.values())
     return results
+
+
+def told(database: Database, results: Iterable[Moved[R] | Refused], also: Sequence[Change] = ()) -> None:
+    """Tell of moves that were committed, and of what else has changed with them."""
+    made: list[Moved[R]] = [one for one in results if isinstance(one, Moved)]
+    announce(database, [*changes(made), *also])
+    if (meter := database.meter) is not None:
+        for one in made:
+            before, after = one.before, one.after
+            metering.count_entry(meter, after, before.status, one.kind)
+            if isinstance(before, Effect) and before.status is EffectStatus.UNKNOWN and one.has_new_status:
+                since_ms = (before.settled_at_ms or before.updated_at_ms) - one.settle_ms
+                seconds = (after.updated_at_ms - since_ms) / 1000
+                meter.span(metering.UNKNOWN, seconds, after.connector, after.status)
+        meter.send()
 
 
 class _LostRace(Exception):
@@ -311,7 +328,7 @@ def _followed(connection: Connection, database: Database, step: _Step[R], entrie
         turn = orderings.wake_next(connection, database, after)
     keys = tuple(debt.obligation_key for debt in step.debts)
     stuck = tuple(debt for debt in step.debts if debt.status is ObligationStatus.STUCK)
-    return Moved(before, after, step.kind, keys, stuck, turn)
+    return Moved(before, after, step.kind, keys, stuck, turn, settle_ms=step.terms.settle_ms)
 
 
 _AS_READ = ("status", "token", "version")

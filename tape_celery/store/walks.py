@@ -56,7 +56,7 @@ def walk(database: Database, run_id: str, *, terms: Callable[[Effect], Terms], a
         except (_Moved, CommitUncertain):
             continue
         failpoints.reach("run.advanced")
-        intents.announce(database, moves.changes(done) + _changes(before, run))
+        moves.told(database, done, _changes(before, run))
         owed.extend(key for one in done for key in one.owed)
         if not done:
             break

@@ -31,6 +31,7 @@ NEEDED = {
     "redis": ("redis",),
     "pubsub": ("google.cloud", "google.cloud.pubsub_v1", "grpc"),
     "flower": ("flower", "tornado"),
+    "otel": ("prometheus_client",),
 }
 USED = {
     "postgresql": "Tape(Celery('shop'), store_url='postgresql://user:word@host/name').effects()",
@@ -48,6 +49,13 @@ main()
     "flower": """
 tape = Tape(Celery("shop"), store_url="sqlite:///tape.db")
 sys.argv = ["celery", "-A", "shop", "tape", "flower"]
+open("shop.py", "w").write("from __main__ import tape; app = tape.app")
+from celery.__main__ import main
+main()
+""",
+    "otel": """
+tape = Tape(Celery("shop", broker="memory://"), store_url="sqlite:///tape.db", metrics_address="0")
+sys.argv = ["celery", "-A", "shop", "worker"]
 open("shop.py", "w").write("from __main__ import tape; app = tape.app")
 from celery.__main__ import main
 main()
