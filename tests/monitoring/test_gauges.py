@@ -41,7 +41,7 @@ def test_gauges_tell_how_many_there_are_and_how_old_they_are(ready_url: str) -> 
         assert set(due) == {("scripted", "UNKNOWN"), ("scripted", "PENDING"), ("nobody", "PENDING")}
         assert 60 <= due["scripted", "PENDING"] <= 71
         assert 130 <= due["nobody", "PENDING"] < 150
-        assert 130 <= told[gauges.SWEEP_OVERDUE]["nobody",] < 150
+        assert 90 <= told[gauges.SWEEP_OVERDUE]["nobody",] < 150
         assert 30 <= told[gauges.SWEEP_LAG][()] < 50
         assert told[gauges.CONNECTOR_WORKERS] == {("scripted",): 1, ("nobody",): 0}
         assert told[gauges.PAUSED] == {("scripted",): 0, ("nobody",): 1}
