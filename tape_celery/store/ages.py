@@ -91,7 +91,7 @@ def _following(status: EffectStatus) -> Select[Any]:
 
 
 @cache
-def _state(status: EffectStatus) -> Select[Any]:
+def _state(status: EffectStatus) -> Select[int, Any, Any]:
     c = effects.c
     # Of states that are no older than others, the index tells all that is asked.
     since, due = _SINCE.get(status, literal(None)), c.due_at_ms if status in _DUE else literal(None)
