@@ -111,31 +111,35 @@ $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 @touch $(addprefix $(VENV)/.,plain test lint docs release)
 endef
 else
-install = $(PIP_INSTALL) --editable $(1)
+install = $(PIP_INSTALL) --editable ".$(EXTRAS)"
 endif
 
 $(VENV)/.plain: pyproject.toml $(LOCK) | $(BIN)/python
-	$(call install,.)
+	$(install)
 	@touch $@
 
+$(VENV)/.test: EXTRAS = [test]
 $(VENV)/.test: pyproject.toml $(LOCK) | $(BIN)/python
-	$(call install,".[test]")
+	$(install)
 	@touch $@ $(VENV)/.plain
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(PIP_INSTALL) --editable ".[bench]"
 	@touch $@ $(VENV)/.test $(VENV)/.plain
 
+$(VENV)/.lint: EXTRAS = [test,lint]
 $(VENV)/.lint: pyproject.toml $(LOCK) | $(BIN)/python
-	$(call install,".[test,lint]")
+	$(install)
 	@touch $@ $(VENV)/.test $(VENV)/.plain
 
+$(VENV)/.docs: EXTRAS = [docs]
 $(VENV)/.docs: pyproject.toml $(LOCK) | $(BIN)/python
-	$(call install,".[docs]")
+	$(install)
 	@touch $@ $(VENV)/.plain
 
-$(VENV)/.release: pyproject.toml | $(BIN)/python
-	$(call install,".[release]")
+$(VENV)/.release: EXTRAS = [release]
+$(VENV)/.release: pyproject.toml $(LOCK) | $(BIN)/python
+	$(install)
 	@touch $@ $(VENV)/.plain
 
 $(BIN)/python:
