@@ -105,6 +105,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/transactions.md",
         "docs/runs.md",
         "docs/pausing.md",
+        "docs/audited-acts.md",
         "docs/slow-calls.md",
         "docs/scale.md",
     ],
