@@ -26,8 +26,12 @@ class Explaining(TapePart):
         """
         database = self._tape.database
         if (effect := inspection.get_effect(database, key)) is not None:
+            journal = inspection.read_journal(database, key)
+            like = journal[0].evidence.get("similar_to") if effect.status == "HELD" else None
             around = {
-                "journal": inspection.read_journal(database, key),
+                "journal": journal,
+                "similar": inspection.get_effect(database, like) if like else None,
+                "successor": inspection.get_effect(database, effect.reissued_as) if effect.reissued_as else None,
                 "obligations": inspection.list_obligations(database, effect_key=key),
                 "turn_of": surroundings.turn_of(database, effect),
                 "key_holder": surroundings.key_holder(database, effect),

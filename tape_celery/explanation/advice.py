@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tape_celery.explanation import foresight
+from tape_celery.explanation.history import reported_ref
 from tape_celery.explanation.values import Around, SafeAct
 from tape_celery.explanation.wording import at, listed, plain, record, short
 from tape_celery.records import Effect, EffectStatus, RunStatus
@@ -42,13 +43,13 @@ def is_owed(effect: Effect, around: Around) -> bool:
     return any(debt.external_ref == effect.external_ref for debt in around.obligations)
 
 
-def search_words(effect: Effect) -> str:
+def search_words(effect: Effect, around: Around) -> str:
     """What the upstream's people can search for."""
     keys = [f"idempotency key {plain(effect.idempotency_key)}"]
     if effect.business_key:
         keys.append(f"business key {plain(effect.business_key)}")
-    if effect.external_ref:
-        keys.append(f"reference {plain(effect.external_ref)}")
+    if ref := effect.external_ref or reported_ref(around.journal):
+        keys.append(f"reference {plain(ref)}")
     return listed(keys, "or")
 
 
@@ -65,13 +66,18 @@ def _observe(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
             "is sent again under the same key" if blind is not None and blind.status == "PENDING" else "is STUCK again"
         )
         return True, f"Useless until something can look (a connector that can, or a status_check): it {again}."
+    if effect.reason.startswith(CONTRADICTION):
+        return (
+            True,
+            "At any time: it is looked at once more. Found, it is CONFIRMED; not found, FAILED.",
+        )
     if effect.status is EffectStatus.UNKNOWN:
         return True, "At any time: the next look is due at once, and looks are counted anew. It calls nothing twice."
     return True, "When the upstream's lookup works again: it is UNKNOWN, and looked at at once. It calls nothing twice."
 
 
 def _resolve_confirmed(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
-    text = f"Only when the upstream's people, or its own records, show it under {search_words(effect)}."
+    text = f"Only when the upstream's people, or its own records, show it under {search_words(effect, around)}."
     if not effect.external_ref:
         text += " Give its reference (--external-ref)."
     if effect.reason.startswith(CONTRADICTION):
@@ -85,7 +91,7 @@ def _resolve_confirmed(effect: Effect, after: Effect, around: Around) -> tuple[b
 
 
 def _resolve_failed(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
-    text = f"Only when the upstream's people say that no record exists under {search_words(effect)}"
+    text = f"Only when the upstream's people say that no record exists under {search_words(effect, around)}"
     if (settled := effect.settled_at_ms) is not None and settled > around.now_ms:
         text += f", and not before {at(settled)}: what was sent may still arrive"
     text += "."
@@ -104,7 +110,8 @@ def _looks_first(effect: Effect, around: Around) -> str:
 
 def _successor(effect: Effect, around: Around) -> str:
     if effect.reissued_as:
-        return f" (effect {plain(effect.reissued_as)} was issued for it)"
+        now = f", and is {around.successor.status}" if around.successor is not None else ""
+        return f" (effect {plain(effect.reissued_as)} was issued for it{now})"
     return f" (effect {plain(around.key_holder)} has its business key now)" if around.key_holder else ""
 
 
@@ -141,11 +148,14 @@ def _reissue(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
     what = "A fresh effect with fresh keys and the same request is sent at once."
     if effect.absent and effect.due_at_ms is not None:
         return False, (
-            f"Only when the upstream's people say that no record exists under {search_words(effect)}: the absence is "
-            f"still watched, next at {at(effect.due_at_ms)}. {what}"
+            f"Only when the upstream's people say that no record exists under {search_words(effect, around)}: the absence "
+            f"is still watched, next at {at(effect.due_at_ms)}. {what}"
         )
     if effect.absent:
-        return False, f"When it is still wanted and the upstream has no record under {search_words(effect)}. {what}"
+        return (
+            False,
+            f"When it is still wanted and the upstream has no record under {search_words(effect, around)}. {what}",
+        )
     if effect.first_sent_at_ms is None:
         return True, f"When it is wanted after all; nothing was ever sent. {what}"
     if effect.status is EffectStatus.FAILED and around.journal and around.journal[-1].kind == "resolved":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tape_celery.explanation.history import arrival, last_absent_ms
+from tape_celery.explanation.history import arrival, last_absent_ms, reported_ref
 from tape_celery.explanation.values import Around
 from tape_celery.explanation.wording import at, because, counted, plain, record, short
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Semantics
@@ -22,13 +22,21 @@ def why(effect: Effect, around: Around) -> str:
         case EffectStatus.STUCK:
             return _stuck(effect, around)
         case EffectStatus.HELD:
-            return f"It {short(effect.reason)}, so it may be the same thing twice. Nothing was sent."
+            return f"It {short(effect.reason)}, so it may be the same thing twice. Nothing was sent.{_like(around)}"
         case EffectStatus.CONFIRMED:
             return _confirmed(effect, around, came)
         case EffectStatus.FAILED:
-            return _failed(effect, came) + _reissued(effect)
+            return _failed(effect, came) + _reissued(effect, around)
         case EffectStatus.CANCELLED:
-            return _cancelled(effect, came) + _reissued(effect)
+            return _cancelled(effect, came) + _reissued(effect, around)
+
+
+def _like(around: Around) -> str:
+    other = around.similar
+    if other is None:
+        return ""
+    key = f", with business key {plain(other.business_key)}" if other.business_key else ""
+    return f" That one is {other.status}{key}."
 
 
 def _pending(effect: Effect, around: Around, came: JournalEntry | None) -> str:
@@ -91,10 +99,11 @@ def _how_unknown(effect: Effect, came: JournalEntry | None) -> str:
 def _stuck(effect: Effect, around: Around) -> str:
     if effect.reason.startswith(CONTRADICTION):
         before = effect.reason.removeprefix(CONTRADICTION)
-        successor = f" It was issued again as effect {plain(effect.reissued_as)}." if effect.reissued_as else ""
+        named = f", as {record(ref)}" if (ref := reported_ref(around.journal)) else ""
         return (
-            f"A contradiction: the app was told {short(before)}, and after that the upstream reported that it landed. "
-            f"Whoever believed the first answer may have made it again, so there may be two.{successor}"
+            f"A contradiction: the app was told {short(before)}, and after that the upstream reported that it landed"
+            f"{named}. Whoever believed the first answer may have made it again, so there may be two."
+            f"{_reissued(effect, around)}"
         )
     lost = "An answer was lost, so it may have landed"
     if effect.reason.startswith("nothing can observe it"):
@@ -144,7 +153,8 @@ def _failed(effect: Effect, came: JournalEntry | None) -> str:
         )
     if came is not None and came.kind == "observed" and came.evidence.get("status") == "failed":
         return "The upstream says that it failed."
-    return f"The upstream refused it: {short(effect.reason)}. It did not land."
+    why = "" if effect.reason == "refused by the upstream" else f": {short(effect.reason)}"
+    return f"The upstream refused it{why}. It did not land."
 
 
 def _cancelled(effect: Effect, came: JournalEntry | None) -> str:
@@ -160,8 +170,11 @@ def _cancelled(effect: Effect, came: JournalEntry | None) -> str:
     return text + (" Nothing was sent." if effect.first_sent_at_ms is None else " It did not land.")
 
 
-def _reissued(effect: Effect) -> str:
-    return f" It was issued again as effect {plain(effect.reissued_as)}." if effect.reissued_as else ""
+def _reissued(effect: Effect, around: Around) -> str:
+    if not effect.reissued_as:
+        return ""
+    now = f", which is {around.successor.status}" if around.successor is not None else ""
+    return f" It was issued again as effect {plain(effect.reissued_as)}{now}."
 
 
 def _asked_to_stop(effect: Effect) -> str:

@@ -53,6 +53,12 @@ def last_absent_ms(entries: Sequence[JournalEntry]) -> int | None:
     return looks[-1].at_ms if looks and looks[-1].evidence.get("status") == "absent" else None
 
 
+def reported_ref(entries: Sequence[JournalEntry]) -> str:
+    """The record that the upstream named last, whether the row took it over or not."""
+    named = (entry.evidence.get("external_ref") for entry in reversed(entries) if entry.kind != "recorded")
+    return next((str(ref) for ref in named if ref), "")
+
+
 def _items(entries: Iterable[JournalEntry], is_inverse: bool) -> list[_Item]:
     items: list[_Item] = []
     attempts = 0

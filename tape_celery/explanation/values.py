@@ -85,6 +85,10 @@ class Around:
     """Whether anything can undo it; ``None`` where this process cannot tell."""
     turn_of: Effect | None = None
     """The effect of the same ordering key that comes first, and is not settled."""
+    successor: Effect | None = None
+    """What it was issued again as."""
+    similar: Effect | None = None
+    """What a HELD effect looks like."""
     key_holder: str = ""
     """Another effect that has the business key which this one let go."""
     known_by: Sequence[str] = ()

@@ -60,9 +60,22 @@ SAYS: dict[str, tuple[str, ...]] = {
         "so there may be two",
         "Look whether the app made a second one meanwhile",
         "has been undone by hand",
+        "reported that it landed, as record BK-late",
+        "or reference BK-late",
+        "Found, it is CONFIRMED; not found, FAILED",
     ),
-    "stuck_by_a_contradiction_and_reissued": ("was issued for it", "they say it is not there"),
-    "held": ("looks like effect", "Nothing was sent", "When both are meant", "When it is the same thing twice"),
+    "stuck_by_a_contradiction_and_reissued": (
+        "was issued for it, and is CANCELLED",
+        "they say it is not there",
+        ", which is CANCELLED",
+    ),
+    "held": (
+        "looks like effect",
+        "That one is PENDING, with business key bk-",
+        "Nothing was sent",
+        "When both are meant",
+        "When it is the same thing twice",
+    ),
     "failed_because_refused": ("The upstream refused it: refused", "When what made it fail has been repaired"),
     "failed_after_retries": ("Called 2 times between", "refused for now"),
     "failed_because_absent": ("that is still watched", "watch 1 of 2", "the absence is still watched, next at"),
@@ -175,6 +188,18 @@ def test_what_it_says_will_become_of_an_unknown_comes_true(stage: Stage) -> None
         assert believed.at_ms is not None
         stage.move_time((believed.at_ms - inspection.now_ms(stage.tape.database)) / 1000 + 0.1)
         stage.observe(key, obs("absent"))
+        assert stage.get(key).status == status
+
+
+def test_what_it_says_of_looking_at_a_contradiction_comes_true(stage: Stage) -> None:
+    """Found, it is CONFIRMED; not found, FAILED, whatever it was before."""
+    for look, status in ((obs("confirmed", "BK-1"), "CONFIRMED"), (obs("absent"), "FAILED")):
+        key = WAYS["cancelled_after_an_absence"](stage)
+        stage.move_time(3_700)
+        stage.observe(key, obs("confirmed", "BK-1"))
+        assert "The app was told CANCELLED, and then it landed" in stage.tape.explain(key).headline
+        stage.tape.resolve(key, "observe", reason="once more", actor="ann")
+        stage.observe(key, look)
         assert stage.get(key).status == status
 
 
