@@ -148,8 +148,8 @@ def _reissue(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
     what = "A fresh effect with fresh keys and the same request is sent at once."
     if effect.absent and effect.due_at_ms is not None:
         return False, (
-            f"Only when the upstream's people say that no record exists under {search_words(effect, around)}: the absence "
-            f"is still watched, next at {at(effect.due_at_ms)}. {what}"
+            f"Only when the upstream's people say that no record exists under {search_words(effect, around)}: "
+            f"the absence is still watched, next at {at(effect.due_at_ms)}. {what}"
         )
     if effect.absent:
         return (
