@@ -7,8 +7,11 @@ from collections import Counter
 
 import pytest
 
+from tape_celery.gauges import GAUGES
+from tape_celery.metering import METRICS
 from tests.celery_wiring.conftest import MakeShop, Shop
-from tests.monitoring.conftest import ADDRESS, Samples, port_of, samples, value
+from tests.monitoring.conftest import ADDRESS, Samples, families, port_of, samples, value
+from tests.monitoring.test_rules import declared
 from tests.servers import Process, until
 
 COUNT = "tape_transitions_total"
@@ -83,6 +86,11 @@ def test_the_counts_are_those_of_the_journal_also_when_children_are_killed(make_
     assert value(after, "tape_swept_rows_total", what="lapsed") == 1
     assert value(after, "tape_sweep_seconds_count") >= 2
     assert value(after, "tape_hints_total", task="tape.observe", result="published") >= 2
+    assert {name for name, _ in after} <= set(declared())
+    for name, labels in after:
+        assert {label for label, _ in labels} - {"le"} == set(declared()[name].labels), name
+    served = {family.name for family in families(worker)}
+    assert served == {metric.name.removesuffix("_total") for metric in (*METRICS, *GAUGES)}
     told = {text for _, labels in after for _, text in labels}
     assert all(re.fullmatch(r"[A-Za-z0-9_.+]*", text) for text in told)
     for effect in shop.tape.effects(limit=1000):
