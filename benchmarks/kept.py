@@ -15,7 +15,7 @@ from tape_celery.connectors.base import CompensationResult, DispatchResult, Obse
 from tape_celery.events import Answered, Event, Expired, Lapsed
 from tape_celery.intent import Callback, Intent, canonical_json, digest_of, new_key
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus, Semantics
-from tape_celery.store import bulk, callbacks, claims, due, inspection, moves, owing, paging, retention, runs
+from tape_celery.store import bulk, callbacks, claims, due, figures, inspection, moves, owing, paging, retention, runs
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
 EACH = 20
@@ -153,6 +153,11 @@ class Store:
         for name, filters in recent.items():
             asked = paging.Filters(**hour, **filters)
             yield f"list of the last hour{name}", partial(paging.read_page, self.database, asked)
+        for name, filters in {"": {}, ": CONFIRMED": {"status": EffectStatus.CONFIRMED}}.items():
+            page = partial(paging.read_page, self.database, paging.Filters(**filters), limit=20)
+            yield f"page of old ones{name}", partial(page, before=self.old)
+            yield f"page of old ones{name}, going back", partial(page, after=self.old)
+        yield "figures of a connector", lambda: figures.of_connector(self.database, WIRE, newest=50)
         yield "open proposals", self.tape.proposals
         yield "open proposals of an effect", lambda: self.tape.proposals(self.old)
         yield "obligations, newest", lambda: owing.list_owing(self.database, owing.Owing(), limit=20)

@@ -10,6 +10,7 @@ import httpx
 from celery import Celery
 
 from tape_celery import Tape, connectors
+from tape_celery.similar import HoldSimilar
 from tape_celery.testing import ScriptedConnector, confirm, fail, lose_ack
 from tape_celery.testing import duplicate as twice
 from tests.servers import Process, Processes
@@ -81,6 +82,13 @@ class Shop:
         key = self.effect(business_key, lose_ack(), connector="mail", **how)
         self.tape.observe(key)
         return key
+
+    def held(self, business_key: str, **how: Any) -> str:
+        """It looks like another one, which was recorded just before."""
+        rule = HoldSimilar(fields=["alike"], within=60)
+        request = {"amount": 100, "alike": business_key}
+        self.effect(f"{business_key}-before", request=request, hold_similar=rule, **how)
+        return self.effect(business_key, request=request, hold_similar=rule, **how)
 
     def duplicated(self, business_key: str, **how: Any) -> str:
         """It landed twice, and was seen to: it owes one."""

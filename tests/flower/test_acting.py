@@ -47,6 +47,7 @@ EFFECT_ACTS: list[tuple[str, Callable[[Shop, str], str], EffectStatus]] = [
     ("resolve-failed", Shop.stuck, EffectStatus.FAILED),
     ("observe", Shop.stuck, EffectStatus.UNKNOWN),
     ("cancel", Shop.effect, EffectStatus.CANCELLED),
+    ("release", Shop.held, EffectStatus.PENDING),
 ]
 
 

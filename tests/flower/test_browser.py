@@ -155,6 +155,7 @@ ACTS = [
     ("resolve-failed", "unknown", EffectStatus.FAILED),
     ("observe", "stuck", EffectStatus.UNKNOWN),
     ("cancel", "effect", EffectStatus.CANCELLED),
+    ("release", "held", EffectStatus.PENDING),
 ]
 
 
