@@ -308,7 +308,8 @@ class Engine:
         found = inspection.get_many(self._database, kind, list(keys))
         verbs = {work.verb for work in works}
         now = inspection.now_ms(self._database)
-        paused = pausing.names(self._database) if "call" in verbs else set()
+        connectors = {record.connector for record in found.values()} if "call" in verbs else ()
+        paused = pausing.paused_of(self._database, connectors) if connectors else set()
         return {key: self._why_one(found.get(key), verbs, now, paused) for key in keys}
 
     def _why_one(

@@ -110,8 +110,9 @@ class Sweep:
 
     def _pass(self, report: SweepReport) -> SweepReport:
         trouble: StoreUnavailable | None = None
-        paused = pausing.names(self._database)
-        for connector in sorted(self._engine.reach().lease_ms):
+        known = sorted(self._engine.reach().lease_ms)
+        paused = pausing.paused_of(self._database, known)
+        for connector in known:
             try:
                 self._sweep_effects(connector, report, paused=connector in paused)
                 self._sweep_obligations(connector, report, paused=connector in paused)

@@ -6,9 +6,10 @@ its own reads are spent on it; resuming wakes it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, insert, not_, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, insert, not_, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.records import EffectStatus, Pause
@@ -21,6 +22,7 @@ BATCH = 1_000
 
 _PAUSED = connectors.c.paused.is_(true())
 _NAMES = select(connectors.c.connector).where(_PAUSED)
+_AMONG = _NAMES.where(connectors.c.connector.in_(bindparam("among", expanding=True)))
 
 
 def is_not_paused(connector: ColumnElement[str]) -> ColumnElement[bool]:
@@ -71,8 +73,14 @@ def pauses(database: Database) -> list[Pause]:
 
 
 def names(database: Database) -> set[str]:
-    """The names of those."""
+    """The names of the connectors that are paused."""
     return set(database.read(lambda connection: connection.execute(_NAMES).scalars().all()))
+
+
+def paused_of(database: Database, among: Collection[str]) -> set[str]:
+    """Those of the connectors ``among`` that are paused."""
+    asked = {"among": list(among)}
+    return set(database.read(lambda connection: connection.execute(_AMONG, asked).scalars().all()))
 
 
 def _read(row: Any) -> Pause:
