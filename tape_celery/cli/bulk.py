@@ -120,7 +120,8 @@ def _allowed(tape: Tape, act: str, wanted: Filters, number: int, now: int) -> tu
     after, read = paging.FIRST, 0
     while True:
         page = paging.read_page(tape.database, wanted, after=after, limit=paging.MOST)
-        found = sorted(page.effects, key=lambda row: row.effect_key)
+        # The last page is a whole one, and begins with some of the one before.
+        found = sorted((row for row in page.effects if row.effect_key > after), key=lambda row: row.effect_key)
         read += len(found)
         rows += [row for row in found if foresight.after_act(row, act, now, tape._terms(row)) is not None]
         if len(rows) >= number or not page.newer or not found:
@@ -172,17 +173,19 @@ def _do(chosen: Selection, act: Act, as_json: bool) -> int:
     refused: list[dict[str, str]] = []
     stopped = ""
     for row in chosen.rows:
-        said = stopped
+        said = stopped and f"not tried: {stopped}"
         try:
             if not stopped:
                 after = act(row.effect_key, seen_version=row.version)
                 done.append({"effect_key": row.effect_key, "is": _outcome(after)})
         except StoreUnavailable as error:
-            said = stopped = f"not tried, or not known: {tables.error_line(error)}"
+            stopped = tables.error_line(error)
+            said = f"not known: {stopped}"
         except TapeError as error:
             said = tables.error_line(error)
         except KeyboardInterrupt:
-            said = stopped = "not tried, or not known: interrupted"
+            stopped = "interrupted"
+            said = f"not known: {stopped}"
         if said:
             refused.append({"effect_key": row.effect_key, "why": said})
         if not as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable
@@ -149,6 +150,49 @@ def test_rows_that_an_act_is_not_for_do_not_hide_those_that_it_is_for(
         tape.reissue(key, reason="r", actor="ann")
     told = json.loads(run("reissue", "--status", "CANCELLED", "--limit", "1", *WHY, "--json").output)
     assert ([row["effect_key"] for row in told["rows"]], told["more"]) == ([keys[5]], False)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_each_row_is_chosen_once_whatever_the_pages_are(
+    tape: Tape, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("tape_celery.store.paging.MOST", 2)
+    keys = some_stuck(tape, number)
+    told = json.loads(run("observe", "--status", "STUCK", *WHY, "--json").output)
+    assert [row["effect_key"] for row in told["rows"]] == keys
+
+
+def test_ctrl_c_in_the_middle_says_what_was_done(
+    tape: Tape, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one under way may be done or not; those after it are not tried."""
+    keys = some_stuck(tape, 3)
+    words = printed_command(run("observe", "--status", "STUCK", *WHY))
+    resolve = tape.resolve
+
+    def interrupted(key: str, *args: Any, **kwargs: Any) -> Any:
+        if key == keys[1]:
+            raise KeyboardInterrupt
+        return resolve(key, *args, **kwargs)
+
+    monkeypatch.setattr(tape, "resolve", interrupted)
+    told = json.loads((done := run(*words, "--json")).output)
+    assert done.exit_code == group.SOME_REFUSED
+    assert [one["effect_key"] for one in told["done"]] == keys[:1]
+    assert [one["why"] for one in told["refused"]] == ["not known: interrupted", "not tried: interrupted"]
+
+
+def test_what_takes_two_people_is_refused_row_by_row(
+    tape: Tape, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many are not proposed at once."""
+    keys = some_stuck(tape, 1)
+    words = printed_command(run("resolve", "--status", "STUCK", "--as", "failed", *WHY))
+    limited = dataclasses.replace(tape.settings, second_person_above={"scripted": {}})
+    monkeypatch.setattr(tape, "_settings", limited)
+    done = run(*words)
+    assert (done.exit_code, "NeedsSecondPerson" in done.output) == (group.SOME_REFUSED, True)
+    assert (states(tape, keys), tape.proposals()) == (["STUCK"], [])
 
 
 def test_a_store_that_goes_away_in_the_middle_ends_it(
