@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tape_celery.errors import MissingExtra
-from tape_celery.gauges import GAUGES, StoreGauges
+from tape_celery.gauges import GAUGES, PATIENCE_SECONDS, StoreGauges
 from tape_celery.metering import Meter, Metric
 from tape_celery.settings import metrics_host_and_port
 
@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 class Collector:
     """Gives prometheus_client what there is to tell; it is registered with one of its registries."""
 
-    def __init__(self, meter: Meter, database: Database) -> None:
+    def __init__(self, meter: Meter, database: Database, *, wait_seconds: float = PATIENCE_SECONDS) -> None:
         self._meter = meter
-        self._gauges = StoreGauges(database)
+        self._gauges = StoreGauges(database, wait_seconds)
 
     def describe(self) -> list[Any]:
         """Nothing: so that registering it asks the store for nothing."""

@@ -30,7 +30,7 @@ OLD_SECONDS = 60.0
 MOST_CONNECTORS = 100
 """Of how many connectors the effects in one state are told: anything may be asked for by a name that is none."""
 PATIENCE_SECONDS = 2.0
-"""How long whoever asks waits for the store, at the most."""
+"""How long the store is waited for, at the most."""
 
 EFFECTS = Metric("tape_effects", ("connector", "status"), "Effects in each state, counted to 10,000")
 OBLIGATIONS = Metric("tape_obligations", ("connector", "status"), "Obligations in each state, counted to 10,000")
@@ -67,9 +67,10 @@ Reading = dict[Metric, _Values]
 
 
 class StoreGauges:
-    """The gauges of one store, for one process."""
+    """The gauges of one store, for one process; whoever asks waits for the store at most ``wait_seconds``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, wait_seconds: float = PATIENCE_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
         self._database = database.hurried(PATIENCE_SECONDS)
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
@@ -87,7 +88,7 @@ class StoreGauges:
                 self._reader.start()
             reader = self._reader
         if reader is not None:
-            reader.join(PATIENCE_SECONDS)
+            reader.join(self._wait_seconds)
             if reader.is_alive() and time.monotonic() - self._read_at > OLD_SECONDS:
                 return {UP: {(): 0.0}}
         return self._reading

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 from flower import command, urls
+from prometheus_client import REGISTRY
 from tornado.web import url
 
 from tape_celery.errors import ConfigurationError
+from tape_celery.exposition import Collector
 from tape_celery.flower.access import Asked, access
 from tape_celery.flower.connector_page import ConnectorPage
 from tape_celery.flower.effect_page import EffectPage
@@ -17,6 +20,7 @@ from tape_celery.flower.handler import Shared, StaticFiles
 from tape_celery.flower.list_page import EffectsPage
 from tape_celery.flower.loader import loader
 from tape_celery.flower.run_page import RunPage
+from tape_celery.metering import Meter
 from tape_celery.tape import Tape
 
 ROUTES = (
@@ -25,6 +29,8 @@ ROUTES = (
     (r"/effects/run/(.+)", RunPage, "tape-run"),
     (r"/effects/connector/(.+)", ConnectorPage, "tape-connector"),
 )
+METRICS_WAIT_SECONDS = 0.5
+"""How long the store may hold up Flower's loop when it is asked for metrics."""
 STATIC = (r"/effects/static/(.+)", StaticFiles, "tape-static")
 
 
@@ -51,9 +57,25 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
     install(urls.handlers, urls.settings)
     command.Flower = Flower
     try:
-        context.invoke(command.flower, tornado_argv=tuple(arguments))
+        with _told_at_metrics(tape):
+            context.invoke(command.flower, tornado_argv=tuple(arguments))
     finally:
         command.Flower = started
+
+
+@contextmanager
+def _told_at_metrics(tape: Tape) -> Iterator[None]:
+    """Flower's ``/metrics`` tells what the store says, and what people do here."""
+    meter = Meter()
+    collector = Collector(meter, tape.database, wait_seconds=METRICS_WAIT_SECONDS)
+    tape.measure(meter)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+        tape.measure(None)
+        meter.close()
 
 
 def install(handlers: list[Any], settings: dict[str, Any]) -> None:

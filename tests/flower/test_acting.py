@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from html import unescape
 from typing import Any
@@ -389,3 +390,18 @@ def test_a_store_that_is_away_is_told_on_the_page(shop: Shop, started: Processes
             away.rename(here)
         assert web.get("/effects").status_code == 200
         assert web.post(page_of("effect", key), data=form).status_code == 303
+
+
+def test_flowers_metrics_tell_what_people_did_and_what_the_store_says(flower: FlowerProcess, shop: Shop) -> None:
+    """Beside its own, without a login, which a scraper has none of; without a key in them."""
+    with flower.client(ANN) as ann:
+        key = shop.effect("act-metrics")
+        act(ann, page_of("effect", key), "cancel", reason="not any more")
+    with flower.client() as scraper:
+        told = scraper.get("/metrics").text
+    act_of = '{connector="bank.wire",from="PENDING",kind="cancelled",record="effect",to="CANCELLED"}'
+    assert re.search(rf"^tape_transitions_total{re.escape(act_of)} [1-9]", told, re.MULTILINE), told
+    assert re.search(r'^tape_effects{connector="bank.wire",status="CANCELLED"} [1-9]', told, re.MULTILINE)
+    assert "\ntape_store_up 1.0\n" in told
+    assert "\n# HELP flower_events_total" in told
+    assert key not in told
