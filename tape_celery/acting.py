@@ -186,9 +186,9 @@ class Acting(TapePart):
         limits = self._tape.settings.second_person_above
         if not limits:
             return ""
-        for key, connector, request in proposals.requests_in(self._tape.database, run_id):
-            if why := second_person.why_needed(limits, connector, request):
-                return f"{key}: {why}"
+        for effect in proposals.effects_in(self._tape.database, run_id):
+            if why := second_person.why_needed(limits, effect.connector, effect.request):
+                return f"{effect.effect_key}: {why}"
         return ""
 
     def _refuse_no_run(self, run_id: str) -> None:

@@ -151,6 +151,9 @@ def said(what: str, text: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise InvalidIntent(f"{what} must say who or why, not {text!r}")
     kept = canonical_text(what, text.strip())
+    if what == "actor" and len(kept) > KEY_LENGTH:
+        # Not cut: two people could be the same from there on.
+        raise InvalidIntent(f"actor is too long: {len(kept)} characters, and {KEY_LENGTH} is the most")
     if len(json.dumps(kept)) > MOST_SAID:
         raise InvalidIntent(f"{what} is too long for the journal: {len(kept)} characters; say it in {MOST_SAID} bytes")
     return kept

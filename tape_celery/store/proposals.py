@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import CommitUncertain, NoSuchProposal, NotAllowed, StoreUnavailable
-from tape_celery.records import JournalEntry, Proposal, ProposalStatus
+from tape_celery.records import Effect, JournalEntry, Proposal, ProposalStatus
 from tape_celery.schema import EMPTY, effects, journal, proposals
 from tape_celery.store.database import Database
-from tape_celery.store.rows import read_entry
+from tape_celery.store.rows import EFFECTS, read_entry
 from tape_celery.store.runs import contains
 
 TRIES = 5
+CHUNK = 200
+"""How many effects of a run are read at a time."""
 
 
 def propose(database: Database, asked: Proposal) -> Proposal:
@@ -96,12 +99,19 @@ def entries_since(database: Database, key: str, version: int) -> list[JournalEnt
     return [read_entry(row) for row in rows]
 
 
-def requests_in(database: Database, run_id: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """The key, the connector and the request of every effect in a run."""
-    e = effects.c
-    statement = select(e.effect_key, e.connector, e.request_json).where(contains(run_id)).order_by(e.effect_key)
-    for row in database.read(lambda connection: connection.execute(statement).all()):
-        yield row.effect_key, row.connector, json.loads(row.request_json)
+def effects_in(database: Database, run_id: str) -> Iterator[Effect]:
+    """Every effect in a run, some hundred at a time: each may have a large request."""
+    key, after = effects.c.effect_key, ""
+    while True:
+        rows = database.read(partial(_some_in, statement=select(effects).where(contains(run_id), key > after)))
+        yield from map(EFFECTS.read, rows)
+        if len(rows) < CHUNK:
+            return
+        after = rows[-1]["effect_key"]
+
+
+def _some_in(connection: Connection, statement: Select[Any]) -> Sequence[RowMapping]:
+    return connection.execute(statement.order_by(effects.c.effect_key).limit(CHUNK)).mappings().all()
 
 
 def forget(connection: Connection, keys: list[str]) -> int:

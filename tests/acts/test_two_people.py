@@ -23,7 +23,7 @@ from tape_celery.errors import (
 )
 from tape_celery.records import EffectStatus, ObligationStatus, Proposal, ProposalStatus, RunStatus
 from tape_celery.schema import proposals as table
-from tape_celery.store import intents
+from tape_celery.store import intents, proposals
 from tests.acts.conftest import ALICE, BOB, confirmed, failed, look_in_vain, unknown
 from tests.invariants import broken_invariants
 from tests.servers import Processes, TcpProxy
@@ -208,6 +208,30 @@ def test_a_run_is_compensated_by_two_if_any_effect_in_it_needs_them(stage: Stage
     assert run.record.closing_reason == "seen at the bank (proposed by alice, confirmed by bob)"
     assert "proposed by alice, confirmed by bob" in stage.last(key).evidence["reason"]
     assert stage.tape.proposals() == []
+
+
+def test_each_effect_of_a_run_is_asked_about(ready_sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are; the others are below the limit."""
+    monkeypatch.setattr(proposals, "CHUNK", 2)
+    stage = Stage(ready_sqlite_url, second_person_above={"scripted": {"amount": 10}})
+    for amount in (1, 1, 1, 11, 1):
+        for run_id, asked in (("large", amount), ("small", 1)):
+            stage.tape.effect.delay("scripted", {"amount": asked}, business_key=intent.new_key(), run_id=run_id)
+    with pytest.raises(NeedsSecondPerson, match="its amount is above 10"):
+        stage.tape.compensate_run("large", **ALICE)
+    assert stage.tape.compensate_run("small", **ALICE).status is not RunStatus.OPEN
+    stage.close()
+
+
+def test_a_name_that_does_not_fit_is_refused(stage: Stage) -> None:
+    """And not cut: two names could be the same from there on."""
+    key = unknown(stage)
+    with pytest.raises(InvalidIntent, match="actor is too long"):
+        stage.tape.propose("resolve", key, verdict="failed", reason="why", actor="a" * 201)
+    proposal = stage.tape.propose("resolve", key, verdict="failed", reason="why", actor="a" * 200)
+    with pytest.raises(InvalidIntent, match="actor is too long"):
+        stage.tape.confirm(proposal.proposal_key, actor="b" * 201)
+    assert stage.tape.confirm(proposal.proposal_key, actor="é" * 200).status is S.FAILED
 
 
 def test_an_exception_out_of_the_block_of_a_run_needs_nobody(stage: Stage) -> None:
