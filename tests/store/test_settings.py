@@ -155,6 +155,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "store_url": "sqlite:///.tape/tape.db",
         "connectors": (),
         "webhook_url": "",
+        "metrics_address": "",
         "webhook_events": ("effect.stuck", "effect.held", "obligation.stuck", "run.stuck"),
         "webhook_secret": "",
         "lease_seconds": 30.0,
