@@ -45,9 +45,10 @@ def test_obligations_are_listed_newest_first_by_every_filter(database: Database)
     owed = OweAsked(reason="a return", actor="ann")
     for number in range(6):
         connector, run_id = ("bank.wire", "mail")[number % 2], ("run-1", "run-2")[number % 3 % 2]
-        effect = in_state(database, Status.CONFIRMED, connector=connector, run_id=run_id)
+        effect = in_state(database, Status.CONFIRMED, run_id=run_id)
         act(database, effect.effect_key, owed)
-        execute(database, f"UPDATE tape_obligations SET created_at_ms = {number} WHERE created_at_ms > 1000")
+        changed = f"SET created_at_ms = {number}, connector = '{connector}'"
+        execute(database, f"UPDATE tape_obligations {changed} WHERE created_at_ms > 1000")
     everything = owing.list_owing(database, Owing(), limit=100)
     assert [debt.created_at_ms for debt in everything] == [5, 4, 3, 2, 1, 0]
     effect_key = everything[2].effect_key
