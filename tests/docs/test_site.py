@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from tape_celery.settings import NAMES
 
@@ -26,3 +29,31 @@ def test_the_page_of_settings_is_made_from_the_settings() -> None:
     assert page == script["page"](), "run: python docs/site/settings_table.py"
     assert re.findall(r"^\| `tape_(\w+)` \| .* \| .+ \|$", page, re.MULTILINE) == list(NAMES)
     assert "| `tape_absence_watch` | 3600, 86400 |" in page
+
+
+def test_every_page_with_python_in_it_is_named_by_a_test_that_runs_it() -> None:
+    """Whoever writes an example has it executed: tests/docs/test_examples.py has the list for plain pages."""
+    tests = [path.read_text() for path in DOCS.parent.glob("tests/**/*.py") if path != Path(__file__)]
+    running = "\n".join(text for text in tests if "exec(" in text or "write_text(" in text)
+    pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if "```python" in page.read_text()]
+    assert len(pages) > 15
+    assert [page for page in pages if f'"docs/{page}"' not in running] == []
+
+
+@pytest.mark.parametrize(
+    "loaded",
+    [
+        '<script src="https://cdn.example/a.js">',
+        "<img alt=x src=//cdn.example/a.png>",
+        '<link rel="stylesheet" href="http://cdn.example/a.css">',
+    ],
+)
+def test_a_page_that_loads_from_elsewhere_is_refused(loaded: str) -> None:
+    """A link is none of that: nobody follows it unasked."""
+    exceptions = pytest.importorskip("mkdocs.exceptions", reason="pip install '.[docs]'")
+    check = runpy.run_path(str(DOCS / "site/pages.py"))["on_post_page"]
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="a.md"))
+    fine = '<a href="https://elsewhere.example">there</a><script src="assets/a.js"></script>'
+    assert check(fine, page, {}) == fine
+    with pytest.raises(exceptions.PluginError, match=r"a\.md loads from elsewhere"):
+        check(fine + loaded, page, {})
