@@ -24,6 +24,7 @@ from tape_celery.connectors import base
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
+from tape_celery.logs import about
 from tape_celery.policy import Terms, backoff_ms, margin_ms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
 from tape_celery.settings import Settings
@@ -245,7 +246,8 @@ class Engine:
             meter.send()
 
     def _raised(self, work: _Work[R], record: R, error: BaseException) -> ClaimEnd:
-        logger.warning("%s of %s raised %s", work.name, work.kind.key_of(record), outcomes.describe(error))
+        described = outcomes.describe(error)
+        logger.warning("%s of %s raised %s", work.name, work.kind.key_of(record), described, extra=about(record))
         if work.verb == "call":
             return outcomes.call_raised(error, backoff_ms=self._backoff(record))
         return outcomes.look_raised(error, backoff_ms=self._backoff(record))
@@ -261,7 +263,8 @@ class Engine:
                 if monotonic() >= give_up:
                     for record, event in ended:
                         key = work.kind.key_of(record)
-                        logger.error("%s of %s could not be written: %s %r", work.name, key, *_told(event))
+                        said = (work.name, key, *_told(event))
+                        logger.error("%s of %s could not be written: %s %r", *said, extra=about(record))
                     report.outcomes |= {item.key: Outcome.NOT_SEALED for item in batch}
                     return
                 logger.warning("the store is away, a seal is tried again: %s", error)
@@ -274,15 +277,17 @@ class Engine:
                 self._tell(key, result, report)
                 continue
             # Its row was pruned meanwhile: no journal takes what was said, so it is told here.
-            word, ref = _told(event)
-            logger.error("the result of %s of %s was refused: %s %r: %s", work.name, key, word, ref, result)
+            said = (work.name, key, *_told(event), result)
+            logger.error("the result of %s of %s was refused: %s %r: %s", *said, extra=about(record))
             report.outcomes[key] = Outcome.NO_SUCH_KEY
 
     def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:
         before, after = result.before, result.after
         got_stuck = after.status == "STUCK" != before.status
         if got_stuck:
-            logger.error("%s is STUCK: %s", key, after.reason)
+            logger.error("%s is STUCK: %s", key, after.reason, extra=about(after))
+        elif logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s is %s: %s", key, after.status, result.kind, extra=about(after))
         late = result.kind == "late" and not got_stuck
         self._count_lost("seal", late)
         report.outcomes[key] = Outcome.LATE if late else _outcome(after)

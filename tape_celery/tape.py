@@ -373,7 +373,7 @@ class Tape(Proposing, Explaining, Operating):
                 logger.warning("run %s is left to the sweep: %s", run_id, error)
                 return
             if walk.run.status is RunStatus.STUCK:
-                logger.error("run %s is STUCK: %s", run_id, walk.run.reason)
+                logger.error("run %s is STUCK: %s", run_id, walk.run.reason, extra={"run": run_id})
             if walk.owed:
                 self.hint("compensate", "", walk.owed)
 

@@ -99,6 +99,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/canvas.md",
         "docs/connectors.md",
         "docs/hooks.md",
+        "docs/monitoring.md",
         "docs/scheduling.md",
         "docs/reissue-and-hold.md",
         "docs/retention.md",
