@@ -263,8 +263,9 @@ class Engine:
                 if monotonic() >= give_up:
                     for record, event in ended:
                         key = work.kind.key_of(record)
-                        said = (work.name, key, *_told(event))
-                        logger.error("%s of %s could not be written: %s %r", *said, extra=about(record))
+                        word, ref = _told(event)
+                        text = "%s of %s could not be written: %s %r"
+                        logger.error(text, work.name, key, word, ref, extra=about(record))
                     report.outcomes |= {item.key: Outcome.NOT_SEALED for item in batch}
                     return
                 logger.warning("the store is away, a seal is tried again: %s", error)
@@ -277,8 +278,9 @@ class Engine:
                 self._tell(key, result, report)
                 continue
             # Its row was pruned meanwhile: no journal takes what was said, so it is told here.
-            said = (work.name, key, *_told(event), result)
-            logger.error("the result of %s of %s was refused: %s %r: %s", *said, extra=about(record))
+            word, ref = _told(event)
+            text = "the result of %s of %s was refused: %s %r: %s"
+            logger.error(text, work.name, key, word, ref, result, extra=about(record))
             report.outcomes[key] = Outcome.NO_SUCH_KEY
 
     def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:
