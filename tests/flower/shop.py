@@ -100,8 +100,8 @@ class Shop:
 class FlowerProcess:
     """``celery -A shop_app tape flower`` with ``options``, which listens when this is made."""
 
-    def __init__(self, processes: Processes, shop: Shop, *options: str, **env: str) -> None:
-        arguments = ["-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", *options]
+    def __init__(self, processes: Processes, shop: Shop, *options: str, app: str = "shop_app", **env: str) -> None:
+        arguments = ["-m", "celery", "-A", app, "tape", "flower", "--port=0", *options]
         where = {"PYTHONPATH": str(shop.directory), **env}
         self.process: Process = processes.python(*arguments, name="flower", env=where, cwd=shop.directory)
         found = self.process.wait_for(re.compile(r"Visit me at (https?)://\S*:(\d+)"), 30)

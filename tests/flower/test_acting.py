@@ -368,6 +368,18 @@ def test_whoever_oauth_vouches_for_is_the_actor(shop: Shop, started: Processes) 
     assert last(shop, key)[1] == "ann@example.com"
 
 
+def test_a_broker_that_is_away_holds_up_no_page_and_no_act(shop: Shop, started: Processes) -> None:
+    """The store is what is shown and decided on; the sweep finds what nobody could be told of."""
+    key = shop.effect("no-broker")
+    away = (shop.directory / "shop_app.py").read_text().replace("memory://", "redis://127.0.0.1:1/0")
+    (shop.directory / "shop_away.py").write_text(away)
+    with FlowerProcess(started, shop, LOGIN, app="shop_away").client(ANN) as web:
+        assert key in web.get("/effects").text
+        assert act(web, page_of("effect", shop.failed("no-broker-2")), "reissue").status_code == 303
+        assert act(web, page_of("effect", key), "cancel").status_code == 303
+    assert shop.tape.get(key).status is EffectStatus.CANCELLED
+
+
 def test_a_store_that_is_away_is_told_on_the_page(shop: Shop, started: Processes) -> None:
     """With 503, whatever is asked for, and no traceback; when it is back, so are the pages."""
     key = shop.stuck("away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from html import unescape
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tape_celery.flower.list_page import ROWS
+from tape_celery.store import fleet
 from tape_celery.testing import confirm
 from tests.flower.shop import HOSTILE, SECRET, FlowerProcess, Shop
 from tests.servers import Processes
@@ -120,6 +122,21 @@ def test_a_connector_shows_how_its_calls_went_and_who_knows_it(web: httpx.Client
     page = text(web.get("/effects/connector/mail"))
     assert '<p class="metric-value" id="lost">100.0%</p>' in page
     assert "None: its effects wait for one." in page
+
+
+def test_a_connector_shows_the_workers_that_know_it(web: httpx.Client, shop: Shop) -> None:
+    """With those that were not seen for long marked, and none that know others only."""
+    shop.confirmed("workers")
+    for name, known in (("one@<b>", ["bank.wire"]), ("lost@host", ["bank.wire", "mail"]), ("other@host", ["mail"])):
+        how = {"version": "1", "queues": ["tape.dispatch"], "started_at_ms": None}
+        fleet.say(shop.tape.database, name, connectors=known, wall_ms=lambda: time.time() * 1000, **how)
+    old = "UPDATE tape_workers SET seen_at_ms = seen_at_ms - 3600000 WHERE worker_name = 'lost@host'"
+    execute(shop.tape.database, old)
+    rows = web.get("/effects/connector/bank.wire").text.partition('id="workers"')[2].partition("</table>")[0]
+    assert "one@&lt;b&gt;" in rows
+    assert "1 h ago" in rows.partition("lost@host")[2]
+    assert rows.count("gone?") == 1
+    assert "other@host" not in rows
 
 
 def test_what_was_pruned_shows_its_tombstone(web: httpx.Client, shop: Shop) -> None:
