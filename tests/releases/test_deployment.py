@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 READY = {"worker": " ready.", "beat": "beat: Starting...", "flower": "Visit me at"}
+SECRETS = {"FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word", "GRAFANA_PASSWORD": "word"}
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
 
@@ -56,9 +58,7 @@ def compose() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="module")
 def services(compose: Callable[..., subprocess.CompletedProcess[str]]) -> dict[str, Any]:
-    read = compose(
-        "--profile", "pay", "config", "--format", "json", FLOWER_BASIC_AUTH="ann:word", POSTGRES_PASSWORD="word"
-    )
+    read = compose("--profile", "pay", "config", "--format", "json", **SECRETS)
     assert read.returncode == 0, read.stderr
     found: dict[str, Any] = json.loads(read.stdout)["services"]
     return found
@@ -131,14 +131,17 @@ def test_what_compose_starts_works_together_under_its_own_names(
         "FLOWER_PORT": str(free_port()),
         "FLOWER_BASIC_AUTH": "ann:word",
     }
-    assert set(services["dispatch"]["environment"]) < set(environment)
+    assert set(services["dispatch"]["environment"]) - {"TAPE_METRICS_ADDRESS"} < set(environment)
     command = {name: [str(part) for part in service.get("command") or []] for name, service in services.items()}
     command["beat"][command["beat"].index("/tmp/beat")] = str(tmp_path / "beat")
     migrated = started(processes, "migrate", command["migrate"], environment, tmp_path)
     assert migrated.wait(60) == 0, migrated.text()
+    ports = {name: free_port() for name in ("dispatch", "observe", "compensate", "sweep")}
     running = {}
     for name in ("dispatch", "dispatch-2", "observe", "compensate", "sweep", "beat", "flower"):
         own = {**environment, "TAPE_WORKER_NAME_FILE": str(tmp_path / f"{name}.name")}
+        if name in ports:
+            own["TAPE_METRICS_ADDRESS"] = f"0.0.0.0:{ports[name]}"
         running[name] = started(processes, name, command[name.removesuffix("-2")], own, tmp_path)
     wait_until_ready(running)
     names = {(tmp_path / f"{name}.name").read_text() for name in running if name not in ("beat", "flower")}
@@ -153,6 +156,9 @@ def test_what_compose_starts_works_together_under_its_own_names(
     until(lambda: [e.status for e in tape.effects()] == ["CONFIRMED"], timeout=30, what="the wire to be found")
     assert healthy.wait(30) == 0, healthy.text()
     assert "pong" in healthy.text()
+    for port in ports.values():
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as metrics:
+            assert b'tape_effects{connector="bank.wire",status="CONFIRMED"} 1.0' in metrics.read()
     stop(running)
     tape.database.close()
 
@@ -160,19 +166,38 @@ def test_what_compose_starts_works_together_under_its_own_names(
 def test_compose_wants_its_secrets_and_shows_itself_to_this_machine_only(
     compose: Callable[..., subprocess.CompletedProcess[str]], services: dict[str, Any]
 ) -> None:
-    for missing in ("FLOWER_BASIC_AUTH", "POSTGRES_PASSWORD"):
-        given = {"FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word"}
-        del given[missing]
-        refused = compose("config", "--quiet", **given)
+    for missing in SECRETS:
+        refused = compose("config", "--quiet", **{name: value for name, value in SECRETS.items() if name != missing})
         assert refused.returncode != 0
         assert missing in refused.stderr
     ports = [port for service in services.values() for port in service.get("ports", ())]
-    assert [(port["host_ip"], port["target"]) for port in ports] == [("127.0.0.1", 5555)]
+    assert {(port["host_ip"], port["target"]) for port in ports} == {("127.0.0.1", n) for n in (3000, 5555, 9090)}
     for name, service in services.items():
         assert "no-new-privileges:true" in service["security_opt"], name
         if service["image"] == "tape-celery":
             assert service["read_only"], name
             assert service["cap_drop"] == ["ALL"], name
+
+
+def test_prometheus_asks_each_kind_of_worker_where_it_tells(services: dict[str, Any]) -> None:
+    """And what the two are given to read is there."""
+    asked = (ROOT / "compose/prometheus/prometheus.yml").read_text()
+    told = {name: service["environment"].get("TAPE_METRICS_ADDRESS") for name, service in services.items()
+            if (service.get("command") or [""])[0] == "worker"}  # fmt: skip
+    assert told == {name: f"0.0.0.0:{port}" for name, port in
+                    (("compensate", 9813), ("dispatch", 9811), ("observe", 9812), ("sweep", 9809))}  # fmt: skip
+    for name, address in told.items():
+        port = address.rpartition(":")[2]
+        if services[name].get("network_mode") == "service:bank":
+            assert f'"bank:{port}"' in asked
+        else:
+            assert f"names: [{name}]" in asked
+            assert f"port: {port}" in asked
+    mounts = [mount["source"] for name in ("prometheus", "grafana") for mount in services[name]["volumes"]
+              if mount["type"] == "bind"]  # fmt: skip
+    assert len(mounts) == 3
+    assert all(any(Path(mount).rglob("*.*")) for mount in mounts)
+    assert (ROOT / "compose/prometheus" / re.findall(r"rule_files: \[(\S+)\]", asked)[0]).exists()
 
 
 def test_the_image_is_small_and_nobody_is_root_in_it() -> None:
