@@ -73,13 +73,13 @@ class EffectRun:
         """What it owes and owed, oldest first."""
         return self._tape.obligations(run_id=self.run_id)
 
-    def compensate(self, *, reason: str, actor: str) -> EffectRun:
+    def compensate(self, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
         """`Tape.compensate_run`."""
-        return self._tape.compensate_run(self.run_id, reason=reason, actor=actor)
+        return self._tape.compensate_run(self.run_id, reason=reason, actor=actor, seen_version=seen_version)
 
-    def cancel(self, *, reason: str, actor: str) -> EffectRun:
+    def cancel(self, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
         """`Tape.cancel_run`."""
-        return self._tape.cancel_run(self.run_id, reason=reason, actor=actor)
+        return self._tape.cancel_run(self.run_id, reason=reason, actor=actor, seen_version=seen_version)
 
     def __enter__(self) -> EffectRun:
         self._refuse_closed()
