@@ -117,8 +117,7 @@ def test_an_effect_shows_its_journal_attempts_obligations_and_what_comes_next(we
 
 def test_a_connector_shows_how_its_calls_went_and_who_knows_it(web: httpx.Client, shop: Shop) -> None:
     """As counted over its newest effects."""
-    for name in ("a", "b", "c"):
-        shop.confirmed(f"rate-{name}")
+    shop.stuck("rated")
     page = text(web.get("/effects/connector/mail"))
     assert '<p class="metric-value" id="lost">100.0%</p>' in page
     assert "None: its effects wait for one." in page
