@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from flower.views import BaseHandler
 from tornado.web import RequestHandler, StaticFileHandler
 
-from tape_celery.errors import ConfigurationError, InvalidIntent, NoSuchEffect, NoSuchRun, NotAllowed, StoreUnavailable
+from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, StoreUnavailable
 from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access
 from tape_celery.flower.acts import Form
@@ -124,9 +124,11 @@ class Page(BaseHandler):
         self.set_header("Cache-Control", "no-store")
 
     def prepare(self) -> None:
-        """Refuse requests that were addressed to another machine."""
+        """Refuse requests that were addressed to another machine, and those for what no key can be."""
         if not self.shared.access.serves(self.request.host):
             raise trouble.Refused(403, "This Flower has no login, so it answers only to this machine's own names.")
+        if not all(part.isprintable() for part in self.path_args):
+            raise trouble.Refused(404, "No key has such characters.")
 
     def check_xsrf_cookie(self) -> None:
         """Refuse what no form of ours sent, with or without a login; Flower checks nothing where it has none."""
@@ -229,7 +231,7 @@ class Page(BaseHandler):
         """Trouble of the store is told in a line."""
         if isinstance(value, StoreUnavailable | ConfigurationError):
             logger.warning("%s: %s: %s", self.request.path, typ.__name__, value)
-        elif not isinstance(value, NoSuchEffect | NoSuchRun):
+        elif not isinstance(value, trouble.NOT_THERE):
             super().log_exception(typ, value, tb)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from tornado.web import HTTPError
 
-from tape_celery.errors import ConfigurationError, NoSuchEffect, NoSuchRun, StoreUnavailable
+from tape_celery.errors import (
+    ConfigurationError,
+    IntentUncertain,
+    NoSuchEffect,
+    NoSuchProposal,
+    NoSuchRun,
+    StoreUnavailable,
+    UnknownConnector,
+)
 
+NOT_THERE = (NoSuchEffect, NoSuchProposal, NoSuchRun, UnknownConnector)
 FOREIGN = "That did not come from a page of ours. Open the page again, and do there what you want to do."
 
 
@@ -19,9 +28,9 @@ class Refused(HTTPError):
 
 def trouble(status: int, error: BaseException | None, acting: bool) -> tuple[int, str, str]:
     """What ``error`` means to whoever asked for a page, or did something (``acting``)."""
-    if isinstance(error, NoSuchEffect | NoSuchRun):
+    if isinstance(error, NOT_THERE):
         return 404, "Not there", f"{error}."
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, StoreUnavailable | IntentUncertain):
         doubt = (
             "Whether the act was done is not known: look before you repeat it." if acting else "Nothing was changed."
         )

@@ -121,6 +121,15 @@ def test_a_connector_is_paused_and_resumed(ann: httpx.Client, shop: Shop) -> Non
     assert 'data-act="resume"' not in ann.get(page).text
 
 
+def test_what_is_not_there_takes_no_act(ann: httpx.Client, shop: Shop) -> None:
+    """It is answered as its page is."""
+    form = filled(ann, page_of("effect", shop.stuck("there")), "resolve-failed", seen_version="0")
+    for kind, name in (("effect", "resolve-failed"), ("run", "cancel-run"), ("connector", "pause")):
+        answer = ann.post(page_of(kind, "no-such"), data=form | {"act": name})
+        assert answer.status_code == 404, kind
+        assert "Not there" in answer.text
+
+
 def test_an_act_that_the_state_does_not_allow_is_refused_and_the_row_is_shown(ann: httpx.Client, shop: Shop) -> None:
     """Somebody else was faster: the page says so, and keeps what was written."""
     key = shop.stuck("faster")

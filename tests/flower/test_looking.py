@@ -154,7 +154,12 @@ def test_what_was_pruned_shows_its_tombstone(web: httpx.Client, shop: Shop) -> N
 
 def test_what_is_not_there_is_told_within_flowers_look(web: httpx.Client) -> None:
     """With 404, and no traceback."""
-    for page in ("/effects/effect/no-such", "/effects/run/no-such", "/effects/connector/no-such"):
+    for page in (
+        "/effects/effect/no-such",
+        "/effects/run/no-such",
+        "/effects/connector/no-such",
+        "/effects/effect/%00",
+    ):
         answer = web.get(page)
         assert answer.status_code == 404
         assert "Not there" in answer.text
