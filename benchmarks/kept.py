@@ -15,7 +15,7 @@ from tape_celery.connectors.base import CompensationResult, DispatchResult, Obse
 from tape_celery.events import Answered, Event, Expired, Lapsed
 from tape_celery.intent import Callback, Intent, canonical_json, digest_of, new_key
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus, Semantics
-from tape_celery.store import bulk, callbacks, claims, due, figures, inspection, moves, owing, paging, retention, runs
+from tape_celery.store import ages, bulk, callbacks, claims, due, figures, inspection, moves, owing, paging, retention, runs
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
 EACH = 20
@@ -166,6 +166,7 @@ class Store:
         yield "obligations of a run", lambda: owed(run_id=self.run)
         yield "obligations: PENDING", lambda: owed(status=ObligationStatus.PENDING)
         yield "status", lambda: (self.tape.counts(at_most=50), self.tape.obligation_counts(at_most=50))
+        yield "gauges", lambda: (ages.read(self.database, 50, 100), ages.count_runs(self.database, 50))
         yield "counts", self.tape.counts
 
     # --- what the steps are about ---
