@@ -15,7 +15,20 @@ from tape_celery.connectors.base import CompensationResult, DispatchResult, Obse
 from tape_celery.events import Answered, Event, Expired, Lapsed
 from tape_celery.intent import Callback, Intent, canonical_json, digest_of, new_key
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus, Semantics
-from tape_celery.store import ages, bulk, callbacks, claims, due, figures, inspection, moves, owing, paging, retention, runs
+from tape_celery.store import (
+    ages,
+    bulk,
+    callbacks,
+    claims,
+    due,
+    figures,
+    inspection,
+    moves,
+    owing,
+    paging,
+    retention,
+    runs,
+)
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
 EACH = 20
