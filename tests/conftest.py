@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
@@ -22,6 +23,10 @@ from tests.servers import (
     RedisServer,
 )
 from tests.stores import emptied, migrated
+
+# No example is a failure for taking long: what is slow on a busy machine is no defect.
+hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("patient")
 
 S = TypeVar("S", bound=LocalServer | Chromium)
 

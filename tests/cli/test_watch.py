@@ -26,6 +26,9 @@ app = Celery("shop", broker="memory://")
 tape = Tape(app, store_url={url!r})
 """
 
+MAY_BE_INTERRUPTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+"""A shell starts what runs in the background, and so whatever that starts, deaf to Ctrl-C."""
+
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
@@ -77,7 +80,8 @@ def test_a_store_that_is_away_for_a_while_ends_no_watch(
 
 def test_ctrl_c_ends_it_on_a_pipe(processes: Processes, ready_sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP.format(url=ready_sqlite_url))
-    watch = processes.python("-m", "celery", "-A", "shop", "tape", "status", "--json", "--watch=0.2", cwd=tmp_path)
+    command = [sys.executable, "-m", "celery", "-A", "shop", "tape", "status", "--json", "--watch=0.2"]
+    watch = processes.python("-c", f"{MAY_BE_INTERRUPTED}; os.execv(sys.argv[1], sys.argv[1:])", *command, cwd=tmp_path)
     until(lambda: len(watch.text().splitlines()) >= 3)
     watch.kill(signal.SIGINT)
     assert watch.wait() == 0
@@ -87,7 +91,7 @@ def test_ctrl_c_ends_it_on_a_pipe(processes: Processes, ready_sqlite_url: str, t
 def test_on_a_terminal_it_is_redrawn_in_place(processes: Processes, ready_sqlite_url: str, tmp_path: Path) -> None:
     """On the terminal's other screen, which is left again; what was seen last stays on the first one."""
     (tmp_path / "shop.py").write_text(SHOP.format(url=ready_sqlite_url))
-    on_a_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    on_a_terminal = f"{MAY_BE_INTERRUPTED}; import pty; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
     command = [sys.executable, "-m", "celery", "-A", "shop", "tape", "status", "--watch=0.2"]
     seen = {**clean_environment(), "TERM": "xterm-256color"}
     watch = processes.python("-c", on_a_terminal, *command, cwd=tmp_path, env=seen)
