@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from tape_celery.cli import tables
-from tape_celery.cli.group import as_json, command
+from tape_celery.cli.group import as_json, command, watch
 from tape_celery.doctor import Severity
 from tape_celery.store import inspection
 from tape_celery.tape import Tape
 
 
-@command(as_json)
+@command(watch, as_json)
 def doctor(tape: Tape, as_json: bool) -> int:
     """One look at Celery, broker, store, workers and connectors. Exit code: 0 fine, 1 warnings, 2 problems."""
     found = tape.diagnose()
@@ -23,7 +23,7 @@ def doctor(tape: Tape, as_json: bool) -> int:
     return 2 if Severity.PROBLEM in worst else 1 if Severity.WARNING in worst else 0
 
 
-@command(as_json)
+@command(watch, as_json)
 def workers(tape: Tape, as_json: bool) -> int:
     """What each worker said of itself last. Exit code: 0 one at least is alive, 1 none is."""
     found = tape.workers()

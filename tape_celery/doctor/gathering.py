@@ -106,12 +106,20 @@ def _celery(tape: Tape) -> CeleryFacts:
         longest_task_seconds=call_limit(tape.settings),
         failpoints=tuple(failpoints.armed()),
         broker_kind=str(connection.transport.driver_type),
-        broker_shown=connection.as_uri(),
+        broker_shown=_shown(connection),
         broker_host=str(connection.hostname or ""),
         broker_user=str(connection.userid or ""),
         broker_has_password=bool(connection.password),
         transport_options=dict(conf.broker_transport_options or {}),
     )
+
+
+def _shown(connection: Any) -> str:
+    """The broker's URL, with no word of a password, and none where there is no password."""
+    if folder := connection.transport_options.get("data_folder_out"):
+        return f"files in {folder}"
+    url = str(connection.as_uri())
+    return url if connection.password else url.replace("//:**@", "//")
 
 
 def _version(distribution: str) -> tuple[int, ...]:
