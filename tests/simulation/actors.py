@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tape_celery import tasks
+from tape_celery import connectors, tasks
 from tape_celery.errors import (
     IntentUncertain,
     InvalidIntent,
@@ -22,6 +22,8 @@ from tests.simulation.world import Process
 
 RUN = "run-1"
 """The one that a person may close."""
+PAUSES = 0.15
+"""In how many seeds connectors are paused. Whims of their own say so, so that the other seeds stay what they are."""
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Cast:
 
     stage: Stage
     orders: list[Order] = field(default_factory=list)
+    _whims: Random = field(default_factory=Random)
 
     def enter(self) -> None:
         """Start everybody."""
@@ -86,6 +89,9 @@ class Cast:
             self._start(f"s{number + 1}", self._sweep)
         self._start("p1", self._produce)
         self._start("human", self._decide)
+        self._whims = Random(f"pauses of {self.stage.world.seed}")
+        if self._whims.random() < PAUSES:
+            self._start("operator", self._operate)
 
     def _start(self, name: str, body: Callable[[Process], None], generation: int = 1) -> None:
         world = self.stage.world
@@ -161,6 +167,29 @@ class Cast:
                 order.done = True
             if not order.done:
                 world.pause(1000)
+
+    # --- who pauses connectors ---
+
+    def _operate(self, process: Process) -> None:
+        """Pause a connector now and then, and resume it; one who dies in between leaves it paused."""
+        stage, world, rng = self.stage, self.stage.world, self._whims
+        for _ in range(rng.choice((1, 2, 4))):
+            world.pause(rng.random() * 15_000)
+            if world.healed:
+                return
+            connector = rng.choice(connectors.names())
+            if self._said(stage.pause, connector):
+                world.pause(rng.random() * 40_000)
+            while not self._said(stage.resume, connector):
+                world.pause(2_000)
+
+    def _said(self, say: Callable[[str], None], connector: str) -> bool:
+        try:
+            say(connector)
+        except StoreUnavailable:
+            self.stage.world.note("not said", connector)
+            return False
+        return True
 
     # --- a person ---
 

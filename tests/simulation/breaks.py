@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, false, insert, select, update
+from sqlalchemy import Connection, false, insert, select, true, update
 
 from tape_celery import canvas, engine, obligation_state, run_state, state
 from tape_celery.engine import Engine
@@ -16,7 +16,7 @@ from tape_celery.events import OweAsked
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 from tape_celery.schema import effects
 from tape_celery.state import Transition, acts, calls, ends, late, looks
-from tape_celery.store import callbacks, claims, due, moves, orderings, runs
+from tape_celery.store import callbacks, claims, due, moves, orderings, pausing, runs
 from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
@@ -247,6 +247,12 @@ def a_run_does_not_wait_for_its_inverses(patch: Patch) -> None:
 def a_run_is_undone_oldest_first(patch: Patch) -> None:
     real = run_state.newest_first
     patch.setattr(run_state, "newest_first", lambda effects: real(effects)[::-1])
+
+
+@build("anything")
+def a_paused_connector_is_called(patch: Patch) -> None:
+    patch.setattr(pausing, "is_not_paused", lambda connector: true())
+    patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
 
 
 @build("runs")

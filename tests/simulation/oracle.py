@@ -39,6 +39,7 @@ def at_rest(stage: Stage, orders: list[Order]) -> Iterator[str]:
     yield from _lost_orders(effects, orders)
     yield from _called_again(stage, effects)
     yield from _called_off(stage)
+    yield from _called_while_paused(stage)
     yield from _claimless(stage)
     yield from _untold(stage)
     yield from _hidden(stage, effects, obligations)
@@ -129,6 +130,21 @@ def _called_off(stage: Stage) -> Iterator[str]:
     )
     for row in stage.tables.rows(sql):
         yield f"effect {row['key']} was claimed for a call after it had expired"
+
+
+def _called_while_paused(stage: Stage) -> Iterator[str]:
+    """Nothing of a connector is claimed for a call while that is paused."""
+    if stage.world.jumped:
+        return
+    for paused in stage.paused:
+        again = [said.at_ms for said in stage.resumed if said.connector == paused.connector]
+        until_ms = min((at_ms for at_ms in again if at_ms >= paused.at_ms), default=stage.world.database_ms)
+        sql = (
+            "SELECT c.key FROM tape_journal c JOIN tape_effects e ON e.effect_key = c.effect_key"
+            " WHERE c.kind = 'claimed' AND e.connector = ? AND c.at_ms > ? AND c.at_ms < ?"
+        )
+        for row in stage.tables.rows(sql, paused.connector, paused.at_ms, until_ms):
+            yield f"{row['key']} was claimed for a call while {paused.connector} was paused"
 
 
 def _claimless(stage: Stage) -> Iterator[str]:

@@ -103,6 +103,8 @@ def _heal(stage: Stage, cast: Cast) -> None:
 
 
 def _sweep_until_quiet(stage: Stage) -> None:
+    for paused in stage.tape.pauses():
+        stage.resume(paused.connector)
     for _ in range(ROUNDS):
         sweep_once(stage)
         due = stage.next_due_ms()

@@ -46,6 +46,14 @@ class CalledBack:
     """Its effect had been where the callback waits for."""
 
 
+@dataclass(frozen=True)
+class Said:
+    """Somebody paused a connector, or is about to resume it, at this instant by the database's clock."""
+
+    connector: str
+    at_ms: int
+
+
 class Stage:
     """Everything that one seed plays with."""
 
@@ -58,12 +66,26 @@ class Stage:
         self.upstream = Upstream(world, self.tables)
         self.hints: list[Hint] = []
         self.called_back: list[CalledBack] = []
+        self.paused: list[Said] = []
+        self.resumed: list[Said] = []
         self._waiting: list[Thread] = []
         self.tape.stage = self
         connectors.clear()
         for name in ("alpha", "beta")[: world.rng.choice((1, 1, 2))]:
             connectors.register(ScriptedConnector(name, world, self.upstream))
         self.engine = Engine(self.tape.database, world.settings, authored=authored.by_name, actor=actor)
+
+    # --- pauses ---
+
+    def pause(self, connector: str) -> None:
+        """Pause it, and note from when on it certainly is."""
+        paused = self.tape.pause(connector, reason="maintenance", actor="operator")
+        self.paused.append(Said(connector, paused.since_ms))
+
+    def resume(self, connector: str) -> None:
+        """Resume it; from now on it may be called."""
+        self.resumed.append(Said(connector, self.world.database_ms))
+        self.tape.resume(connector, reason="it is over", actor="operator")
 
     # --- the broker ---
 

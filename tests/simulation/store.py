@@ -46,8 +46,10 @@ class Tables:
         """As it was when it was made."""
         for table in (
             "tape_callbacks", "tape_journal", "tape_obligations", "tape_effects", "tape_orderings", "tape_runs",
+            "tape_connectors",
         ):  # fmt: skip
             self.raw.execute(f"DELETE FROM {table}")
+        self.raw.execute("UPDATE tape_installation SET swept_at_ms = NULL")
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """What a query gives, past the product's own code."""
