@@ -101,10 +101,8 @@ TOKEN = {
 }
 STATUS = {
     "a row is written as it was read": Mutation((_WRITE,)),
-    "what is PENDING is called": Mutation((Cut(claims._may_call, "and_(pending, ", "and_("),)),
-    "what is PENDING is compensated": Mutation(
-        (Cut(claims._may_call, "and_(columns.status == ObligationStatus.PENDING.value, ", "and_("),)
-    ),
+    "what is PENDING is called": Mutation((Cut(claims._may_call, "and_(pending, in_time, ", "and_(in_time, "),)),
+    "what is PENDING is compensated": Mutation((Cut(claims._may_call, "and_(pending, confirmed)", "confirmed"),)),
     "what may be looked at is looked at": Mutation((Cut(claims._may_look, "columns.status.in_(kind.looking), "),)),
     "a look that is under way is not taken over": Mutation((Cut(claims._may_look, ", free)", ")"),)),
     "an answer ends what is DISPATCHING": Mutation((Cut(state._answered, "effect.status is DISPATCHING and "),)),

@@ -146,7 +146,7 @@ def test_a_deadlock_is_run_again(mariadb_store: Database, mariadb: MariaDBServer
         )
         cursor.execute(bump_by_hand(b))
         done = executor.submit(mariadb_store.write, unit)
-        until(lambda: waiting_for_locks(mariadb) == 1, what="our wait for the other")
+        until(lambda: waiting_for_locks(mariadb) == 1, what="our wait for the other", interval=UNREAD_SECONDS)
         cursor.execute(bump_by_hand(a))
         other.commit()
         assert done.result(30) == "done"
@@ -203,6 +203,10 @@ def test_what_is_too_long_is_refused_and_not_cut(mariadb_store: Database) -> Non
             lambda connection: connection.execute(text(f"UPDATE tape_effects SET status = '{'x' * 30}'"))
         )
     assert as_text(scalar(mariadb_store, "SELECT status FROM tape_effects")) == row(mariadb_store, key).status
+
+
+UNREAD_SECONDS = 0.3
+"""InnoDB makes this table anew only if nobody has read it for a tenth of a second."""
 
 
 def waiting_for_locks(mariadb: MariaDBServer) -> int:
