@@ -107,7 +107,8 @@ def test_a_store_that_is_gone_before_commit_is_told_as_uncertain_too(
         proxy.mode = "refuse"
         with pytest.raises(IntentUncertain) as uncertain:
             result()
-    until(lambda: transactions_of(server_store) == 0, what="the server's rollback", interval=0.3)  # as long as InnoDB shows an older list
+    # As long as InnoDB shows an older list.
+    until(lambda: transactions_of(server_store) == 0, what="the server's rollback", interval=0.3)
     assert count(server_store) == 0
     proxy.mode = "pass"
     delay(far_tape, idempotency_key=uncertain.value.idempotency_key)
