@@ -80,6 +80,7 @@ def test_an_absence_is_believed_only_when_it_has_settled(
     tape: Tape, tape_clock: TapeClock, scripted_connector: ScriptedConnector, drain: Drain
 ) -> None:
     """Without moving time the effect stays UNKNOWN; the watch an hour later is waited for when asked."""
+    scripted_connector.settle_seconds = 600.0  # longer than any machine takes for this
     scripted_connector.script("lost_before")
     handle = tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
     drain()
