@@ -107,9 +107,9 @@ def _send(tape: Tape, one: callbacks.Taken) -> bool:
     if effect is None:
         return False
     if one.event in chords.EVENTS:
-        part = kombu_json.loads(one.signature_json)
+        part = kombu_json.loads(one.signature)
         return chords.tell(tape, one.effect_key, effect.run_id, one.event, part)
-    signature = tape.app.signature(kombu_json.loads(one.signature_json))
+    signature = tape.app.signature(kombu_json.loads(one.signature))
     options: dict[str, Any] = {} if signature.options.get("task_id") else {"task_id": one.callback_key}
     first = effect.response if one.event == "confirmed" else one.effect_key
     if isinstance(tape.app.tasks.get(signature.task), EffectTask):

@@ -6,6 +6,7 @@ TapeError
 │   ├── SchemaMismatch            the store's schema is older or newer than the code, or missing
 │   ├── ConnectorImportError      a module of ``tape_connectors`` cannot be imported
 │   ├── MissingExtra              an optional dependency is not installed
+│   ├── UnknownEncryptionKey      a body is encrypted, and this process has not the key of it
 │   ├── TaskNameTaken             the app has a task of its own by the name of an effect
 │   └── NoTape                    ``tape_effect`` cannot tell which Tape is meant
 ├── InvalidIntent             what was asked for cannot be recorded; nothing was
@@ -85,6 +86,26 @@ class MissingExtra(ConfigurationError):
 
     def __str__(self) -> str:
         return f"{self.what} needs an optional dependency: pip install 'tape-celery[{self.extra}]'"
+
+
+class UnknownEncryptionKey(ConfigurationError):
+    """A body is encrypted, and no key of this process opens it; the row is as it was, and nothing was sent.
+
+    The key of it is not among ``tape_encryption_keys``, or the text was written for another row, or was changed.
+    """
+
+    def __init__(self, key: str, column: str, key_id: str) -> None:
+        super().__init__(key, column, key_id)
+        self.key = key
+        """The row's."""
+        self.column = column
+        self.key_id = key_id
+
+    def __str__(self) -> str:
+        return (
+            f"{self.column} of {self.key} is encrypted under the key {self.key_id!r}: that is not among the "
+            "tape_encryption_keys of this process, or the text was not written for this row"
+        )
 
 
 class TaskNameTaken(ConfigurationError):

@@ -10,7 +10,7 @@ from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect
 from tape_celery.explanation import Around, Explanation
 from tape_celery.part import TapePart
-from tape_celery.records import Effect, Obligation
+from tape_celery.records import Effect, Obligation, shown
 from tape_celery.store import fleet, inspection, pausing, proposals, runs, surroundings, tombstones
 
 
@@ -52,7 +52,7 @@ class Explaining(TapePart):
         # After the row, so that nothing that was read of it is younger.
         now = inspection.now_ms(database)
         patience = 1000 * (3 * settings.sweep_seconds + settings.relay_seconds)
-        limits, request = settings.second_person_above, effect.request if effect is not None else {}
+        limits, request = settings.second_person_above, shown(effect, "request_json") if effect is not None else {}
         return Around(
             now_ms=now,
             terms=tape._terms(row),

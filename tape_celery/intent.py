@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_celery.errors import InvalidIntent, PayloadTooLarge
-from tape_celery.records import Effect, Semantics
+from tape_celery.records import Effect, Semantics, plain
 
 KEY_LENGTH = 200
 REF_LENGTH = 512
@@ -93,7 +93,7 @@ def successor_of(effect: Effect, effect_key: str) -> Intent:
         effect_key=effect_key,
         connector=effect.connector,
         effect_name=effect.effect_name,
-        request_json=effect.request_json,
+        request_json=plain(effect, "request_json"),
         request_digest=effect.request_digest,
         idempotency_key=effect_key,
         business_key=effect.business_key,

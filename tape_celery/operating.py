@@ -1,4 +1,5 @@
-"""What who operates an installation asks of it: which workers there are, what is wrong, that a connector is to wait."""
+"""What who operates an installation asks of it: which workers there are, what is wrong, that a connector is to wait,
+that keys are changed."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ import logging
 from tape_celery import doctor
 from tape_celery.connectors import base
 from tape_celery.doctor.findings import Finding
-from tape_celery.errors import UnknownConnector
+from tape_celery.errors import InvalidIntent, UnknownConnector
 from tape_celery.intent import check_connector_name, said
 from tape_celery.part import TapePart
 from tape_celery.records import Pause, Worker
-from tape_celery.store import fleet, pausing
+from tape_celery.store import fleet, pausing, reencryption
+from tape_celery.store.reencryption import ReencryptReport
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,18 @@ class Operating(TapePart):
         woken = pausing.resume(self._tape.database, connector, reason=why, actor=who)
         logger.warning("connector %s was resumed by %s: %s", connector, who, why)
         return woken
+
+    def reencrypt(self, *, limit: int | None = None, dry_run: bool = False) -> ReencryptReport:
+        """Encrypt what is stored plain, or under another key than the first of ``tape_encryption_keys``, under that.
+
+        In the order of keys, some hundred rows a transaction, ``limit`` of them at most; ``dry_run`` counts them. It is
+        safe on a running system and may be run again: what moved meanwhile is left to the next time, and what no key
+        opens stays as it is. Once nothing is left, the other keys can go. Raises `SettingsError` where no key is set,
+        `InvalidIntent`, `StoreUnavailable`.
+        """
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise InvalidIntent(f"limit must be 1 or more, not {limit!r}")
+        return reencryption.reencrypt(self._tape.database, limit=limit, dry_run=dry_run)
 
     def pauses(self) -> list[Pause]:
         """The connectors that are paused, by name: since when, by whom, why."""

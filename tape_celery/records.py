@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tape_celery.errors import UnknownEncryptionKey
+
 if TYPE_CHECKING:
     from dataclasses import replace as replace
 else:
@@ -164,17 +166,17 @@ class Effect:
     @property
     def request(self) -> dict[str, Any]:
         """The request, decoded anew at each call; empty where only a tombstone is left."""
-        return _decoded(self.request_json)
+        return decoded(self, "request_json")
 
     @property
     def response(self) -> dict[str, Any]:
         """What the upstream answered; empty where it did not."""
-        return _decoded(self.response_json)
+        return decoded(self, "response_json")
 
     @property
     def error(self) -> dict[str, Any]:
         """What went wrong at the last attempt; empty where nothing did."""
-        return _decoded(self.error_json)
+        return decoded(self, "error_json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,17 +223,17 @@ class Obligation:
     @property
     def payload(self) -> dict[str, Any]:
         """What `compensate` sends, decoded anew at each call."""
-        return _decoded(self.payload_json)
+        return decoded(self, "payload_json")
 
     @property
     def response(self) -> dict[str, Any]:
         """What the upstream answered to the inverse; empty where it did not."""
-        return _decoded(self.response_json)
+        return decoded(self, "response_json")
 
     @property
     def error(self) -> dict[str, Any]:
         """What went wrong at the last attempt; empty where nothing did."""
-        return _decoded(self.error_json)
+        return decoded(self, "error_json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,5 +352,33 @@ class Pause:
     version: int
 
 
-def _decoded(text: str) -> dict[str, Any]:
+SEALED = "enc1:"
+"""What a text begins with that is encrypted; the id of its key follows, and a colon. No JSON begins so."""
+
+
+def is_sealed(text: str) -> bool:
+    """Whether ``text`` is an encrypted body, as it is stored."""
+    return text.startswith(SEALED)
+
+
+def plain(record: Effect | Obligation, column: str) -> str:
+    """The text of a body; raises `UnknownEncryptionKey` where it could not be decrypted as the row was read."""
+    text: str = getattr(record, column)
+    if is_sealed(text):
+        key = record.obligation_key if isinstance(record, Obligation) else record.effect_key
+        raise UnknownEncryptionKey(key, column, text.removeprefix(SEALED).partition(":")[0])
+    return text
+
+
+def decoded(record: Effect | Obligation, column: str) -> dict[str, Any]:
+    """A body, decoded; empty where there is none. Raises `UnknownEncryptionKey`."""
+    text = plain(record, column)
     return json.loads(text) if text else {}
+
+
+def shown(record: Effect | Obligation, column: str) -> dict[str, Any]:
+    """`decoded` for who looks: what cannot be decrypted says so in its place."""
+    try:
+        return decoded(record, column)
+    except UnknownEncryptionKey as error:
+        return {"encrypted": str(error)}

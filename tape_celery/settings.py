@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tape_celery import redaction
+from tape_celery import encryption, redaction
 from tape_celery.errors import SettingsError
 from tape_celery.second_person import Limits
 from tape_celery.signals import BY_TYPE
@@ -75,6 +75,9 @@ class Settings:
     """Where a worker serves its [metrics](monitoring.md), ``host:port`` or a port of 127.0.0.1; none without."""
     retention_days: float = 0.0
     """How many days after its end an effect is kept before the sweep prunes it, 1 or more; 0 or None: for ever."""
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Requests, responses and callbacks are [encrypted](encryption.md) in the store under the first, and read under
+    any: 32 random bytes in base64url each, the newest first; none: they are stored as they are."""
     redact: tuple[str, ...] = redaction.DEFAULT
     """Fields with one of these words anywhere in their names, in large or small letters, are shown on no page."""
 
@@ -119,6 +122,8 @@ class Settings:
             self.queue_prefix,
             "1 to 60 letters, digits, dots, dashes and underscores",
         )
+        for key in self.encryption_keys:
+            encryption.key_of_text(key)
         _require(all(word.strip() for word in self.redact), "redact", self.redact, "words")
         _require(bool(self.store_url.strip()), "store_url", self.store_url, "a database URL")
 
@@ -258,6 +263,14 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
     return tuple(_text(name, part) for part in _parts(name, value))
 
 
+def _secrets(name: str, value: Any) -> tuple[str, ...]:
+    listed = _parts(name, value) if isinstance(value, str | list | tuple) else [value]
+    strange = next((part for part in listed if not isinstance(part, str)), None)
+    if strange is not None:
+        raise SettingsError(f"{name} must be a list of texts, or a text with commas, not {type(strange).__name__}")
+    return tuple(listed)
+
+
 def _durations(name: str, value: Any) -> tuple[float, ...]:
     return tuple(_number(name, part) for part in _parts(name, value))
 
@@ -312,6 +325,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "connectors": _words,
     "webhook_events": _words,
     "redact": _words,
+    "encryption_keys": _secrets,
     "absence_watch": _durations,
     "retention_days": _days,
     "second_person_above": _limits,

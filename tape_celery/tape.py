@@ -17,6 +17,7 @@ from tape_celery.announcing import Announcer
 from tape_celery.archive import ExportReport
 from tape_celery.client import EffectCaller, process_actor
 from tape_celery.connectors import base
+from tape_celery.encryption import Cipher
 from tape_celery.engine import Engine, Outcome, Report
 from tape_celery.errors import (
     ConnectorImportError,
@@ -25,6 +26,7 @@ from tape_celery.errors import (
     NoTape,
     SettingsError,
     StoreUnavailable,
+    UnknownEncryptionKey,
 )
 from tape_celery.explaining import Explaining
 from tape_celery.export_file import FilePath
@@ -89,10 +91,13 @@ class Tape(Proposing, Explaining, Operating):
         """The store."""
         with self._lock:
             if self._database is None:
+                keys = self.settings.encryption_keys
+                cipher = Cipher(keys) if keys else None
                 self._database = Database(self.settings.store_url)
                 webhook = self.settings.webhook_connector if self.settings.webhook_url else ""
                 self._database.announcer = Announcer(webhook, self.settings.webhook_events)
                 self._database.meter = self._meter
+                self._database.cipher = cipher
             return self._database
 
     @property
@@ -372,6 +377,9 @@ class Tape(Proposing, Explaining, Operating):
             except StoreUnavailable as error:
                 logger.warning("run %s is left to the sweep: %s", run_id, error)
                 return
+            except UnknownEncryptionKey as error:
+                logger.error("run %s is left as it is: %s", run_id, error, extra={"run": run_id})
+                continue
             if walk.run.status is RunStatus.STUCK:
                 logger.error("run %s is STUCK: %s", run_id, walk.run.reason, extra={"run": run_id})
             if walk.owed:

@@ -23,6 +23,7 @@ from tape_celery.testing.scripted import AnswerLost
 
 OF_THEIR_OWN: dict[str, tuple[Any, ...]] = {
     "MissingExtra": ("A PostgreSQL store", "postgresql"),
+    "UnknownEncryptionKey": ("effect-1", "request_json", "0a1b2c3d"),
     "TaskNameTaken": ("shop", "shop.pay"),
     "RunClosed": ("run 'order-42' is CANCELLED", "order-42", "CANCELLED"),
     "KeyConflict": ("the key is another's", "effect-1"),

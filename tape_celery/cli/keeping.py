@@ -55,6 +55,23 @@ def export(tape: Tape, file: str, days: float | None, as_json: bool) -> None:
         click.echo(f"exported: {told}" + (f"; the last is {watermark}" if watermark else ""))
 
 
+@command(
+    click.option("--limit", type=click.IntRange(1), help="The most rows that are encrypted."),
+    click.option("--dry-run", is_flag=True, help="Count what would be encrypted, and leave it."),
+    as_json,
+)
+def reencrypt(tape: Tape, limit: int | None, dry_run: bool, as_json: bool) -> None:
+    """Encrypt all that is stored under the newest key; exit code 1: something is left."""
+    report = tape.reencrypt(limit=limit, dry_run=dry_run)
+    if as_json:
+        tables.print_json(dataclasses.asdict(report))
+    else:
+        told = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in dataclasses.asdict(report).items())
+        click.echo(f"{'to be encrypted' if dry_run else 'encrypted'}: {told}")
+    if report.moved or report.unreadable:
+        raise SystemExit(1)
+
+
 @command(as_json)
 def sweep(tape: Tape, as_json: bool) -> None:
     """One pass of every sweep, here and now."""

@@ -19,10 +19,11 @@ from rich.text import Text
 from tape_celery.doctor import Finding, Severity
 from tape_celery.explanation import Explanation
 from tape_celery.explanation.wording import plain
-from tape_celery.records import Effect, JournalEntry, Obligation, Worker
+from tape_celery.records import Effect, JournalEntry, Obligation, Worker, shown
 from tape_celery.store.inspection import Count
 
-HIDDEN = ("request_json", "response_json", "error_json", "payload_json", "claim_nonce")
+BODIES = ("request_json", "payload_json", "response_json", "error_json")
+HIDDEN = (*BODIES, "claim_nonce")
 COLOURS = {
     "CONFIRMED": "green",
     "COMPENSATED": "green",
@@ -37,8 +38,8 @@ COLOURS = {
 def as_dict(record: Effect | Obligation) -> dict[str, Any]:
     """A record for ``--json``: its fields, with the bodies decoded."""
     plain = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in HIDDEN}
-    body = {"request": record.request} if isinstance(record, Effect) else {"payload": record.payload}
-    return {**plain, **body, "response": record.response, "error": record.error}
+    columns = [column for column in BODIES if hasattr(record, column)]
+    return {**plain, **{column.removesuffix("_json"): shown(record, column) for column in columns}}
 
 
 @dataclass(frozen=True)

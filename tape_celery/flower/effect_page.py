@@ -12,7 +12,7 @@ from tape_celery.explanation import Explanation
 from tape_celery.flower.acts import ACTS
 from tape_celery.flower.handler import NOTHING, Page, Tried
 from tape_celery.flower.history import attempts, facts
-from tape_celery.records import Effect, JournalEntry, Obligation, Proposal
+from tape_celery.records import Effect, JournalEntry, Obligation, Proposal, shown
 from tape_celery.redaction import cut_out
 from tape_celery.store import inspection
 
@@ -56,8 +56,8 @@ class EffectPage(Page):
         redaction = self.shared.redaction
         bodies = {
             "Request" if isinstance(record, Effect) else "Payload": _body(record),
-            "Response": record.response,
-            "Error": record.error,
+            "Response": shown(record, "response_json"),
+            "Error": shown(record, "error_json"),
         }
         secrets = self.secrets(record)
         self.show(
@@ -103,4 +103,4 @@ class EffectPage(Page):
 
 
 def _body(record: Effect | Obligation) -> dict[str, Any]:
-    return record.request if isinstance(record, Effect) else record.payload
+    return shown(record, "request_json" if isinstance(record, Effect) else "payload_json")

@@ -23,7 +23,7 @@ from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, St
 from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access
 from tape_celery.flower.acts import Form
-from tape_celery.records import Effect, Obligation
+from tape_celery.records import Effect, Obligation, shown
 from tape_celery.redaction import Redaction, cut_out
 from tape_celery.tape import Tape
 
@@ -207,9 +207,9 @@ class Page(BaseHandler):
 
     def secrets(self, record: Effect | Obligation) -> frozenset[str]:
         """What is masked in the bodies of a row, without what names it: that is on every page."""
-        body = record.request if isinstance(record, Effect) else record.payload
+        columns = ("request_json" if isinstance(record, Effect) else "payload_json", "response_json", "error_json")
         names = {value for name, value in vars(record).items() if name.endswith(("_key", "run_id"))}
-        return self.shared.redaction.secrets(body, record.response, record.error) - names
+        return self.shared.redaction.secrets(*(shown(record, column) for column in columns)) - names
 
     @cached_property
     def said(self) -> str:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -122,7 +123,7 @@ def _record(
             existing = intents.standing_for(connection, asked[index], latest=latest)
         if existing is not None:
             ours = again and existing.effect_key == asked[index].effect_key
-            found[index] = Recorded(existing, created=ours)
+            found[index] = Recorded(EFFECTS.opened(existing, database.cipher), created=ours)
     fresh = [index for index in sorted(set(first)) if index not in found]
     made = _insert(connection, database, [asked[index] for index in fresh], actor, hint_ms)
     found |= dict(zip(fresh, made, strict=True))
@@ -230,10 +231,14 @@ def _insert(
     for start in range(0, len(made), CHUNK):
         chosen = in_order[start : start + CHUNK]
         chunk = [made[index] for index in chosen]
-        connection.execute(insert(effects), [EFFECTS.columns(effect) for effect in chunk])
+        connection.execute(insert(effects), [_row(database, effect) for effect in chunk])
         tombstones.refuse_buried(connection, [asked[index] for index in chosen])
         write_journal(connection, [intents.recorded_entry(effect, actor) for effect in chunk])
     return [Recorded(effect, created=True) for effect in made]
+
+
+def _row(database: Database, effect: Effect) -> dict[str, Any]:
+    return EFFECTS.sealed(effect.effect_key, EFFECTS.columns(effect), database.cipher)
 
 
 def _keys_of(intent: Intent) -> tuple[str, str, str]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, Update, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, Update, bindparam, insert, select, update
 
-from tape_celery.errors import InvalidIntent
+from tape_celery.errors import InvalidIntent, UnknownEncryptionKey
 from tape_celery.intent import Callback, callback_key
-from tape_celery.records import Effect, EffectStatus
+from tape_celery.records import SEALED, Effect, EffectStatus, is_sealed
 from tape_celery.schema import callbacks, effects
 from tape_celery.store.database import Database
 
@@ -43,6 +43,14 @@ class Taken:
     event: str
     signature_json: str
 
+    @property
+    def signature(self) -> str:
+        """The JSON of what is sent; raises `UnknownEncryptionKey` where it cannot be decrypted here."""
+        if is_sealed(self.signature_json):
+            key_id = self.signature_json.removeprefix(SEALED).partition(":")[0]
+            raise UnknownEncryptionKey(self.callback_key, "signature_json", key_id)
+        return self.signature_json
+
 
 def keep(
     connection: Connection,
@@ -58,7 +66,7 @@ def keep(
     fresh = {callback_key(key, one): (key, one) for key, listed in wanted.items() for one in listed}
     if not fresh:
         return
-    now = database.read_now(connection)
+    now, cipher = database.read_now(connection), database.cipher
     for part in _chunks(list(wanted)):
         known = select(callbacks.c.callback_key).where(callbacks.c.effect_key.in_(part))
         for key in connection.execute(known).scalars():
@@ -71,7 +79,7 @@ def keep(
                 "callback_key": key,
                 "effect_key": effect_key,
                 "event": one.event,
-                "signature_json": one.signature_json,
+                "signature_json": cipher.seal(one.signature_json, *_place(key)) if cipher else one.signature_json,
                 "status": "DUE" if due else "WAITING",
                 "sweep_at_ms": now if due else None,
                 "created_at_ms": now,
@@ -152,13 +160,22 @@ def take(database: Database, *, relay_ms: int, limit: int, effect_keys: Sequence
             .order_by(columns.callback_key)
             .with_for_update(skip_locked=True)
         )
-        taken = [Taken(**row) for row in connection.execute(still).mappings()]
+        taken = [_taken(database, row) for row in connection.execute(still).mappings()]
         if taken:
             mine = columns.callback_key.in_([one.callback_key for one in taken])
             connection.execute(update(callbacks).where(mine).values(sweep_at_ms=now + relay_ms))
         return taken
 
     return database.write(mark)
+
+
+def _taken(database: Database, row: RowMapping) -> Taken:
+    cipher, text = database.cipher, row["signature_json"]
+    return Taken(**{**row, "signature_json": cipher.open(text, *_place(row["callback_key"])) if cipher else text})
+
+
+def _place(callback_key: str) -> tuple[str, str, str]:
+    return callbacks.name, callback_key, "signature_json"
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, select
 
 from tape_celery.intent import digest_of
-from tape_celery.records import Violation
+from tape_celery.records import Violation, is_sealed
 from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import histories
 from tape_celery.store.audit import SKEW_MS
@@ -85,7 +85,7 @@ def batches(database: Database, *, after: str = "") -> Iterator[ChainBatch]:
     """Verify all effects whose key comes after the watermark ``after``, batch by batch, each of one moment."""
     began = _Began()
     while True:
-        batch = database.read(partial(_batch, after=after, began=began), one_moment=True)
+        batch = database.read(partial(_batch, database=database, after=after, began=began), one_moment=True)
         yield batch
         if not batch.watermark:
             return
@@ -99,7 +99,7 @@ def against(database: Database, heads: Sequence[Head]) -> Iterator[Violation]:
         yield from database.read(partial(_against, heads=chunk), one_moment=True)
 
 
-def _batch(connection: Connection, after: str, began: _Began) -> ChainBatch:
+def _batch(connection: Connection, database: Database, after: str, began: _Began) -> ChainBatch:
     key = effects.c.effect_key
     last = connection.execute(select(key).where(key > after).order_by(key).offset(BATCH - 1).limit(1)).scalar() or ""
 
@@ -116,7 +116,12 @@ def _batch(connection: Connection, after: str, began: _Began) -> ChainBatch:
     of_effects = select(key, e.version, e.status, e.request_digest, e.request_json).where(within(key))
     for row in connection.execute(of_effects):
         stands[row.effect_key] = (row.version, row.status)
-        if not _is_as_recorded(row.request_digest, row.request_json, entries[row.effect_key]):
+        request_json, cipher = row.request_json, database.cipher
+        if cipher is not None:
+            request_json = cipher.open(request_json, effects.name, row.effect_key, "request_json")
+        if is_sealed(request_json):
+            found.append(_violation("the request can be decrypted", row.effect_key, "with no key of this process"))
+        elif not _is_as_recorded(row.request_digest, request_json, entries[row.effect_key]):
             found.append(_violation("the request is the one that was recorded", row.effect_key, row.status))
     of_debts = select(o.obligation_key, o.version, o.status).where(within(o.effect_key))
     for debt in connection.execute(of_debts):

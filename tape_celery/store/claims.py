@@ -7,6 +7,7 @@ nonce, which nobody else can have written; so it is too when the answer to COMMI
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,13 +33,15 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.expression import ColumnElement
 
-from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
+from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable, UnknownEncryptionKey
 from tape_celery.events import Claimed, to_evidence
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, obligations
 from tape_celery.store import orderings, pausing, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
+
+logger = logging.getLogger(__name__)
 
 Verb = Literal["call", "look"]
 
@@ -62,17 +65,23 @@ class Reach:
 def claim(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str) -> list[R]:
     """Claim those of ``keys`` that are due, free and within ``reach``; what comes back is leased to the caller alone.
 
-    Raises `StoreUnavailable` when nothing was claimed, or nobody can tell: then nothing may be sent.
+    A row whose bodies this process cannot decrypt stays as it was, which is logged. Raises `StoreUnavailable` when
+    nothing was claimed, or nobody can tell: then nothing may be sent.
     """
     nonce = uuid.uuid4().hex
     try:
         return database.write(lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor))
+    except _Unreadable as found:
+        for error in found.errors:
+            logger.error("it was not claimed: %s", error)
+        rest = [key for key in keys if key not in {error.key for error in found.errors}]
+        return claim(database, kind, rest, verb=verb, reach=reach, actor=actor) if rest else []
     except CommitNotDurable as error:
         # A claim that goes with the power would let the same call be made again.
         raise StoreUnavailable(f"nothing may be sent under a claim that may not last: {error}") from error
     except CommitUncertain:
         # The nonce decides: what carries it was committed, and by us.
-        return database.read(lambda connection: _claimed_with(connection, kind, keys, nonce))
+        return database.read(lambda connection: _claimed_with(connection, database, kind, keys, nonce))
 
 
 def renew(database: Database, kind: Kind[R], claimed: R, *, lease_ms: int) -> bool:
@@ -111,12 +120,32 @@ def _claim(
     else:
         rows = []
     heads = {row[kind.key]: _head(connection, kind, row) for row in rows}
-    claimed = sorted((kind.read(row) for row in rows), key=kind.key_of)
+    claimed = sorted((kind.opened(kind.read(row), database.cipher) for row in rows), key=kind.key_of)
+    _refuse_unreadable(kind, claimed)
     write_journal(
         connection,
         [_claim_entry(kind, record, verb, nonce, actor, heads[kind.key_of(record)]) for record in claimed],
     )
     return claimed
+
+
+class _Unreadable(Exception):
+    """Some of the rows cannot be decrypted here: the transaction that claimed them is rolled back."""
+
+    def __init__(self, errors: Sequence[UnknownEncryptionKey]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+def _refuse_unreadable(kind: Kind[R], claimed: Sequence[R]) -> None:
+    errors = []
+    for record in claimed:
+        try:
+            kind.refuse_sealed(record)
+        except UnknownEncryptionKey as error:
+            errors.append(error)
+    if errors:
+        raise _Unreadable(errors)
 
 
 def _head(connection: Connection, kind: Kind[Any], row: RowMapping) -> str:
@@ -215,9 +244,11 @@ def _lease(kind: Kind[R], reach: Reach) -> ColumnElement[int]:
     return case(dict(reach.lease_ms), value=kind.table.c.connector, else_=spans[0])
 
 
-def _claimed_with(connection: Connection, kind: Kind[R], keys: Sequence[str], nonce: str) -> list[R]:
+def _claimed_with(
+    connection: Connection, database: Database, kind: Kind[R], keys: Sequence[str], nonce: str
+) -> list[R]:
     found = connection.execute(_by_nonce(kind), {"keys": list(keys), "nonce": nonce}).mappings()
-    return [kind.read(row) for row in found]
+    return [kind.opened(kind.read(row), database.cipher) for row in found]
 
 
 @cache

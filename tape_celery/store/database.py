@@ -22,6 +22,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery import migrations
 from tape_celery.announcing import Announcer
+from tape_celery.encryption import Cipher
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable
 from tape_celery.metering import Meter
 from tape_celery.schema import installation, now_ms
@@ -41,6 +42,9 @@ class Database:
 
     Raises `SettingsError` for a kind of database that is not supported, `MissingExtra` where its driver is absent.
     """
+
+    cipher: Cipher | None = None
+    """Seals and opens the bodies of rows; ``None``: they are stored as they are."""
 
     def __init__(self, url: str | URL, *, tries: int = TRIES) -> None:
         self.url = urls.checked(url)
@@ -140,6 +144,7 @@ class Database:
         """
         other = Database(self._backend.hurried(self.url, seconds), tries=1)
         other.shift_ms = self.shift_ms
+        other.cipher = self.cipher
         return other
 
     def _check_server(self) -> None:

@@ -43,7 +43,7 @@ def get_obligation(database: Database, obligation_key: str) -> Obligation | None
 def get_many(database: Database, kind: Kind[R], keys: list[str]) -> dict[str, R]:
     """Those of ``keys`` that exist."""
     rows = database.read(lambda connection: connection.execute(by_keys(kind), {"keys": keys}).mappings().all())
-    return {row[kind.key]: kind.read(row) for row in rows}
+    return {row[kind.key]: kind.opened(kind.read(row), database.cipher) for row in rows}
 
 
 def list_effects(
@@ -68,7 +68,7 @@ def list_effects(
         return connection.execute(found).mappings().all() if keys else []
 
     # One may have moved since its key was found. Not asked of the database: SQLite would take the index of states.
-    found = [EFFECTS.read(row) for row in database.read(read)]
+    found = [EFFECTS.opened(EFFECTS.read(row), database.cipher) for row in database.read(read)]
     return [effect for effect in found if all(getattr(effect, name) == value for name, value in filters.items())]
 
 
@@ -126,7 +126,7 @@ def _one(database: Database, kind: Kind[R], key: str) -> R | None:
 
 def _listed(database: Database, kind: Kind[R], statement: Select[Any]) -> list[R]:
     rows = database.read(lambda connection: connection.execute(statement).mappings().all())
-    return [kind.read(row) for row in rows]
+    return [kind.opened(kind.read(row), database.cipher) for row in rows]
 
 
 def _filtered(kind: Kind[Any], filters: dict[str, str | None]) -> Select[Any]:

@@ -81,6 +81,7 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
             # What was not seen when it was read back may be a COMMIT that the server is still at.
             raise IntentUncertain(intent.effect_key, intent.idempotency_key) from error
         if existing is not None:
+            existing = EFFECTS.opened(existing, database.cipher)
             ours = uncertain is not None and existing.effect_key == intent.effect_key
             return Recorded(existing, created=ours)
     if uncertain is not None:
@@ -103,7 +104,7 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
         except (IntegrityError, tombstones.KeyBuried):
             existing = standing_for(connection, intent, latest=True)
         if existing is not None:
-            return Recorded(existing, created=False)
+            return Recorded(EFFECTS.opened(existing, database.cipher), created=False)
     raise StoreUnavailable(
         "a key of this intent was taken by a transaction that this one cannot see; roll back, and run it again"
     )
@@ -128,7 +129,7 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
         similar = holds.similar_to(connection, intent, now)
         if similar is not None:
             effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
-        connection.execute(_INSERT, EFFECTS.columns(effect))
+        connection.execute(_INSERT, EFFECTS.sealed(effect.effect_key, EFFECTS.columns(effect), database.cipher))
     tombstones.write_entry(connection, intent, recorded_entry(effect, actor, similar))
     callbacks.keep(connection, database, {effect.effect_key: effect.status}, {effect.effect_key: intent.callbacks})
     recorded = Recorded(effect, created=True)
@@ -152,7 +153,8 @@ def announce(database: Database, changes: Sequence[Change]) -> None:
 def _insert_for_now(connection: Connection, database: Database, intent: Intent, hint_ms: int, number: int) -> Effect:
     """The row of what is due as soon as it is there: its instants are the database's, which says them as it writes
     them, so that nobody has to ask for the time before."""
-    row = EFFECTS.columns(effect_of(intent, 0, hint_ms, number)) | {"hint_ms": hint_ms}
+    plain = EFFECTS.columns(effect_of(intent, 0, hint_ms, number)) | {"hint_ms": hint_ms}
+    row = EFFECTS.sealed(intent.effect_key, plain, database.cipher)
     for name in _INSTANTS:
         del row[name]
     now = connection.execute(_inserting(database.now), row).scalar_one()

@@ -240,7 +240,7 @@ def _read(
     """Now, the rows as they stand, and the digests that their journals end with; the rows first, so that now is after
     whatever made them what they are."""
     found = connection.execute(with_heads(kind), {"keys": list(keys)}).mappings().all()
-    rows = {row[kind.key]: kind.read(row) for row in found}
+    rows = {row[kind.key]: kind.opened(kind.read(row), database.cipher) for row in found}
     # Where the last entry is missing, the journal goes on all the same: what was taken out of it is the audit's to say.
     heads = {row[kind.key]: row[HEAD] or "" for row in found}
     return database.read_now(connection), rows, heads
@@ -300,6 +300,9 @@ def _written(
     """Write the steps whose rows still are as they were read, with all that goes with each, and the journal."""
     moved: dict[str, Moved[R]] = {}
     entries: list[dict[str, Any]] = []
+    if database.cipher is not None:
+        cipher = database.cipher
+        steps = [replace(step, changed=kind.sealed(step.key, step.changed, cipher, _NEW)) for step in steps]
     for group in _alike(steps) if together else [[step] for step in steps]:
         if _write(connection, kind, group):
             for step in group:
@@ -318,7 +321,7 @@ def _followed(connection: Connection, database: Database, step: _Step[R], entrie
     evidence = to_evidence(event, step.terms)
     if step.debts:
         evidence["owed"] = [debt.external_ref for debt in step.debts]
-        connection.execute(insert(obligations), [OBLIGATIONS.columns(debt) for debt in step.debts])
+        connection.execute(insert(obligations), [_row(database, debt) for debt in step.debts])
     entries.append(
         entry(after, step.kind, head=step.head, from_status=before.status, actor=event.actor, evidence=evidence)
     )
@@ -340,9 +343,16 @@ def _alike(steps: Sequence[_Step[R]]) -> list[list[_Step[R]]]:
     return [list(group) for _, group in groupby(steps, key=lambda step: step.changed.keys())]
 
 
+def _row(database: Database, debt: Obligation) -> dict[str, Any]:
+    return OBLIGATIONS.sealed(debt.obligation_key, OBLIGATIONS.columns(debt), database.cipher)
+
+
+_NEW = "new_"
+
+
 def _changed(kind: Kind[R], before: R, after: R) -> dict[str, Any]:
     old = kind.columns(before)
-    return {f"new_{name}": value for name, value in kind.columns(after).items() if value != old[name]}
+    return {_NEW + name: value for name, value in kind.columns(after).items() if value != old[name]}
 
 
 def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> bool:
@@ -366,7 +376,7 @@ def _guarded(kind: Kind[Any], changed: frozenset[str]) -> Update:
         statement = statement.where(columns[name] == bindparam(f"read_{name}"))
     lease = bindparam("read_lease_until_ms", type_=columns.lease_until_ms.type)
     return statement.where(columns.lease_until_ms.is_not_distinct_from(lease)).values(
-        {name.removeprefix("new_"): bindparam(name) for name in sorted(changed)}
+        {name.removeprefix(_NEW): bindparam(name) for name in sorted(changed)}
     )
 
 

@@ -60,7 +60,7 @@ def list_owing(database: Database, asked: Owing, *, limit: int) -> list[Obligati
         keys = list(connection.execute(newest).scalars())
         found = select(obligations).where(key.in_(keys)).order_by(key.desc())
         rows = connection.execute(found).mappings().all() if keys else []
-        return [OBLIGATIONS.read(row) for row in rows]
+        return [OBLIGATIONS.opened(OBLIGATIONS.read(row), database.cipher) for row in rows]
 
     # One may have moved since its key was found.
     return [debt for debt in database.read(read) if debt.status in states]

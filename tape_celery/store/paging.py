@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, select, true
 
-from tape_celery.records import Effect, EffectStatus
+from tape_celery.records import Effect, EffectStatus, replace
 from tape_celery.schema import effects
 from tape_celery.store import listing
 from tape_celery.store.database import Database
@@ -95,10 +95,14 @@ def read_page(database: Database, filters: Filters, *, before: str = "", after: 
     if after:
         page = database.read(lambda connection: _read(connection, filters, number, after=after))
         if page.newer:
-            return page
+            return _opened(database, page)
         before = ""
     page = database.read(lambda connection: _read(connection, filters, number, before=before))
-    return Page(page.effects, bool(before), page.older)
+    return _opened(database, Page(page.effects, bool(before), page.older))
+
+
+def _opened(database: Database, page: Page) -> Page:
+    return replace(page, effects=[EFFECTS.opened(effect, database.cipher) for effect in page.effects])
 
 
 def _read(connection: Connection, filters: Filters, number: int, *, before: str = "", after: str = "") -> Page:

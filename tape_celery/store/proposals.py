@@ -104,7 +104,7 @@ def effects_in(database: Database, run_id: str) -> Iterator[Effect]:
     key, after = effects.c.effect_key, ""
     while True:
         rows = database.read(partial(_some_in, statement=select(effects).where(contains(run_id), key > after)))
-        yield from map(EFFECTS.read, rows)
+        yield from (EFFECTS.opened(EFFECTS.read(row), database.cipher) for row in rows)
         if len(rows) < CHUNK:
             return
         after = rows[-1]["effect_key"]

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Label, RowMapping, Select, Table, bindparam, insert, select
 
+from tape_celery.encryption import Cipher
 from tape_celery.errors import SchemaMismatch
 from tape_celery.records import (
     Effect,
@@ -23,6 +24,9 @@ from tape_celery.records import (
     Obligation,
     ObligationStatus,
     Semantics,
+    is_sealed,
+    plain,
+    replace,
 )
 from tape_celery.schema import effects, journal, obligations
 
@@ -47,12 +51,38 @@ class Kind(Generic[R]):
     looking: tuple[str, ...]
     """The statuses in which a row may be looked at."""
     read: Callable[[RowMapping], R]
+    """The row as a record, with its bodies as they are stored: `opened` makes them plain."""
     columns: Callable[[R], dict[str, Any]]
+    """A record as a row, with its bodies as they are: `sealed` makes them what is stored."""
+    bodies: tuple[str, ...]
+    """What is encrypted, where anything is."""
 
     def key_of(self, record: R) -> str:
         """The record's key."""
         key: str = getattr(record, self.key)
         return key
+
+    def opened(self, record: R, cipher: Cipher | None) -> R:
+        """The record as the app knows it; a body whose key this process has not stays as it is stored."""
+        if cipher is None:
+            return record
+        key, table = self.key_of(record), self.table.name
+        sealed = {name: text for name in self.bodies if is_sealed(text := getattr(record, name))}
+        opened: dict[str, Any] = {name: cipher.open(text, table, key, name) for name, text in sealed.items()}
+        return replace(record, **opened)
+
+    def sealed(self, key: str, columns: dict[str, Any], cipher: Cipher | None, prefix: str = "") -> dict[str, Any]:
+        """``columns`` of the row of that key as they are stored; the names of columns may have a ``prefix``."""
+        if cipher is None:
+            return columns
+        names = [name for name in self.bodies if prefix + name in columns]
+        table = self.table.name
+        return columns | {prefix + name: cipher.seal(columns[prefix + name], table, key, name) for name in names}
+
+    def refuse_sealed(self, record: R) -> None:
+        """Raise `UnknownEncryptionKey` for a record of which a body stayed as it is stored."""
+        for name in self.bodies:
+            plain(record, name)
 
 
 def _status(known: type[S], status: str, key: str) -> S:
@@ -95,6 +125,7 @@ EFFECTS: Kind[Effect] = Kind(
     (EffectStatus.UNKNOWN, EffectStatus.FAILED, EffectStatus.CANCELLED),
     _read_effect,
     _effect_columns,
+    ("request_json", "response_json", "error_json"),
 )
 OBLIGATIONS: Kind[Obligation] = Kind(
     obligations,
@@ -103,6 +134,7 @@ OBLIGATIONS: Kind[Obligation] = Kind(
     (ObligationStatus.UNKNOWN,),
     _read_obligation,
     _obligation_columns,
+    ("payload_json", "response_json", "error_json"),
 )
 
 

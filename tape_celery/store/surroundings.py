@@ -25,7 +25,7 @@ def turn_of(database: Database, effect: Effect) -> Effect | None:
         .limit(1)
     )
     row = database.read(lambda connection: connection.execute(first).mappings().first())
-    return None if row is None else EFFECTS.read(row)
+    return None if row is None else EFFECTS.opened(EFFECTS.read(row), database.cipher)
 
 
 def key_holder(database: Database, effect: Effect) -> str:

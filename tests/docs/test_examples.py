@@ -103,6 +103,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/scheduling.md",
         "docs/reissue-and-hold.md",
         "docs/retention.md",
+        "docs/encryption.md",
         "docs/transactions.md",
         "docs/runs.md",
         "docs/pausing.md",

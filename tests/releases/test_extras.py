@@ -32,6 +32,7 @@ NEEDED = {
     "pubsub": ("google.cloud", "google.cloud.pubsub_v1", "grpc"),
     "flower": ("flower", "tornado"),
     "otel": ("prometheus_client",),
+    "encryption": ("cryptography",),
 }
 USED = {
     "postgresql": "Tape(Celery('shop'), store_url='postgresql://user:word@host/name').effects()",
@@ -59,6 +60,10 @@ sys.argv = ["celery", "-A", "shop", "worker"]
 open("shop.py", "w").write("from __main__ import tape; app = tape.app")
 from celery.__main__ import main
 main()
+""",
+    "encryption": f"""
+tape = Tape(Celery("shop"), store_url="sqlite:///tape.db", encryption_keys=["{"word" * 10}wow"])
+tape.migrate()
 """,
 }
 """What each extra is for, used. The stores are not opened: without their driver nobody gets as far."""

@@ -174,6 +174,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "queue_prefix": "tape.",
         "retention_days": 0.0,
         "redact": redaction.DEFAULT,
+        "encryption_keys": (),
         "reason_min_characters": 1,
         "second_person_above": {},
     }
