@@ -7,7 +7,7 @@ import json
 import logging
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import create_engine, select, update
 
 from tape_celery.connectors.base import CompensationResult, DispatchResult
 from tape_celery.errors import KeyConflict, UnknownEncryptionKey
@@ -101,6 +101,20 @@ def test_an_export_has_what_is_stored(make_stage: MakeStage) -> None:
     stage.tape.export(file)
     assert SECRET not in file.getvalue()
     assert is_sealed(json.loads(file.getvalue())["effect"]["request_json"])
+
+
+def test_an_intent_of_the_apps_transaction_is_encrypted_too(make_stage: MakeStage) -> None:
+    """`session=` writes through the app's own connection."""
+    stage = make_stage(a_key())
+    engine = create_engine(stage.tape.database.url)
+    with engine.begin() as connection:
+        given = {"business_key": "wire-1", "session": connection}
+        key = stage.tape.effect.delay("scripted", REQUEST, **given).id
+        item = {"connector": "scripted", "request": REQUEST, "business_key": "wire-2"}
+        [other] = stage.tape.effect.delay_many([item], session=connection)
+    engine.dispose()
+    assert SECRET not in all_that_is_stored(stage.tape.database)
+    assert stage.get(key).request == stage.get(other.id).request == REQUEST
 
 
 def test_the_same_request_is_the_same_effect_whatever_it_is_encrypted_under(

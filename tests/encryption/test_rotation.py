@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from celery import Celery
 from click.testing import CliRunner
 
 from tape_celery import Tape, cli
@@ -125,6 +126,21 @@ def test_the_command_says_what_it_did_and_what_is_left(make_stage: MakeStage, ot
     assert run(other_tape())[0] == group.REFUSED
 
 
+def test_commands_that_only_look_work_without_the_key(make_stage: MakeStage, other_tape: OtherTape) -> None:
+    """They print a note in the place of each body."""
+    key = record(make_stage(OLD), 1)
+
+    class Context:
+        app = other_tape().app
+
+    for words in (["show", key], ["show", key, "--json"], ["list"], ["list", "--json"], ["explain", key], ["status"]):
+        done = CliRunner().invoke(cli.tape, words, obj=Context())
+        assert done.exit_code == 0, (words, done.output)
+        assert SECRET not in done.output
+        if words == ["show", key, "--json"]:
+            assert f"request_json of {key} is encrypted" in json.loads(done.output)["request"]["encrypted"]
+
+
 def test_without_a_key_it_is_refused(other_tape: OtherTape) -> None:
     with pytest.raises(SettingsError, match="tape_encryption_keys is not set"):
         other_tape().reencrypt()
@@ -146,6 +162,9 @@ def test_keys_are_taken_in_any_form_and_shown_in_none() -> None:
     assert settings.encryption_keys == (NEW, OLD.rstrip("="))
     assert Cipher([OLD]).newest == Cipher([OLD.rstrip("=")]).newest
     assert NEW[:20] not in repr(settings)
+    app = Celery("shop", set_as_current=False)
+    app.conf.tape_encryption_keys = [NEW]
+    assert NEW[:20] not in app.conf.humanize(with_defaults=False)  # what `celery report` and Flower print
     with pytest.raises(SettingsError, match="differ"):
         Cipher([OLD, OLD])
 

@@ -8,7 +8,9 @@ from html import unescape
 
 import httpx
 import pytest
+from celery import Celery
 
+from tape_celery import Tape
 from tape_celery.flower.list_page import ROWS
 from tape_celery.store import fleet
 from tape_celery.testing import confirm
@@ -150,6 +152,20 @@ def test_what_was_pruned_shows_its_tombstone(web: httpx.Client, shop: Shop) -> N
     assert "It ended CONFIRMED" in page
     assert "data-act" not in page
     assert web.get("/effects", params={"business_key": "pruned-1"}).status_code == 200
+
+
+def test_a_body_that_flower_has_no_key_of_says_so_in_its_place(web: httpx.Client, shop: Shop) -> None:
+    """The rest of the page is there, and the list."""
+    app = Celery("keyed", broker="memory://", set_as_current=False)
+    keyed = Tape(app, store_url=f"sqlite:///{shop.tape.database.url.database}", encryption_keys="A" * 43)
+    key = keyed.effect.delay("bank.wire", {"amount": 5, "memo": "sesame-4711"}, business_key="keyed").id
+    page = web.get(f"/effects/effect/{key}")
+    assert page.status_code == 200
+    assert f"request_json of {key} is encrypted" in text(page)
+    assert "sesame-4711" not in page.text
+    assert key in web.get("/effects?key=keyed").text
+    keyed.cancel(key, reason="of no use to the other tests", actor="ann")
+    keyed.database.close()
 
 
 def test_what_is_not_there_is_told_within_flowers_look(web: httpx.Client) -> None:
