@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 import certifi
 import httpx
@@ -63,10 +63,16 @@ def checked_headers(headers: Mapping[str, str], what: str) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def secrets_of(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The parts of checked ``headers`` that must not be stored where an upstream echoes them."""
-    parts = (part for name, value in headers.items() if _SECRET_NAME.search(name) for part in value.split())
-    return tuple(part for part in parts if len(part) >= _SHORTEST_SECRET)
+def secrets_of(headers: Mapping[str, str], *urls: str) -> tuple[str, ...]:
+    """The parts of checked ``headers`` and of the queries of ``urls`` that must not be stored where an upstream echoes
+    them, the longest first.
+    """
+    parts = [part for name, value in headers.items() if _SECRET_NAME.search(name) for part in value.split()]
+    for pair in (pair for url in urls for pair in urlsplit(url).query.split("&")):
+        name, _, value = pair.partition("=")
+        if _SECRET_NAME.search(unquote(name)):
+            parts += [value, unquote_plus(value)]
+    return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))
 
 
 def header_text(value: str) -> str:

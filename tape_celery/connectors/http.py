@@ -92,7 +92,8 @@ class HTTPConnector:
             wanted = "'idempotent' or 'non_idempotent'"
             raise SettingsError(f"{me}: compensation_semantics must be {wanted}, not {self.compensation_semantics!r}")
         self._headers = _DEFAULT_HEADERS | checked_headers(self.headers or {}, me) | {"accept-encoding": "identity"}
-        self._secrets = secrets_of(self.headers or {})
+        urls = (self.endpoint, self.observe_endpoint, self.compensate_endpoint)
+        self._secrets = secrets_of(self.headers or {}, *urls)
         self._tls = tls_context(self.ca_bundle, me)
         self._client = self._new_client()
 
@@ -224,7 +225,7 @@ class HTTPConnector:
         )
 
     def _redacted(self, text: str) -> str:
-        """``text`` without the secrets of our headers: upstreams like to show what they were sent."""
+        """``text`` without the secrets of our headers and URLs: upstreams like to show what they were sent."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text

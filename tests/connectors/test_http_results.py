@@ -1,6 +1,7 @@
 """What of an upstream's answer is kept: references, responses and errors that are small and safe to store."""
 
 import json
+from urllib.parse import unquote
 
 import pytest
 
@@ -108,6 +109,23 @@ def test_secrets_that_the_upstream_echoes_are_not_kept(serve: Serve, connect: Co
         assert "***" in str(result)
         assert "CANARY" not in str(result)
     assert "CANARY" not in repr(connector)
+
+
+def test_secrets_of_a_url_that_the_upstream_echoes_are_not_kept(serve: Serve, connect: Connect) -> None:
+    """As they are written in it and as the upstream understands them; other parameters are shown."""
+
+    def echo(connection: Connection, request: Request) -> None:
+        connection.answer(
+            200, json.dumps({"status": "confirmed", "at": request.target, "read": unquote(request.target)})
+        )
+
+    upstream = serve(echo)
+    query = "?tenant=tenant-seven&api_key=CANARY%2F1234&Access%54oken=CANARY-567"
+    connector = connect(upstream, observe_endpoint=f"{upstream.url}/lookup{query}")
+    result = connector.observe(an_effect())
+    assert result.status == "confirmed"
+    assert "tenant-seven" in str(result)
+    assert "CANARY" not in str(result)
 
 
 def test_headers_of_an_answer_are_not_kept(serve: Serve, connect: Connect) -> None:
