@@ -96,6 +96,65 @@ def test_any_other_url_is_refused_and_not_shown(url: str, field: str) -> None:
     assert "CANARY" not in str(refused.value)
 
 
+HOSTILE = [
+    # Another machine, or this network's own, under another spelling of a loopback address.
+    "http://2130706433/CANARY",
+    "http://0x7f000001/CANARY",
+    "http://0177.0.0.1/CANARY",
+    "http://127.0.1/CANARY",
+    "http://127.0.0.1./CANARY",
+    "http://127\N{IDEOGRAPHIC FULL STOP}0.0.1/CANARY",
+    "http://\N{CIRCLED DIGIT ONE}\N{CIRCLED DIGIT TWO}\N{CIRCLED DIGIT SEVEN}.0.0.1/CANARY",
+    "http://[::]/CANARY",
+    "http://[::ffff:127.0.0.1]/CANARY",
+    "http://[::ffff:169.254.169.254]/CANARY",
+    "http://[::169.254.169.254]/CANARY",
+    "http://[fd00:ec2::254]/CANARY",
+    "http://metadata.google.internal/CANARY",
+    "http://169.254.169.254.nip.io/CANARY",
+    "http://224.0.0.1/CANARY",
+    "http://192.168.0.1/CANARY",
+    # A host that is read in two ways.
+    "http://localhost@169.254.169.254/CANARY",
+    "http://localhost:80@evil.example/CANARY",
+    "http://localhost\\@evil.example/CANARY",
+    "http://localhost:80\\evil.example/CANARY",
+    "https://bank.example\\@evil.example/CANARY",
+    "https://bank.example%40evil.example:CANARY/",
+    "http://localhost%2eevil.example/CANARY",
+    "http://localhost%00.evil.example/CANARY",
+    "http://localhost\t.evil.example/CANARY",
+    "http://localhost .evil.example/CANARY",
+    "http://localhost./CANARY",
+    "http://evil.example?@localhost/CANARY",
+    "http://evil.example;@localhost/CANARY",
+    "http://evil.example#@localhost/CANARY",
+    "http://[::1]evil.example/CANARY",
+    "http://[::1]@evil.example/CANARY",
+    "http://[0:0:0:0:0:0:0:1].evil.example/CANARY",
+    "http://127.0.0.1:80:80/CANARY",
+    "http://127.0.0.1:+80/CANARY",
+    "http:/evil.example/CANARY",
+    "http:///evil.example/CANARY",
+    "HTTP://evil.example/CANARY",
+    # What is no HTTP.
+    "gopher://127.0.0.1:6379/_CANARY",
+    "dict://127.0.0.1:11211/CANARY",
+    "unix:///var/run/CANARY.sock",
+    "jar:https://bank.example/CANARY",
+    "data:text/plain,CANARY",
+    "javascript:CANARY",
+]
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_a_hostile_url_is_refused_and_not_shown(url: str) -> None:
+    """13, 14: before anything is looked up or connected to."""
+    with pytest.raises(SettingsError) as refused:
+        HTTPConnector("bank.wire", url)
+    assert "CANARY" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -101,6 +101,25 @@ def test_the_target_is_the_one_that_was_configured(serve: Serve, connect: Connec
     assert upstream.requests[0].target == target
 
 
+def test_nothing_of_an_effect_chooses_where_a_call_goes(serve: Serve, connect: Connect) -> None:
+    """13: a request and keys that look like addresses change neither host, path nor header; they arrive as they are."""
+    upstream, other = serve(), serve()
+    connector = connect(upstream)
+    strange = f"{other.url}/../../?x=1#y"
+    body = json.dumps(dict.fromkeys(("endpoint", "url", "host", "Location", "headers", "path", ".."), strange))
+    effect = an_effect(request_json=body, idempotency_key=strange, business_key=strange, run_id=strange)
+    connector.dispatch(effect)
+    connector.observe(effect)
+    connector.compensate(an_obligation(payload_json=body, external_ref=strange))
+    assert other.requests == []
+    assert [urlsplit(request.target).path for request in upstream.requests] == ["/wires", "/lookup", "/reverse"]
+    assert {request.headers["host"] for request in upstream.requests} == {f"127.0.0.1:{upstream.port}"}
+    sent, asked, undone = upstream.requests
+    assert sent.body.decode() == body
+    assert parse_qs(urlsplit(asked.target).query) == {"key": [strange], "business_key": [strange]}
+    assert undone.json == {**json.loads(body), "external_ref": strange}
+
+
 def test_no_log_shows_more_of_a_url_than_its_origin(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
