@@ -13,7 +13,7 @@ from tests.guarantees import ROOT
 PAGE = (ROOT / "docs" / "security.md").read_text()
 TABLE, _, REST = PAGE.partition("\n\nPasswords in")
 NOT_DONE = REST.partition("## Not done, and why\n")[2].partition("\n## ")[0]
-ROWS = [line.strip("| ").split(" | ") for line in TABLE.splitlines() if line.startswith("| ")][2:]
+ROWS = [re.split(r"\s*\|\s*", line.strip("| ")) for line in TABLE.splitlines() if line.startswith("| ")][2:]
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 ENCRYPTION = 26
 
