@@ -60,6 +60,9 @@ class Settings:
     asked; 1 keeps each by itself, and costs several times as much."""
     queue_prefix: str = "tape."
     """What the names of our four queues begin with."""
+    allow_insecure_broker: bool = False
+    """Whether a worker of our queues takes a Redis or RabbitMQ on another machine that asks for no password: yes only
+    where nobody else reaches it."""
     webhook_url: str = ""
     """Where webhooks are POSTed to; none are sent without."""
     webhook_events: tuple[str, ...] = ("effect.stuck", "effect.held", "obligation.stuck", "run.stuck")
@@ -241,6 +244,16 @@ def _whole(name: str, value: Any) -> int:
         raise SettingsError(f"{name} must be a whole number, not {value!r}") from None
 
 
+def _yes_or_no(name: str, value: Any) -> bool:
+    said = value if isinstance(value, bool) else _ANSWERS.get(value.strip().lower()) if isinstance(value, str) else None
+    if said is None:
+        raise SettingsError(f"{name} must be true or false, not {_shown(value)}")
+    return said
+
+
+_ANSWERS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         # What should have been a URL may hold a password.
@@ -322,6 +335,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **{field.name: _number for field in fields(Settings) if field.type == "float"},
     **{field.name: _whole for field in fields(Settings) if field.type == "int"},
     **{field.name: _text for field in fields(Settings) if field.type == "str"},
+    **{field.name: _yes_or_no for field in fields(Settings) if field.type == "bool"},
     "connectors": _words,
     "webhook_events": _words,
     "redact": _words,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from tape_celery import effect_tasks, failpoints, intake, presence, tasks
+from tape_celery import broker_access, effect_tasks, failpoints, intake, presence, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
@@ -158,6 +158,7 @@ def _start_worker(tape: Tape) -> None:
         known.select([*known.consume_from, *ours])
     if _names(tape.settings) & set(known.consume_from):
         _refuse_unsafe_content(tape.app)
+        _refuse_open_broker(tape)
     effect_tasks.check(tape.app)
     _bound_tasks(tape)
     if failpoints.armed():
@@ -200,6 +201,17 @@ def _refuse_unsafe_content(app: Celery) -> None:
         raise SettingsError(
             f"accept_content allows {', '.join(sorted(accepted))}: whoever can write to the broker could run code in "
             "this worker. Consume the tape queues with a worker that accepts json only"
+        )
+
+
+def _refuse_open_broker(tape: Tape) -> None:
+    if tape.settings.allow_insecure_broker:
+        return
+    if broker := broker_access.open_to_all(tape.app.connection_for_read()):
+        raise SettingsError(
+            f"the broker {broker} is on another machine and is used without a password: whoever reaches it may drop "
+            "our messages and send some of their own. Give it a password, or say tape_allow_insecure_broker = True "
+            "where nobody else reaches it"
         )
 
 

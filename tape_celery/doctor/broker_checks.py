@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-
+from tape_celery.broker_access import is_local
 from tape_celery.doctor.facts import CeleryFacts, Facts
 from tape_celery.doctor.findings import Verdict, fine, problem, warning
 
@@ -43,7 +42,7 @@ def password(facts: Facts) -> Verdict | None:
     celery = _celery(facts)
     if celery.broker_kind not in ("redis", "amqp"):
         return None
-    if _is_local(celery.broker_host):
+    if is_local(celery.broker_host):
         return fine("the broker is on this machine")
     guest = celery.broker_kind == "amqp" and celery.broker_user in ("", "guest")
     if guest or not celery.broker_has_password:
@@ -141,15 +140,6 @@ def rabbitmq_consumers(facts: Facts) -> Verdict | None:
             f"consumer_timeout in rabbitmq.conf above {longest * 1000:.0f} (ms), or a shorter total_seconds",
         )
     return fine(f"our tasks end within {longest:g} s, before a consumer_timeout of half an hour")
-
-
-def _is_local(host: str) -> bool:
-    if host in ("", "localhost") or host.startswith("/"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _celery(facts: Facts) -> CeleryFacts:

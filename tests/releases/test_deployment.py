@@ -27,7 +27,9 @@ from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 READY = {"worker": " ready.", "beat": "beat: Starting...", "flower": "Visit me at"}
-SECRETS = {"FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word", "GRAFANA_PASSWORD": "word"}
+SECRETS = {
+    "FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word", "REDIS_PASSWORD": "word", "GRAFANA_PASSWORD": "word",
+}  # fmt: skip
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
 

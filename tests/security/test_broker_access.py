@@ -1,0 +1,73 @@
+"""5: a worker of our queues wants a broker that not everybody may write to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from tape_celery import Tape, wiring
+from tape_celery.broker_access import open_to_all
+from tape_celery.errors import SettingsError
+from tests.celery_wiring.conftest import MakeShop, _own_registry, make_shop  # noqa: F401 - fixtures
+
+OPEN = [
+    "redis://redis:6379/0",
+    "redis://192.0.2.1",
+    "redis://user@redis/0",
+    "rediss://redis/0?ssl_cert_reqs=required",
+    "amqp://rabbit//",
+    "amqps://rabbit//",
+    "sentinel://a:26379;sentinel://b:26379",
+    "redis://localhost/0;redis://other/0",
+    ["redis://:word@a", "redis://b"],
+]
+CLOSED = [
+    None,
+    "redis://:word@redis/0",
+    "redis://:word@a;redis://:word@b",
+    "redis://redis/0?credential_provider=shop.credentials.Provider",
+    "rediss://redis/0?ssl_cert_reqs=required&ssl_certfile=/a.pem&ssl_keyfile=/a.key",
+    "amqp://shop:word@rabbit//",
+    "redis://127.0.0.1/0",
+    "redis://localhost",
+    "redis://[::1]:6379/0",
+    "redis+socket:///run/redis.sock",
+    "memory://",
+    "filesystem://",
+]
+
+
+def app_of(broker: Any) -> Celery:
+    return Celery("shop", broker=broker, set_as_current=False)
+
+
+@pytest.mark.parametrize("broker", OPEN, ids=str)
+def test_a_broker_elsewhere_that_asks_for_nothing_is_refused(broker: Any) -> None:
+    """In words that say what to do, and with no word of a password."""
+    app = app_of(broker)
+    assert open_to_all(app.connection_for_read())
+    with pytest.raises(SettingsError, match=r"without a password.*tape_allow_insecure_broker") as refused:
+        wiring._refuse_open_broker(Tape(app))
+    assert "word@" not in str(refused.value)
+    wiring._refuse_open_broker(Tape(app_of(broker), allow_insecure_broker=True))
+
+
+@pytest.mark.parametrize("broker", CLOSED, ids=str)
+def test_one_on_this_machine_or_with_a_password_is_taken(broker: Any) -> None:
+    """Or with a client certificate, or a credential provider."""
+    wiring._refuse_open_broker(Tape(app_of(broker)))
+
+
+def test_a_worker_of_our_queues_does_not_start_and_one_of_others_does_not_care(make_shop: MakeShop) -> None:  # noqa: F811
+    """The address is for examples: the first one gives up before it is called, the other one goes on to call it."""
+    shop = make_shop(broker_url="redis://192.0.2.1:6379/0", conf={"broker_connection_timeout": 1})
+    refused = shop.worker("tape.dispatch", ready=False)
+    assert refused.wait() == 1
+    assert "the broker redis://192.0.2.1 is on another machine" in refused.text().splitlines()[-1]
+    other = shop.worker("celery", ready=False)
+    other.wait_for(". tape.sweep")
+    assert other.alive
+    assert "is on another machine" not in other.text()
+    other.kill()
