@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tape_celery import authored, calling_task, canvas, intent, runs, similar, values
+from tape_celery import authored, calling_task, canvas, intent, outcomes, runs, similar, values
 from tape_celery.authored import Authored
 from tape_celery.connectors import base
 from tape_celery.errors import InvalidIntent, UnsafeEffect
@@ -94,6 +94,9 @@ def _intent(
     settings = tape.settings
     intent.check_connector_name(connector)
     request_json = values.request_json(request, max_bytes=settings.max_payload_bytes)
+    if connector in base.names() and (refused := base.refusal(base.get(connector), request_json)) is not None:
+        said = outcomes.reason_of(outcomes.describe(refused))
+        raise InvalidIntent(f"connector {connector!r} does not take this request: {said}") from refused
     digest = intent.digest_of(request_json)
     semantics = intent.check_semantics(keywords.get("semantics", Semantics.NON_IDEMPOTENT))
     business_key = keywords.get("business_key")

@@ -21,6 +21,7 @@ from tape_celery import failpoints, metering, obligation_state, outcomes, state
 from tape_celery.authored import Authored
 from tape_celery.concurrency import MOST_CALLS_AT_ONCE, CallThreads, Room, awaited
 from tape_celery.connectors import base
+from tape_celery.connectors.base import DispatchResult
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
@@ -366,7 +367,11 @@ class Engine:
     def _dispatch(self, effect: Effect) -> ClaimEnd:
         if state.must_withhold(effect, self.terms(effect)):
             return Withheld(token=0)
-        result = awaited(base.get(effect.connector).dispatch(effect))
+        connector = base.get(effect.connector)
+        if (refused := base.refusal(connector, effect.request_json)) is not None:
+            result: Any = DispatchResult("failed", error=outcomes.describe(refused))
+        else:
+            result = awaited(connector.dispatch(effect))
         return outcomes.dispatched(
             result,
             worker_now_ms=time.time_ns() // 1_000_000,

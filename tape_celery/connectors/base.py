@@ -6,6 +6,7 @@ apps construct them positionally.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -74,8 +75,9 @@ class EffectConnector(Protocol):
     Attributes that a connector *may* carry, with their defaults: ``settle_seconds`` and ``lease_seconds`` (the
     settings'), ``total_seconds`` (bound of one call; no default: a call is then bounded by the lease),
     ``can_observe`` and ``can_compensate`` (whether the method exists), ``idempotency_window_seconds`` (86,400: how
-    long the upstream remembers our key), ``compensation_semantics`` (``"non_idempotent"``), and a method
-    ``observe_compensation(obligation) -> ObservationResult``.
+    long the upstream remembers our key), ``compensation_semantics`` (``"non_idempotent"``), and the methods
+    ``observe_compensation(obligation) -> ObservationResult`` and ``check_request(request)``, a plain one, which raises
+    for a request that the upstream could never take.
     """
 
     name: str
@@ -146,6 +148,18 @@ def clear() -> None:
 def can_observe(connector: Any) -> bool:
     """Whether ``connector`` can ask its upstream what happened (its ``can_observe``, else: has the method)."""
     return bool(getattr(connector, "can_observe", callable(getattr(connector, "observe", None))))
+
+
+def refusal(connector: Any, request_json: str) -> Exception | None:
+    """What the ``check_request`` of ``connector`` raises of the request, which it gets a copy of; ``None``: nothing."""
+    check = getattr(connector, "check_request", None)
+    if check is None:
+        return None
+    try:
+        check(json.loads(request_json))
+    except Exception as error:  # noqa: BLE001 - libraries of schemas have errors of their own
+        return error
+    return None
 
 
 def can_compensate(connector: Any) -> bool:
