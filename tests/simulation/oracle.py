@@ -213,12 +213,23 @@ def _is_excused(stage: Stage, record: Record, rows: list[sqlite3.Row]) -> bool:
     successors = [other for other in others if other["status"] == "CONFIRMED"]
     if row["status"] in ("FAILED", "CANCELLED") and row["absent"] and record.call.stale and successors:
         return True
-    if any(record.ref in call.named and call.told for call in stage.upstream.calls):
+    named = [call for call in stage.upstream.calls if record.ref in call.named and call.told]
+    if not all(_is_anothers(stage, call) for call in named):
         return False
     mine = [r for r in stage.upstream.records.values() if r.effect_key == record.effect_key]
     forgotten = row["semantics"] == "idempotent" and len(mine) > 1 and any(r.call.stale for r in mine)
     twins = any(call.twins and record.ref in call.refs for call in stage.upstream.calls)
     return twins or (forgotten and row["status"] == "CONFIRMED")
+
+
+def _is_anothers(stage: Stage, call: Call) -> bool:
+    """Whether it was a look at an effect whose business key another one has by now: by the contract, the one record
+    that it found is taken for that one's, whatever its reference."""
+    if call.verb != "observe" or call.answer != "confirmed":
+        return False
+    entries = stage.tables.rows("SELECT evidence_json FROM tape_journal WHERE key = ? AND kind = 'watched'", call.key)
+    facts = [json.loads(entry["evidence_json"]) for entry in entries]
+    return any(fact.get("superseded") and fact.get("token") == call.token for fact in facts)
 
 
 def _unfounded(stage: Stage, effects: list[sqlite3.Row]) -> Iterator[str]:
