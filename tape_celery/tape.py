@@ -120,6 +120,7 @@ class Tape(Proposing, Explaining, Operating):
             before, self._settings = self._settings, None
             if before is not None and before != self.settings:
                 self._database = self._engine = self._publisher = None
+                self._imported = False
 
     def measure(self, meter: Meter | None) -> None:
         """Count by ``meter`` what this process does from now on; by none, with ``None``."""

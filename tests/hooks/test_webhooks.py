@@ -140,6 +140,18 @@ def test_it_is_recorded_together_with_what_it_tells_of(make_stage: MakeStage, mo
     assert [effect.status for effect in stage.tape.effects(connector=NAME)] == [EffectStatus.PENDING]
 
 
+def test_a_url_that_is_set_later_counts(make_stage: MakeStage, receive: Receive) -> None:
+    """An app's configuration may change after its Tape was used, as at the start of a worker."""
+    receiver = receive()
+    stage = make_stage()
+    stage.dispatch(stage.record(), CONFIRMED)
+    stage.tape.app.conf.tape_webhook_url = receiver.url
+    stage.tape.reconfigure()
+    get_stuck(stage)
+    assert list(sent(stage).values()) == ["confirmed"]
+    assert len(receiver.requests) == 1
+
+
 def test_a_sweep_hints_what_was_recorded(make_stage: MakeStage) -> None:
     """Nobody else publishes it: the process that recorded it may be gone."""
     stage = make_stage(webhook_url="http://127.0.0.1:9/nobody")
