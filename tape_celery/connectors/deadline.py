@@ -1,9 +1,8 @@
-"""A transport for httpx whose timeouts count from the start of an exchange, so that it ends in time, however it drips.
+"""Connections for httpcore whose timeouts are instants, so that an exchange ends in time, however it drips.
 
-httpx's own transport gives each single read the whole timeout: an answer that drips one byte a second never times
-out. Here a timeout becomes an instant of `time.monotonic` when the request starts, and each operation (name lookup,
-connect, TLS handshake, write, read) gets what is left until then. The protocol is httpcore's, as in httpx's transport;
-the sockets are ours, because httpx has no way to choose them, and so is the pool.
+httpcore's own give each single read the whole timeout: an answer that drips one byte a second never times out. Here a
+timeout is an instant of `time.monotonic`, and each operation (name lookup, connect, TLS handshake, write, read) gets
+what is left until then. The protocol is httpcore's; the sockets are ours, and so is the pool.
 """
 
 from __future__ import annotations
@@ -20,9 +19,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpcore
-import httpx
-
-from tape_celery.connectors.pool import ConnectionPool
 
 _Wall = Mapping[type[Exception], type[Exception]]
 """Exceptions of the one side, and what each is raised as on the other. The first that fits counts."""
@@ -30,70 +26,6 @@ _Wall = Mapping[type[Exception], type[Exception]]
 _CONNECTING: _Wall = {TimeoutError: httpcore.ConnectTimeout, OSError: httpcore.ConnectError}
 _READING: _Wall = {TimeoutError: httpcore.ReadTimeout, OSError: httpcore.ReadError}
 _WRITING: _Wall = {TimeoutError: httpcore.WriteTimeout, OSError: httpcore.WriteError}
-_TO_HTTPX: _Wall = {
-    httpcore.PoolTimeout: httpx.PoolTimeout,
-    httpcore.ConnectTimeout: httpx.ConnectTimeout,
-    httpcore.ConnectError: httpx.ConnectError,
-    httpcore.WriteTimeout: httpx.WriteTimeout,
-    httpcore.WriteError: httpx.WriteError,
-    httpcore.ReadTimeout: httpx.ReadTimeout,
-    httpcore.ReadError: httpx.ReadError,
-    httpcore.LocalProtocolError: httpx.LocalProtocolError,
-    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
-}
-
-_LEFT_OUT = (b"location", b"set-cookie", b"set-cookie2")
-"""Headers of an answer that httpx's client acts on unasked: it keeps cookies, and it parses a ``Location`` that it
-was told not to follow, so that a bad one would lose the answer or raise what is no `httpx.TransportError`."""
-
-
-class DeadlineTransport(httpx.BaseTransport):
-    """Sends each request once, over HTTP/1.1. All its timeouts but ``pool`` count from its start.
-
-    ``idle_seconds``: a connection idle for longer is not used again.
-    """
-
-    def __init__(self, tls: ssl.SSLContext, max_connections: int, idle_seconds: float) -> None:
-        self.pool = ConnectionPool(tls, max_connections, idle_seconds, DeadlineBackend())
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The status line and the headers; the body is still to be read. Raises what httpx's own transport does."""
-        start = time.monotonic()
-        seconds = request.extensions["timeout"]
-        instants = {operation: start + seconds[operation] for operation in ("connect", "write", "read")}
-        url = request.url
-        with _raised_as(_TO_HTTPX):
-            answer = self.pool.handle_request(
-                httpcore.Request(
-                    request.method,
-                    httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions={**request.extensions, "timeout": {"pool": seconds["pool"], **instants}},
-                )
-            )
-        return httpx.Response(
-            answer.status,
-            headers=[(name, value) for name, value in answer.headers if name.lower() not in _LEFT_OUT],
-            stream=_Body(answer),
-            extensions=answer.extensions,
-        )
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.pool.close()
-
-
-class _Body(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        with _raised_as(_TO_HTTPX):
-            yield from self._answer.iter_stream()
-
-    def close(self) -> None:
-        self._answer.close()
 
 
 class DeadlineBackend(httpcore.NetworkBackend):

@@ -8,15 +8,16 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpcore
 import httpx
 
 from tape_celery.connectors.backoff import jittered_ms
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
-from tape_celery.connectors.deadline import DeadlineTransport
+from tape_celery.connectors.deadline import DeadlineBackend
 from tape_celery.connectors.endpoint import check_url, checked_headers, header_text, origin, secrets_of, tls_context
 from tape_celery.connectors.http_answers import (
     Answer,
@@ -27,6 +28,7 @@ from tape_celery.connectors.http_answers import (
     dispatch_result,
     observation_result,
 )
+from tape_celery.connectors.pool import ConnectionPool
 from tape_celery.errors import SettingsError
 from tape_celery.records import Effect, Obligation, Semantics
 
@@ -36,7 +38,9 @@ IDLE_SECONDS = 1.0
 """A connection idle for longer is not used again: the upstream may be closing it."""
 
 _DEFAULT_HEADERS = {"accept": "application/json", "content-type": "application/json", "user-agent": "tape-celery"}
-_BEFORE_THE_FIRST_BYTE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+"""All that a network can cause."""
+_BEFORE_THE_FIRST_BYTE = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 
 
 @dataclass
@@ -76,7 +80,7 @@ class HTTPConnector:
     _headers: dict[str, str] = field(init=False, repr=False, compare=False)
     _secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _tls: ssl.SSLContext = field(init=False, repr=False, compare=False)
-    _client: tuple[int, httpx.Client] = field(init=False, repr=False, compare=False)
+    _pool: tuple[int, ConnectionPool] = field(init=False, repr=False, compare=False)
     """With the id of the process that it belongs to."""
 
     def __post_init__(self) -> None:
@@ -95,7 +99,7 @@ class HTTPConnector:
         urls = (self.endpoint, self.observe_endpoint, self.compensate_endpoint)
         self._secrets = secrets_of(self.headers or {}, *urls)
         self._tls = tls_context(self.ca_bundle, me)
-        self._client = self._new_client()
+        self._pool = self._new_pool()
 
     def __repr__(self) -> str:
         return f"HTTPConnector({self.name!r}, {origin(self.endpoint)!r})"
@@ -158,10 +162,10 @@ class HTTPConnector:
 
     def close(self) -> None:
         """Close this process's connections. The connector stays usable."""
-        process, client = self._client
+        process, pool = self._pool
         if process == os.getpid():
-            self._client = self._new_client()
-            client.close()
+            self._pool = self._new_pool()
+            pool.close()
 
     def _codes(self) -> Codes:
         return Codes(tuple(self.success_codes), self.duplicate_code)
@@ -170,6 +174,12 @@ class HTTPConnector:
         """One request and what came of it, within ``timeout_s``; raises nothing that a network can cause."""
         parts = urlsplit(url)
         path = parts.path or "/"
+        place = _place(origin(url))
+        headers = {"Host": place.netloc.decode(), **self._headers, **headers}
+        content = None if body is None else body.encode()
+        if content is not None:
+            headers["Content-Length"] = str(len(content))
+        began = time.monotonic()
         connect_seconds = min(CONNECT_SECONDS, self.timeout_s)
         handed_over = False
 
@@ -177,49 +187,57 @@ class HTTPConnector:
             nonlocal handed_over
             handed_over = handed_over or event.endswith("send_request_headers.started")
 
-        request = httpx.Request(
+        request = httpcore.Request(
             method,
-            origin(url),  # no more: httpx logs it, and normalizes paths
-            headers={**self._headers, **headers},
-            content=body,
+            httpcore.URL(
+                scheme=place.raw_scheme,
+                host=place.raw_host,
+                port=place.port,
+                target=f"{path}?{parts.query}" if parts.query else path,  # as it was given: httpx normalizes paths
+            ),
+            headers=list(headers.items()),
+            content=content,
             extensions={
-                "target": (f"{path}?{parts.query}" if parts.query else path).encode(),
                 "timeout": {
                     "pool": connect_seconds,
-                    "connect": connect_seconds,
-                    "write": self.timeout_s,
-                    "read": self.timeout_s,
+                    "connect": began + connect_seconds,
+                    "write": began + self.timeout_s,
+                    "read": began + self.timeout_s,
                 },
                 "trace": trace,
             },
         )
         try:
-            with closing(self._this_process_client().send(request, stream=True)) as response:
-                return self._read(response)
-        except httpx.TransportError as error:
+            with self._this_process_pool().exchange(request) as answer:
+                return self._read(answer)
+        except _TROUBLE as error:
             sent = handed_over or not isinstance(error, _BEFORE_THE_FIRST_BYTE)
             return NoAnswer(type(error).__name__, self._redacted(str(error)), sent)
 
-    def _read(self, response: httpx.Response) -> Answer | NoAnswer:
+    def _read(self, answer: httpcore.Response) -> Answer | NoAnswer:
         """The answer as far as it came; what is too long or breaks off is cut."""
-        if not getattr(response.extensions["network_stream"], "heard", True):
+        if not getattr(answer.extensions["network_stream"], "heard", True):
             # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
             return NoAnswer("RemoteProtocolError", "the answer was there before the request")
-        protocol = response.http_version
-        if protocol not in ("HTTP/1.0", "HTTP/1.1"):
-            return NoAnswer("RemoteProtocolError", f"the answer is in {protocol!r}, which was not asked for")
+        protocol = answer.extensions["http_version"]
+        if protocol not in (b"HTTP/1.0", b"HTTP/1.1"):
+            text = f"the answer is in {protocol.decode('latin-1')!r}, which was not asked for"
+            return NoAnswer("RemoteProtocolError", text)
         body, cut = bytearray(), ""
         try:
-            for chunk in response.iter_raw():  # as it came: not unpacked
+            for chunk in answer.iter_stream():  # as it came: not unpacked
                 body += chunk
                 if len(body) > self.max_response_bytes:
                     cut = f"the body is larger than max_response_bytes ({self.max_response_bytes})"
                     break
-        except httpx.TransportError as error:
+        except _TROUBLE as error:
             cut = f"{type(error).__name__}: {error}"
         return Answer(
-            response.status_code,
-            {name: self._redacted(value) for name, value in response.headers.multi_items()},
+            answer.status,
+            {
+                name.decode("latin-1").lower(): self._redacted(value.decode(errors="replace"))
+                for name, value in answer.headers
+            },
             self._redacted(body[: self.max_response_bytes].decode("latin-1")).encode("latin-1"),
             self._redacted(cut),
         )
@@ -230,15 +248,20 @@ class HTTPConnector:
             text = text.replace(secret, "***")
         return text
 
-    def _this_process_client(self) -> httpx.Client:
+    def _this_process_pool(self) -> ConnectionPool:
         """On the connections of its parent, two processes would talk at once."""
-        if self._client[0] != os.getpid():
-            self._client = self._new_client()
-        return self._client[1]
+        if self._pool[0] != os.getpid():
+            self._pool = self._new_pool()
+        return self._pool[1]
 
-    def _new_client(self) -> tuple[int, httpx.Client]:
-        transport = DeadlineTransport(self._tls, self.max_connections, IDLE_SECONDS)
-        return os.getpid(), httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
+    def _new_pool(self) -> tuple[int, ConnectionPool]:
+        return os.getpid(), ConnectionPool(self._tls, self.max_connections, IDLE_SECONDS, DeadlineBackend())
+
+
+@lru_cache(maxsize=128)
+def _place(shown: str) -> httpx.URL:
+    """Where an `origin` leads: the host as it is looked up, and as its ``Host`` header has it."""
+    return httpx.URL(shown)
 
 
 def _waiting(attempt: int) -> Waiting:

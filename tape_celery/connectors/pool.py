@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 
 import httpcore
 
@@ -33,16 +34,18 @@ class ConnectionPool:
         """The longest idle first."""
         self._closed = False
 
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        """One exchange, once; the answer must be closed. Raises `PoolTimeout` when no connection becomes free."""
+    @contextmanager
+    def exchange(self, request: httpcore.Request) -> Iterator[httpcore.Response]:
+        """One exchange, once: yields the answer, whose body is still to be read.
+
+        Raises `PoolTimeout` when no connection becomes free, and what httpcore does.
+        """
         connection = self._take(request.url.origin, request.extensions["timeout"]["pool"])
         try:
-            answer = connection.handle_request(request)
-        except BaseException:
+            with closing(connection.handle_request(request)) as answer:
+                yield answer
+        finally:
             self._put_back(connection)
-            raise
-        content = _Content(answer, lambda: self._put_back(connection))
-        return httpcore.Response(answer.status, headers=answer.headers, content=content, extensions=answer.extensions)
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when their exchanges end."""
@@ -90,23 +93,6 @@ class ConnectionPool:
             self._changed.notify()
         if not kept:
             connection.close()
-
-
-class _Content:
-    """The body of an answer; its end frees the connection."""
-
-    def __init__(self, answer: httpcore.Response, ended: Callable[[], None]) -> None:
-        self._answer = answer
-        self._ended: Callable[[], None] | None = ended
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._answer.iter_stream()
-
-    def close(self) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            self._answer.close()
-            ended()
 
 
 def _close(connections: Iterable[httpcore.HTTPConnection]) -> None:

@@ -123,13 +123,13 @@ def test_nothing_of_an_effect_chooses_where_a_call_goes(serve: Serve, connect: C
 def test_no_log_shows_more_of_a_url_than_its_origin(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """httpx logs the URL of each request for everybody who logs at INFO; ours may hold a token."""
+    """httpx logs the URL of each request for everybody who logs at INFO, httpcore its steps; ours may hold a token."""
     caplog.set_level(logging.DEBUG)
     upstream = serve()
     connector = connect(upstream, observe_endpoint=f"{upstream.url}/CANARY?token=CANARY")
     connector.observe(an_effect(business_key="CANARY"))
     assert "CANARY" in upstream.requests[0].target
-    assert upstream.url in caplog.text
+    assert str(upstream.port) in caplog.text
     assert "CANARY" not in caplog.text
 
 
@@ -184,8 +184,6 @@ def test_cookies_are_not_kept(serve: Serve, connect: Connect) -> None:
     connector.dispatch(an_effect())
     connector.dispatch(an_effect(effect_key="effect-2"))
     assert "cookie" not in upstream.requests[1].headers
-    _, client = connector._client
-    assert not client.cookies
 
 
 def test_a_connection_is_used_again_at_once(serve: Serve, connect: Connect) -> None:
@@ -213,8 +211,7 @@ def test_a_connection_that_the_upstream_closed_is_not_used_again(serve: Serve, c
     upstream = serve(lambda connection, _: connection.send(answer(200, {})))
     connector = connect(upstream)
     assert connector.dispatch(an_effect()).status == "confirmed"
-    _, client = connector._client
-    pool = client._transport.pool
+    _, pool = connector._pool
     until(lambda: all(connection.has_expired() for connection in pool._idle), what="the upstream's FIN")
     assert connector.dispatch(an_effect(effect_key="effect-2")).status == "confirmed"
     assert upstream.accepted == 2
