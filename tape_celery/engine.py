@@ -26,6 +26,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.logs import about
+from tape_celery.masking import Masks, masks_of
 from tape_celery.policy import Terms, backoff_ms, margin_ms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
 from tape_celery.settings import Settings
@@ -247,11 +248,12 @@ class Engine:
             meter.send()
 
     def _raised(self, work: _Work[R], record: R, error: BaseException) -> ClaimEnd:
-        described = outcomes.describe(error)
+        masks = self._masks(record)
+        described = outcomes.describe(error, masks)
         logger.warning("%s of %s raised %s", work.name, work.kind.key_of(record), described, extra=about(record))
         if work.verb == "call":
-            return outcomes.call_raised(error, backoff_ms=self._backoff(record))
-        return outcomes.look_raised(error, backoff_ms=self._backoff(record))
+            return outcomes.call_raised(error, backoff_ms=self._backoff(record), masks=masks)
+        return outcomes.look_raised(error, backoff_ms=self._backoff(record), masks=masks)
 
     def _seal(self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report) -> None:
         batch = [moves.Move(work.kind.key_of(record), event, self.terms(record)) for record, event in ended]
@@ -369,7 +371,7 @@ class Engine:
             return Withheld(token=0)
         connector = base.get(effect.connector)
         if (refused := base.refusal(connector, effect.request_json)) is not None:
-            result: Any = DispatchResult("failed", error=outcomes.describe(refused))
+            result: Any = DispatchResult("failed", error=outcomes.describe(refused, self._masks(effect)))
         else:
             result = awaited(connector.dispatch(effect))
         return outcomes.dispatched(
@@ -377,6 +379,7 @@ class Engine:
             worker_now_ms=time.time_ns() // 1_000_000,
             backoff_ms=self._backoff(effect),
             most_bytes=self._settings.max_response_bytes,
+            masks=self._masks(effect),
         )
 
     def _observe(self, effect: Effect) -> ClaimEnd:
@@ -395,6 +398,7 @@ class Engine:
             worker_now_ms=time.time_ns() // 1_000_000,
             backoff_ms=self._backoff(obligation),
             most_bytes=self._settings.max_response_bytes,
+            masks=self._masks(obligation),
         )
 
     def _observe_compensation(self, obligation: Obligation) -> ClaimEnd:
@@ -404,7 +408,10 @@ class Engine:
         if look is None:
             return Unobservable(token=0, backoff_ms=self._backoff_after(record.attempt + record.unsent))
         return outcomes.observed(
-            awaited(look(record)), backoff_ms=self._backoff(record), most_bytes=self._settings.max_response_bytes
+            awaited(look(record)),
+            backoff_ms=self._backoff(record),
+            most_bytes=self._settings.max_response_bytes,
+            masks=self._masks(record),
         )
 
     # --- what is known of a connector ---
@@ -424,6 +431,9 @@ class Engine:
 
     def _knows(self, record: Effect | Obligation) -> bool:
         return record.connector in base.names() and (not record.effect_name or record.effect_name in self._authored)
+
+    def _masks(self, record: Effect | Obligation) -> Masks:
+        return masks_of(base.mask_fields(self._connector(record.connector)))
 
     def _lease_ms(self, connector: str) -> int:
         return round(_own(self._connector(connector), "lease_seconds", self._settings.lease_seconds) * 1000)

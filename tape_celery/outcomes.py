@@ -1,4 +1,5 @@
-"""From what a connector returned or raised to the event that decides. Pure; everything kept is bounded and scrubbed.
+"""From what a connector returned or raised to the event that decides. Pure; all that is kept is bounded, masked and
+scrubbed.
 
 A result that is no result, or has fields of the wrong kind, is a lost answer: the call may have landed.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.events import Answered, Observed
 from tape_celery.intent import REF_LENGTH
+from tape_celery.masking import SECRET_FIELDS, Masks, masks_of
 
 MOST_ERROR_CHARACTERS = 2048
 MOST_ERROR_BYTES = 4096
@@ -21,17 +23,22 @@ MOST_ERROR_BYTES = 4096
 MOST_REASON_CHARACTERS = 300
 MOST_DUPLICATES = 1000
 
+_DEFAULT_MASKS = masks_of(SECRET_FIELDS)
+_MASKED_ALREADY = masks_of(())
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}://)(?:[^\s/@]*@)?([^\s?#'\"]*)[?#]?[^\s'\"]*", re.IGNORECASE)
 
 
-def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int) -> Answered:
+def dispatched(
+    result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int, masks: Masks = _DEFAULT_MASKS
+) -> Answered:
     """What a connector's ``dispatch`` returned, as an event (its token is not set)."""
     problem = _problem(result, DispatchResult, ("confirmed", "failed", "unknown"))
     if problem is None and not isinstance(result.retry_at_ms, int):
         problem = f"retry_at_ms is {_short(result.retry_at_ms)}"
     if problem is not None:
-        return _lost(problem, backoff_ms)
+        return _lost(problem, backoff_ms, masks)
     error, status = _dict(result.error), _plain(result.status)
+    kept = _kept(error, masks)
     return Answered(
         token=0,
         status=status,  # type: ignore[arg-type]  # one of the three, by the lines above
@@ -40,18 +47,21 @@ def dispatched(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: 
         may_have_landed=error.get("may_have_landed") is True,
         retry_in_ms=_delay(result.retry_at_ms, worker_now_ms) if result.retry_at_ms > 0 else None,
         backoff_ms=backoff_ms,
-        reason="" if status == "confirmed" else reason_of(error),
-        response_json=body(result.response, most_bytes),
-        error_json=body(_scrubbed(error), MOST_ERROR_BYTES),
+        reason="" if status == "confirmed" else reason_of(kept),
+        response_json=body(result.response, most_bytes, masks),
+        error_json=body(kept, MOST_ERROR_BYTES),
     )
 
 
-def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int) -> Answered:
+def compensated(
+    result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes: int, masks: Masks = _DEFAULT_MASKS
+) -> Answered:
     """What a ``compensate`` returned, as an event (its token is not set)."""
     problem = _problem(result, CompensationResult, ("compensated", "failed"))
     if problem is not None:
-        return _lost(problem, backoff_ms)
+        return _lost(problem, backoff_ms, masks)
     error = _dict(result.error)
+    kept = _kept(error, masks)
     if _plain(result.status) == "compensated":
         status = "confirmed"
     else:
@@ -64,38 +74,40 @@ def compensated(result: Any, *, worker_now_ms: int, backoff_ms: int, most_bytes:
         final=error.get("final") is True,
         retry_in_ms=_delay(retry, worker_now_ms) if isinstance(retry, int) and retry > 0 else None,
         backoff_ms=backoff_ms,
-        reason=reason_of(error),
-        response_json=body(result.response, most_bytes),
-        error_json=body(_scrubbed(error), MOST_ERROR_BYTES),
+        reason=reason_of(kept),
+        response_json=body(result.response, most_bytes, masks),
+        error_json=body(kept, MOST_ERROR_BYTES),
     )
 
 
-def observed(result: Any, *, backoff_ms: int, most_bytes: int) -> Observed:
+def observed(result: Any, *, backoff_ms: int, most_bytes: int, masks: Masks = _DEFAULT_MASKS) -> Observed:
     """What a look returned, as an event (its token is not set); what is no answer is ``stuck``."""
     problem = _problem(result, ObservationResult, ("confirmed", "absent", "duplicate", "failed", "stuck"))
     if problem is None and len(_listed(result.response)) > MOST_DUPLICATES:
         problem = f"{len(_listed(result.response))} duplicates were listed, and {MOST_DUPLICATES} are believed at most"
     if problem is not None:
-        error = body({"message": scrub(problem)}, MOST_ERROR_BYTES)
+        error = body({"message": masks.text(scrub(problem))}, MOST_ERROR_BYTES)
         return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=error)
+    stuck = _plain(result.status) == "stuck"  # then its response says what was wrong
     return Observed(
         token=0,
         status=_plain(result.status),  # type: ignore[arg-type]  # one of the five, by the lines above
         external_ref=_ref(result.external_ref),
         duplicates=_duplicates(result.response),
         backoff_ms=backoff_ms,
-        response_json=body(result.response, most_bytes),
+        response_json=body(result.response, most_bytes, masks, explains=stuck),
     )
 
 
-def look_raised(error: BaseException, *, backoff_ms: int) -> Observed:
+def look_raised(error: BaseException, *, backoff_ms: int, masks: Masks = _DEFAULT_MASKS) -> Observed:
     """A look that raised, as an event (its token is not set)."""
-    return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=body(describe(error), MOST_ERROR_BYTES))
+    described = body(describe(error, masks), MOST_ERROR_BYTES)
+    return Observed(token=0, status="stuck", backoff_ms=backoff_ms, error_json=described)
 
 
-def call_raised(error: BaseException, *, backoff_ms: int) -> Answered:
+def call_raised(error: BaseException, *, backoff_ms: int, masks: Masks = _DEFAULT_MASKS) -> Answered:
     """A call that raised, as an event (its token is not set): whatever it raised, the call may have landed."""
-    described = describe(error)
+    described = describe(error, masks)
     return Answered(
         token=0,
         status="unknown",
@@ -105,13 +117,13 @@ def call_raised(error: BaseException, *, backoff_ms: int) -> Answered:
     )
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """Type and scrubbed message of ``error``: no locals, no URL's user, password or query."""
+def describe(error: BaseException, masks: Masks = _DEFAULT_MASKS) -> dict[str, Any]:
+    """Type and scrubbed message of ``error``: no locals, no URL's user, password or query, no masked field."""
     try:
         message = str(error)
     except BaseException:  # noqa: BLE001 - an exception's own text may raise anything, and this only words an error
         message = "(its message cannot be read)"
-    return {"type": f"{type(error).__module__}.{type(error).__qualname__}", "message": scrub(message)}
+    return {"type": f"{type(error).__module__}.{type(error).__qualname__}", "message": masks.text(scrub(message))}
 
 
 def scrub(text: str) -> str:
@@ -132,20 +144,30 @@ def reason_of(error: dict[str, Any]) -> str:
     return line[:MOST_REASON_CHARACTERS]
 
 
-def body(value: Any, most_bytes: int) -> str:
-    """``value`` as JSON text that every database stores; what is too large is replaced by its size and digest."""
+def body(value: Any, most_bytes: int, masks: Masks = _MASKED_ALREADY, *, explains: bool = False) -> str:
+    """``value`` as JSON text that every database stores, masked; in its texts too if it ``explains`` something.
+
+    What is too large is replaced by its size and digest.
+    """
     if not value:
         return ""
     if not isinstance(value, dict):
         value = {"value": value}
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = _json(value)
+        if masks is not _MASKED_ALREADY:
+            plain = json.loads(text)  # what came may be of any type, with methods of its own
+            text = _json(masks.words(plain) if explains else masks.fields(plain))
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps({"not_json": _short(value)})
+        text = _json({"not_json": masks.text(_short(value))})
     if len(text) <= most_bytes:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()
     return json.dumps({"cut": True, "bytes": len(text), "sha256": digest, "start": text[: most_bytes // 4]})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _problem(result: Any, kind: type[Any], statuses: tuple[str, ...]) -> str | None:
@@ -161,9 +183,15 @@ def _plain(status: str) -> str:
     return str.__str__(status)
 
 
-def _lost(problem: str, backoff_ms: int) -> Answered:
-    error = body({"message": scrub(problem)}, MOST_ERROR_BYTES)
-    return Answered(token=0, status="unknown", backoff_ms=backoff_ms, reason=scrub(problem)[:300], error_json=error)
+def _lost(problem: str, backoff_ms: int, masks: Masks) -> Answered:
+    said = masks.text(scrub(problem))
+    error = body({"message": said}, MOST_ERROR_BYTES)
+    return Answered(token=0, status="unknown", backoff_ms=backoff_ms, reason=said[:300], error_json=error)
+
+
+def _kept(error: dict[str, Any], masks: Masks) -> dict[str, Any]:
+    kept: dict[str, Any] = masks.words(_scrubbed(error))
+    return kept
 
 
 def _ref(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from tape_celery.errors import InvalidIntent, UnknownConnector
 from tape_celery.intent import check_connector_name
+from tape_celery.masking import SECRET_FIELDS
 from tape_celery.records import Effect, Obligation
 
 DispatchStatus = Literal["confirmed", "failed", "unknown"]
@@ -75,9 +76,10 @@ class EffectConnector(Protocol):
     Attributes that a connector *may* carry, with their defaults: ``settle_seconds`` and ``lease_seconds`` (the
     settings'), ``total_seconds`` (bound of one call; no default: a call is then bounded by the lease),
     ``can_observe`` and ``can_compensate`` (whether the method exists), ``idempotency_window_seconds`` (86,400: how
-    long the upstream remembers our key), ``compensation_semantics`` (``"non_idempotent"``), and the methods
-    ``observe_compensation(obligation) -> ObservationResult`` and ``check_request(request)``, a plain one, which raises
-    for a request that the upstream could never take.
+    long the upstream remembers our key), ``compensation_semantics`` (``"non_idempotent"``), ``mask_fields``
+    (`tape_celery.masking.SECRET_FIELDS`: the ends of the names of fields that are masked before an answer or an error
+    is stored; ``()``: none), and the methods ``observe_compensation(obligation) -> ObservationResult`` and
+    ``check_request(request)``, a plain one, which raises for a request that the upstream could never take.
     """
 
     name: str
@@ -106,14 +108,22 @@ def register(connector: Any, name: str | None = None) -> Any:
 
     Registering a name again replaces the earlier connector. Raises `InvalidIntent` for a name that is empty,
     over 200 characters or not printable, and for a span of its own (``settle_seconds``, ``lease_seconds``,
-    ``total_seconds``, ``idempotency_window_seconds``) that is no number of seconds that can work.
+    ``total_seconds``, ``idempotency_window_seconds``) that is no number of seconds that can work, and for
+    ``mask_fields`` that are no list of names.
     """
     known_as = connector.name if name is None else name
     check_connector_name(known_as)
     for attribute, least in _SPANS.items():
         _check_span(known_as, attribute, getattr(connector, attribute, None), least)
+    _check_mask_fields(known_as, getattr(connector, "mask_fields", None))
     _registered[known_as] = connector
     return connector
+
+
+def _check_mask_fields(known_as: str, given: Any) -> None:
+    listed = isinstance(given, list | tuple) and all(isinstance(name, str) and name.strip() for name in given)
+    if given is not None and not listed:
+        raise InvalidIntent(f"mask_fields of connector {known_as!r} must be a list of names, not {given!r}")
 
 
 def _check_span(known_as: str, attribute: str, value: Any, least: float) -> None:
@@ -148,6 +158,12 @@ def clear() -> None:
 def can_observe(connector: Any) -> bool:
     """Whether ``connector`` can ask its upstream what happened (its ``can_observe``, else: has the method)."""
     return bool(getattr(connector, "can_observe", callable(getattr(connector, "observe", None))))
+
+
+def mask_fields(connector: Any) -> tuple[str, ...]:
+    """The ends of names of fields that are masked before an answer of ``connector`` is stored."""
+    given = getattr(connector, "mask_fields", None)
+    return SECRET_FIELDS if given is None else tuple(given)
 
 
 def refusal(connector: Any, request_json: str) -> Exception | None:

@@ -7,7 +7,7 @@ import math
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
@@ -77,6 +77,9 @@ class HTTPConnector:
     lease_seconds: float | None = None
     idempotency_window_seconds: float = 86_400.0
     compensation_semantics: str = "non_idempotent"
+    mask_fields: Sequence[str] | None = None
+    """The ends of names of fields whose values are masked before an answer is stored, in the place of
+    `tape_celery.masking.SECRET_FIELDS`; ``()``: none."""
     _headers: dict[str, str] = field(init=False, repr=False, compare=False)
     _secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _tls: ssl.SSLContext = field(init=False, repr=False, compare=False)
