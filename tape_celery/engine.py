@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 SEAL_FOR_SECONDS = 60.0
 """How long a seal is tried again while the store is away; after that the lease ends and the upstream is asked."""
+SEAL_WHILE_STOPPING_SECONDS = 5.0
+"""The same in a worker that was asked to stop."""
 
 
 class Outcome(StrEnum):
@@ -68,6 +70,8 @@ class Outcome(StrEnum):
     """An obligation whose effect is not CONFIRMED."""
     UNKNOWN_CONNECTOR = "unknown_connector"
     NO_SUCH_KEY = "no_such_key"
+    STOPPING = "stopping"
+    """Not claimed: this worker was asked to stop."""
     STORE_AWAY = "store_away"
     """Not claimed, or not told why not: the store went away after others of the keys were done."""
     NOT_SEALED = "not_sealed"
@@ -102,12 +106,19 @@ class Engine:
     """Runs dispatch, observe and compensate over one store with the connectors of this process."""
 
     def __init__(
-        self, database: Database, settings: Settings, *, authored: Mapping[str, Authored], actor: Callable[[], str]
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        authored: Mapping[str, Authored],
+        actor: Callable[[], str],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
         self._settings = settings
         self._authored = authored
         self._actor = actor
+        self._stopping = stopping
         self._threads = CallThreads()
         self._room = Room(MOST_CALLS_AT_ONCE)
 
@@ -183,6 +194,9 @@ class Engine:
     def _claim_and_run_within(
         self, give_back: Callable[[int], None], work: _Work[R], keys: Sequence[str], report: Report
     ) -> None:
+        if self._stopping():
+            report.outcomes |= dict.fromkeys(keys, Outcome.STOPPING)
+            return
         began = monotonic()
         claimed = claims.claim(self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor())
         failpoints.reach(f"{work.name}.claimed")
@@ -211,6 +225,9 @@ class Engine:
         if work.verb == "call" and monotonic() >= trusted_until(began, lease_ms, margin_ms(lease_ms)):
             why = "handed back unsent: too little of the lease was left"
             event = Answered(token=0, status="unknown", sent=False, reason=why, backoff_ms=self._backoff(record))
+        elif work.verb == "call" and self._stopping():
+            why = "handed back unsent: its worker was asked to stop"
+            event = Answered(token=0, status="unknown", sent=False, reason=why)  # due at once, for another worker
         else:
             try:
                 failpoints.reach(f"{work.name}.checked")
@@ -257,13 +274,13 @@ class Engine:
 
     def _seal(self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report) -> None:
         batch = [moves.Move(work.kind.key_of(record), event, self.terms(record)) for record, event in ended]
-        give_up = monotonic() + SEAL_FOR_SECONDS
+        began = monotonic()
         while True:
             try:
                 results = moves.move(self._database, work.kind, batch)
                 break
             except StoreUnavailable as error:
-                if monotonic() >= give_up:
+                if monotonic() - began >= (SEAL_WHILE_STOPPING_SECONDS if self._stopping() else SEAL_FOR_SECONDS):
                     for record, event in ended:
                         key = work.kind.key_of(record)
                         word, ref = _told(event)

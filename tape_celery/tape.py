@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 import weakref
@@ -39,6 +38,7 @@ from tape_celery.publisher import Publisher
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, ObligationStatus, RunStatus, Violation
 from tape_celery.runs import EffectRun
 from tape_celery.settings import NAMES, PREFIX, Settings, settings_from
+from tape_celery.stopping import Stopping
 from tape_celery.store import audit, chains, inspection, moves, runs, tombstones, walks
 from tape_celery.store.audit import Batch
 from tape_celery.store.chains import ChainBatch, Head
@@ -66,6 +66,8 @@ class Tape(Proposing, Explaining, Operating):
         self._publisher: Publisher | None = None
         self._meter: Meter | None = None
         self._imported = False
+        self.stopping = Stopping()
+        """Whether the worker of this process was asked to stop."""
         self.effect = EffectCaller(lambda: self)
         """`tape_effect`, bound to this Tape."""
         if _tape_of(app) is not None:
@@ -106,7 +108,13 @@ class Tape(Proposing, Explaining, Operating):
         self.import_connectors()
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.database, self.settings, authored=authored.by_name, actor=process_actor)
+                self._engine = Engine(
+                    self.database,
+                    self.settings,
+                    authored=authored.by_name,
+                    actor=process_actor,
+                    stopping=self.stopping.asked,
+                )
             return self._engine
 
     @cached_property
@@ -135,7 +143,8 @@ class Tape(Proposing, Explaining, Operating):
             return
         for module in self.settings.connectors:
             try:
-                importlib.import_module(module)
+                # As Celery imports the app that -A names: also from the current folder.
+                self.app.loader.import_from_cwd(module)
             except (Exception, SystemExit) as error:
                 raise ConnectorImportError(
                     f"tape_connectors names {module!r}, which cannot be imported: {type(error).__name__}: {error}"

@@ -63,7 +63,7 @@ def add(tape: Tape) -> None:
 
         So the sweeps that have piled up while there was no worker cost next to nothing.
         """
-        if not pace.is_due(tape.settings.sweep_seconds / 2):
+        if tape.stopping.asked() or not pace.is_due(tape.settings.sweep_seconds / 2):
             return
         try:
             report = tape.sweep()
@@ -129,6 +129,8 @@ def _pass(tape: Tape, verb: str, keys: Any, hops: Any) -> None:
         report = run(checked)
         tape.follow_up(report)
         _pass_on(tape, verb, report, hops)
+        if Outcome.STOPPING in report.outcomes.values():
+            raise Reject("its worker was asked to stop", requeue=True)  # what was done of it is not done again
     except StoreUnavailable as error:
         logger.warning("the store is away; the sweep comes back to this: %s", error)
     except BaseException as error:

@@ -60,7 +60,12 @@ def attach(tape: Tape) -> None:
     def on_worker_init(sender: Any = None, **_: Any) -> None:
         living = found()
         if living is not None and sender is not None and sender.app is living.app:
+            living.stopping.begin(sender)
             _or_exit(lambda: _start_worker(living))
+
+    def on_worker_shutting_down(sender: Any = None, **_: Any) -> None:
+        if (living := found()) is not None:
+            living.stopping.ask(sender)
 
     def on_celeryd_after_setup(sender: Any = None, instance: Any = None, **_: Any) -> None:
         # Logs are set up by now, and no child has been forked yet.
@@ -71,6 +76,7 @@ def attach(tape: Tape) -> None:
     def on_worker_shutdown(sender: Any = None, **_: Any) -> None:
         living = found()
         if living is not None and sender is not None and sender.app is living.app:
+            living.stopping.end(sender.hostname)
             presences.leave(sender.hostname)
             if (served := serving.pop(sender.hostname, None)) is not None:
                 living.measure(None)
@@ -85,6 +91,7 @@ def attach(tape: Tape) -> None:
     signals.celeryd_init.connect(on_celeryd_init, weak=False)
     signals.worker_init.connect(on_worker_init, weak=False)
     signals.celeryd_after_setup.connect(on_celeryd_after_setup, weak=False)
+    signals.worker_shutting_down.connect(on_worker_shutting_down, weak=False)
     signals.worker_shutdown.connect(on_worker_shutdown, weak=False)
     signals.beat_init.connect(on_beat_init, weak=False)
     if app.finalized:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,16 @@ def an_app(**conf: Any) -> Celery:
 
 
 # --- what is added, and when ---
+
+
+def test_connectors_are_found_where_celery_finds_its_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder, which `celery` itself, started as a program, does not have in its path."""
+    (tmp_path / "of_this_folder.py").write_text("import beside_it")
+    (tmp_path / "beside_it.py").write_text("from tape_celery.demo import wires")
+    monkeypatch.chdir(tmp_path)
+    Tape(an_app(), store_url="sqlite:///tape.db", connectors=["of_this_folder"]).import_connectors()
+    assert str(tmp_path) not in sys.path
+    assert {"of_this_folder", "beside_it"} <= sys.modules.keys()
 
 
 class Sullen(dict):

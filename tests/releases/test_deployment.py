@@ -76,10 +76,10 @@ def wait_until_ready(running: dict[str, Process]) -> None:
         process.wait_for(READY.get(name, READY["worker"]), timeout=60)
 
 
-def stop(running: dict[str, Process]) -> None:
-    """As systemd, honcho and Docker do: SIGTERM to each process itself; it ends by itself, and well."""
+def stop(running: dict[str, Process], *, as_honcho: bool = False) -> None:
+    """SIGTERM as Docker sends it, to each process itself, or to its children too; it ends by itself, and well."""
     for process in running.values():
-        process.kill(signal.SIGTERM)
+        (process.killpg if as_honcho else process.kill)(signal.SIGTERM)
     for name, process in running.items():
         code = process.wait(STOP_SECONDS)
         assert code in (0, -signal.SIGTERM), f"{name} ended with {code}: {process.text()[-2000:]}"
@@ -116,7 +116,7 @@ def test_the_procfile_carries_a_lost_answer_to_its_end_and_stops(processes: Proc
     handle = tape.effect.delay("bank.wire", wire.request, business_key=wire.business_key)
     until(lambda: handle.status == "CONFIRMED", timeout=30, what="the wire to be found at the bank")
     assert "UNKNOWN" in [entry.status for entry in handle.journal]
-    stop(running)
+    stop(running, as_honcho=True)
     tape.database.close()
 
 
