@@ -1,8 +1,8 @@
 """Whether this worker has been asked to stop: from then on it begins nothing.
 
-The signal comes to the worker's main process alone, and a prefork pool calls upstreams in its children. So it is one byte
-of memory that all of them share, made before they are forked. Children that are spawned do not share it: they end what
-they hold.
+The signal comes to the worker's main process alone, and a prefork pool calls upstreams in its children. So it is one
+byte of memory that all of them share, made before they are forked. Children that are spawned do not share it: they end
+what they hold.
 """
 
 from __future__ import annotations
