@@ -162,6 +162,10 @@ class Effect:
     """What near-duplicates of its connector are found by: the digest of the fields that were chosen for that."""
     shared: bool = False
     """It was handed to another run too, by deduplication: neither run's compensation may reverse it by itself."""
+    traceparent: str = ""
+    """The span in which it was asked for, as W3C's ``traceparent``; empty where nobody traced that."""
+    dispatch_traceparent: str = ""
+    """The span of the last call that ended with a result, in time or late."""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -219,6 +223,10 @@ class Obligation:
     created_at_ms: int = 0
     updated_at_ms: int = 0
     version: int = 1
+    traceparent: str = ""
+    """The effect's: the span in which that was asked for."""
+    dispatch_traceparent: str = ""
+    """The span of the last inverse that ended with a result; before one did, that of the effect's last call."""
 
     @property
     def payload(self) -> dict[str, Any]:

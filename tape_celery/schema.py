@@ -128,6 +128,11 @@ def _added_key(name: str, kind: String) -> Column[str]:
     return Column(name, kind, nullable=False, server_default="")
 
 
+def _spans() -> tuple[Column[str], Column[str]]:
+    """The spans of who asked for a row and of its last call, as W3C's ``traceparent`` of version 00 has them."""
+    return _added_key("traceparent", String(55)), _added_key("dispatch_traceparent", String(55))
+
+
 def _only_where(condition: ColumnElement[bool]) -> dict[str, Any]:
     """What makes an index a partial one: where MySQL, which has none, keeps every row, the others keep these."""
     return {"sqlite_where": condition, "postgresql_where": condition}
@@ -201,6 +206,7 @@ effects = Table(
     _added_key("reissued_as", _KEY),
     _added_key("similar_digest", String(64)),
     Column("shared", Boolean, nullable=False, server_default=false()),
+    *_spans(),
     UniqueConstraint("idempotency_key", name="tape_effects_one_per_idempotency_key"),
     UniqueConstraint("connector", "held_business_key", name="tape_effects_one_live_per_business_key"),
     _one_of("status", EffectStatus, "tape_effects_status_is_known"),
@@ -301,6 +307,7 @@ obligations = Table(
     _ms("created_at_ms", nullable=False),
     _ms("updated_at_ms", nullable=False),
     _count("version"),
+    *_spans(),
     UniqueConstraint("idempotency_key", name="tape_obligations_one_per_idempotency_key"),
     UniqueConstraint("effect_key", "external_ref", name="tape_obligations_one_per_record"),
     _one_of("status", ObligationStatus, "tape_obligations_status_is_known"),

@@ -236,6 +236,7 @@ def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(
     [effect] = inspection.list_effects(database)
     assert (effect.effect_key, effect.status, effect.business_key) == ("e-1", "CONFIRMED", "x")
     assert (effect.priority, effect.ordering_key, effect.reissued_as, effect.shared) == (0, "", "", False)
+    assert (effect.traceparent, effect.dispatch_traceparent) == ("", "")
     assert count(database, "tape_journal") == 1
     execute(database, "UPDATE tape_effects SET status = 'HELD' WHERE effect_key = 'e-1'")
     with pytest.raises(IntegrityError):
