@@ -11,7 +11,11 @@ from tape_celery.errors import MissingExtra
 
 _PASSING = {"40001", "40P01", "55P03"}
 """Serialization failure, deadlock detected, lock not available."""
-_OPTIONS = "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+_OPTIONS = (
+    "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s "
+    # A plan is kept that was made while a table was small. Then reading all of it looked cheap.
+    "-c enable_seqscan=off -c jit=off"
+)
 
 
 def engine(url: URL) -> Engine:
