@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 import certifi
 import httpx
 
+from tape_celery.connectors.references import HEADER_VALUE, Value, check_reference, is_reference
 from tape_celery.errors import SettingsError
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _ALL_BUT_PERCENT = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _OWN_HEADERS = re.compile(
     "accept-encoding|connection|content-length|expect|host|idempotency-key|te|trailer|transfer-encoding|upgrade|x-tape-.*"
 )
@@ -51,16 +51,26 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def checked_headers(headers: Mapping[str, str], what: str) -> dict[str, str]:
-    """``headers`` under lower-case names; refuses what cannot travel in a header, and what is set for each call."""
+def checked_headers(headers: Mapping[str, Value], what: str) -> tuple[dict[str, str], dict[str, Value]]:
+    """``headers`` under lower-case names: those that are texts, and those that say where a text is to be found.
+
+    Refuses what cannot travel in a header, and what is set for each call.
+    """
+    texts: dict[str, str] = {}
+    references: dict[str, Value] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise SettingsError(f"{what}: {name!r} is no header name")
         if _OWN_HEADERS.fullmatch(name.lower()):
             raise SettingsError(f"{what}: the header {name} is set for each call and cannot be a static one")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+        if is_reference(value):
+            check_reference(value, f"{what}: the value of the header {name}")
+            references[name.lower()] = value
+        elif isinstance(value, str) and HEADER_VALUE.fullmatch(value):
+            texts[name.lower()] = value
+        else:
             raise SettingsError(f"{what}: the value of the header {name} must be ASCII without control characters")
-    return {name.lower(): value for name, value in headers.items()}
+    return texts, references
 
 
 def secrets_of(headers: Mapping[str, str], *urls: str) -> tuple[str, ...]:
@@ -72,6 +82,15 @@ def secrets_of(headers: Mapping[str, str], *urls: str) -> tuple[str, ...]:
         name, _, value = pair.partition("=")
         if _SECRET_NAME.search(unquote(name)):
             parts += [value, unquote_plus(value)]
+    return _long_enough(parts)
+
+
+def with_secrets(known: Iterable[str], values: Iterable[str]) -> tuple[str, ...]:
+    """``known`` and the parts of what references led to, the longest first."""
+    return _long_enough([*known, *(part for value in values for part in value.split())])
+
+
+def _long_enough(parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))
 
 

@@ -18,7 +18,15 @@ import httpx
 from tape_celery.connectors.backoff import jittered_ms
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.connectors.deadline import DeadlineBackend
-from tape_celery.connectors.endpoint import check_url, checked_headers, header_text, origin, secrets_of, tls_context
+from tape_celery.connectors.endpoint import (
+    check_url,
+    checked_headers,
+    header_text,
+    origin,
+    secrets_of,
+    tls_context,
+    with_secrets,
+)
 from tape_celery.connectors.http_answers import (
     Answer,
     Codes,
@@ -29,11 +37,12 @@ from tape_celery.connectors.http_answers import (
     observation_result,
 )
 from tape_celery.connectors.pool import ConnectionPool
+from tape_celery.connectors.references import SecretUnavailable, Value, resolved
 from tape_celery.errors import SettingsError
 from tape_celery.records import Effect, Obligation, Semantics
 
 CONNECT_SECONDS = 5.0
-"""The longest wait for a connection: a free place, the name, TCP and TLS together."""
+"""The longest wait for a connection: secrets by reference, a free place, the name, TCP and TLS together."""
 IDLE_SECONDS = 1.0
 """A connection idle for longer is not used again: the upstream may be closing it."""
 
@@ -47,8 +56,9 @@ _BEFORE_THE_FIRST_BYTE = (httpcore.ConnectError, httpcore.ConnectTimeout, httpco
 class HTTPConnector:
     """Calls one upstream over HTTP; `tape_celery.connectors.http_answers` says what its answers mean.
 
-    ``name``: what effects name it by. ``endpoint``: POSTed to. ``headers``: sent with every request.
-    ``timeout_s``: seconds for one whole exchange, from the name lookup to the last byte of the body.
+    ``name``: what effects name it by. ``endpoint``: POSTed to. ``headers``: sent with every request; a value may be a
+    reference (``env:NAME``, ``file:/path``, a function) that is looked up for each call, and where it leads nowhere
+    nothing is sent. ``timeout_s``: seconds for one whole exchange, from the name lookup to the last byte of the body.
     ``observe_endpoint``: asked with GET what happened. ``compensate_endpoint``: POSTed to for the inverse.
     ``success_codes`` confirm; ``duplicate_code`` says that the operation exists already.
 
@@ -58,7 +68,7 @@ class HTTPConnector:
 
     name: str
     endpoint: str
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, Value] | None = None
     timeout_s: float = 10.0
     observe_endpoint: str = ""
     compensate_endpoint: str = ""
@@ -81,6 +91,7 @@ class HTTPConnector:
     """The ends of names of fields whose values are masked before an answer is stored, in the place of
     `tape_celery.masking.SECRET_FIELDS`; ``()``: none."""
     _headers: dict[str, str] = field(init=False, repr=False, compare=False)
+    _references: dict[str, Value] = field(init=False, repr=False, compare=False)
     _secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _tls: ssl.SSLContext = field(init=False, repr=False, compare=False)
     _pool: tuple[int, ConnectionPool] = field(init=False, repr=False, compare=False)
@@ -98,9 +109,10 @@ class HTTPConnector:
         if self.compensation_semantics not in (Semantics.IDEMPOTENT, Semantics.NON_IDEMPOTENT):
             wanted = "'idempotent' or 'non_idempotent'"
             raise SettingsError(f"{me}: compensation_semantics must be {wanted}, not {self.compensation_semantics!r}")
-        self._headers = _DEFAULT_HEADERS | checked_headers(self.headers or {}, me) | {"accept-encoding": "identity"}
+        texts, self._references = checked_headers(self.headers or {}, me)
+        self._headers = _DEFAULT_HEADERS | texts | {"accept-encoding": "identity"}
         urls = (self.endpoint, self.observe_endpoint, self.compensate_endpoint)
-        self._secrets = secrets_of(self.headers or {}, *urls)
+        self._secrets = secrets_of(texts, *urls)
         self._tls = tls_context(self.ca_bundle, me)
         self._pool = self._new_pool()
 
@@ -178,12 +190,17 @@ class HTTPConnector:
         parts = urlsplit(url)
         path = parts.path or "/"
         place = _place(origin(url))
-        headers = {"Host": place.netloc.decode(), **self._headers, **headers}
+        began = time.monotonic()
+        connect_seconds = min(CONNECT_SECONDS, self.timeout_s)
+        try:
+            looked_up = resolved(self._references, connect_seconds)
+        except SecretUnavailable as error:
+            return NoAnswer(type(error).__name__, str(error), sent=False)
+        secrets = with_secrets(self._secrets, looked_up.values()) if looked_up else self._secrets
+        headers = {"Host": place.netloc.decode(), **self._headers, **looked_up, **headers}
         content = None if body is None else body.encode()
         if content is not None:
             headers["Content-Length"] = str(len(content))
-        began = time.monotonic()
-        connect_seconds = min(CONNECT_SECONDS, self.timeout_s)
         handed_over = False
 
         def trace(event: str, _: object) -> None:
@@ -212,12 +229,12 @@ class HTTPConnector:
         )
         try:
             with self._this_process_pool().exchange(request) as answer:
-                return self._read(answer)
+                return self._read(answer, secrets)
         except _TROUBLE as error:
             sent = handed_over or not isinstance(error, _BEFORE_THE_FIRST_BYTE)
-            return NoAnswer(type(error).__name__, self._redacted(str(error)), sent)
+            return NoAnswer(type(error).__name__, _redacted(str(error), secrets), sent)
 
-    def _read(self, answer: httpcore.Response) -> Answer | NoAnswer:
+    def _read(self, answer: httpcore.Response, secrets: tuple[str, ...]) -> Answer | NoAnswer:
         """The answer as far as it came; what is too long or breaks off is cut."""
         if not getattr(answer.extensions["network_stream"], "heard", True):
             # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
@@ -238,18 +255,12 @@ class HTTPConnector:
         return Answer(
             answer.status,
             {
-                name.decode("latin-1").lower(): self._redacted(value.decode(errors="replace"))
+                name.decode("latin-1").lower(): _redacted(value.decode(errors="replace"), secrets)
                 for name, value in answer.headers
             },
-            self._redacted(body[: self.max_response_bytes].decode("latin-1")).encode("latin-1"),
-            self._redacted(cut),
+            _redacted(body[: self.max_response_bytes].decode("latin-1"), secrets).encode("latin-1"),
+            _redacted(cut, secrets),
         )
-
-    def _redacted(self, text: str) -> str:
-        """``text`` without the secrets of our headers and URLs: upstreams like to show what they were sent."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
 
     def _this_process_pool(self) -> ConnectionPool:
         """On the connections of its parent, two processes would talk at once."""
@@ -265,6 +276,13 @@ class HTTPConnector:
 def _place(shown: str) -> httpx.URL:
     """Where an `origin` leads: the host as it is looked up, and as its ``Host`` header has it."""
     return httpx.URL(shown)
+
+
+def _redacted(text: str, secrets: tuple[str, ...]) -> str:
+    """``text`` without the secrets of our headers and URLs: upstreams like to show what they were sent."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _waiting(attempt: int) -> Waiting:

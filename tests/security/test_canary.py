@@ -17,6 +17,7 @@ from tests.monitoring.conftest import port_of
 from tests.servers import until
 
 TOKEN = "canary-token-31c4"
+PARTNER = "canary-partner-90d2"
 BODY = "canary-body-77ab"
 
 
@@ -48,7 +49,7 @@ def test_a_secret_is_in_no_byte_of_store_logs_broker_and_metrics(
     """
     with Upstream(indiscreet) as upstream:
         shop = make_shop(connectors=["tests.security.apps.secretive"], metrics_address="127.0.0.1:0")
-        shop.surroundings = {"BANK_URL": upstream.url, "BANK_TOKEN": TOKEN}
+        shop.surroundings = {"BANK_URL": upstream.url, "BANK_TOKEN": TOKEN, "BANK_PARTNER": PARTNER}
         for name, value in shop.surroundings.items():
             monkeypatch.setenv(name, value)  # who acts knows the connectors too
         worker, beat = shop.worker(extra=["-E"]), shop.beat()
@@ -73,9 +74,12 @@ def test_a_secret_is_in_no_byte_of_store_logs_broker_and_metrics(
     assert len(files) == 3, "the file, its log and its shared memory"
     shown = sum(TOKEN in request.headers["authorization"] for request in upstream.requests)
     assert shown == len(upstream.requests) >= 9, "the upstream was sent it, and showed it"
+    assert {request.headers["x-partner"] for request in upstream.requests} == {f"Partner {PARTNER}"}
     stored = b"".join(files)
     assert BODY.encode() in stored
     assert b"***" in stored
     assert TOKEN.encode() not in stored
+    assert PARTNER.encode() not in stored
     lines = seen.splitlines()
-    assert [line for line in lines if TOKEN.encode() in line or BODY.encode() in line] == []
+    canaries = [word.encode() for word in (TOKEN, PARTNER, BODY)]
+    assert [line for line in lines if any(canary in line for canary in canaries)] == []

@@ -1,4 +1,4 @@
-"""Connectors with secrets out of the environment: in a header and a URL, and one that puts them into an exception."""
+"""Connectors with secrets out of the environment: in headers, one by reference, in a URL, and in an exception."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ register(
     HTTPConnector(
         "secretive",
         f"{URL}/wires",
-        {"Authorization": f"Bearer {TOKEN}"},
+        {"Authorization": f"Bearer {TOKEN}", "X-Partner": "Partner env:BANK_PARTNER"},
         observe_endpoint=f"{URL}/lookup?api_token={TOKEN}",
         compensate_endpoint=f"{URL}/reverse?api_token={TOKEN}",
     )
