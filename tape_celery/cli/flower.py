@@ -19,6 +19,7 @@ from tape_celery.tape import tape_of
     help="Start without a login on an address that others reach: a proxy lets people in.",
 )
 @click.option("--tape-allow-anonymous-actions", "allow_anonymous_actions", is_flag=True, help="Acts without a login.")
+@click.option("--tape-metrics-login", "metrics_login", is_flag=True, help="Flower's /metrics takes the login, too.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def flower(
@@ -27,6 +28,7 @@ def flower(
     show_payloads: bool,
     allow_anonymous: bool,
     allow_anonymous_actions: bool,
+    metrics_login: bool,
     options: tuple[str, ...],
 ) -> None:
     """Flower, with a tab for effects. OPTIONS are Flower's own: --port=5555, --basic_auth=name:password, …
@@ -46,6 +48,7 @@ def flower(
             show_payloads=show_payloads,
             allow_anonymous=allow_anonymous,
             allow_anonymous_actions=allow_anonymous_actions,
+            metrics_login=metrics_login,
         )
         start(context, tape_of(context.obj.app), asked, options)
     except TapeError as error:

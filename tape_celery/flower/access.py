@@ -20,6 +20,8 @@ class Asked:
     """Without a login on an address that others reach: somebody else, say a proxy, lets people in."""
     allow_anonymous_actions: bool = False
     """Acts without a login."""
+    metrics_login: bool = False
+    """Flower's ``/metrics`` asks for the login too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ def access(options: Any, asked: Asked) -> Access:
             "(--basic_auth or --auth), or --address=127.0.0.1, or say that somebody else lets people in "
             "(--tape-allow-anonymous)"
         )
+    if asked.metrics_login and not login:
+        raise ConfigurationError("--tape-metrics-login needs a login: --basic_auth or --auth")
     if asked.read_only or options.read_only:
         why = "This Flower is read only."
     elif not login and not asked.allow_anonymous_actions:

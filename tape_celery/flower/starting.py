@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 from flower import command, urls
+from flower.views.monitor import Metrics
 from prometheus_client import REGISTRY
-from tornado.web import url
+from tornado.web import authenticated, url
 
 from tape_celery.errors import ConfigurationError
 from tape_celery.exposition import Collector
@@ -34,6 +35,15 @@ METRICS_WAIT_SECONDS = 0.5
 STATIC = (r"/effects/static/(.+)", StaticFiles, "tape-static")
 
 
+class MetricsForWhoIsLoggedIn(Metrics):
+    """Flower's ``/metrics``, which by itself asks nobody who he is."""
+
+    @authenticated
+    async def get(self) -> None:
+        """The metrics, as Flower writes them."""
+        await super().get()
+
+
 def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[str]) -> None:
     """Run Flower with ``arguments``, which are its own, until it is stopped.
 
@@ -55,6 +65,8 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
             super().__init__(options=options, **settings, tape=shared)
 
     install(urls.handlers, urls.settings)
+    if asked.metrics_login:
+        urls.handlers.insert(0, (r"/metrics", MetricsForWhoIsLoggedIn))
     command.Flower = Flower
     try:
         with _told_at_metrics(tape):

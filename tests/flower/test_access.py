@@ -29,6 +29,12 @@ def test_without_a_login_it_starts_on_no_address_that_others_reach(address: str)
     assert access(options(address=address, auth=".*@example.com"), Asked()).may_not_act == ""
 
 
+def test_metrics_are_behind_no_login_where_there_is_none() -> None:
+    with pytest.raises(ConfigurationError, match="--tape-metrics-login needs a login"):
+        access(options(), Asked(metrics_login=True))
+    assert access(options(basic_auth=["a:b"]), Asked(metrics_login=True)).login
+
+
 def test_who_may_act() -> None:
     """Whoever is logged in, unless it is read only by our option or Flower's; without a login only if that is said."""
     login = options(basic_auth=["a:b"])

@@ -36,9 +36,12 @@ def test_what_must_not_be_started_is_not(
 
 
 def test_a_login_may_come_from_the_environment(shop: Shop, started: Processes) -> None:
-    """Where nobody on the machine sees it; with one, it may listen where others reach it."""
-    flower = FlowerProcess(started, shop, "--address=0.0.0.0", FLOWER_BASIC_AUTH="ann:secret")
+    """Where nobody on the machine sees it; with one, it may listen where others reach it, and guard its metrics."""
+    flower = FlowerProcess(started, shop, "--address=0.0.0.0", "--tape-metrics-login", FLOWER_BASIC_AUTH="ann:secret")
     with flower.client() as nobody, flower.client(("ann", "secret")) as ann:
+        assert nobody.get("/metrics").status_code == 401
+        assert "tape_effects" in ann.get("/metrics").text
+        assert nobody.get("/healthcheck").status_code == 200
         assert nobody.get("/effects").status_code == 401
         assert ann.get("/effects").status_code == 200
         assert ann.get("/effects", headers={"Host": "flower.example"}).status_code == 200

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ from tape_celery.app import make_app
 from tape_celery.demo.bank import write_plan
 from tape_celery.demo.orders import read_wires
 from tape_celery.demo.plan import Misbehaviour, Script
+from tape_celery.demo.wires import BANK_URL_VARIABLE
+from tape_celery.settings import NAMES
 from tests.guarantees import in_ci
 from tests.servers import Process, Processes, until
 from tests.servers.ports import free_port
@@ -179,6 +182,23 @@ def test_compose_wants_its_secrets_and_shows_itself_to_this_machine_only(
         if service["image"] == "tape-celery":
             assert service["read_only"], name
             assert service["cap_drop"] == ["ALL"], name
+
+
+def test_every_variable_that_compose_gives_is_one_that_is_read(services: dict[str, Any]) -> None:
+    """By the ready app, by the demo, by Flower; and a worker has the time to stop that the page of deployment names."""
+    read = {f"TAPE_{name.upper()}" for name in NAMES} | {"TAPE_BROKER_URL", BANK_URL_VARIABLE, "FLOWER_BASIC_AUTH"}
+    ours = {name: service for name, service in services.items() if service["image"] == "tape-celery"}
+    assert set().union(*(service["environment"] for service in ours.values())) <= read
+    assert {service["stop_grace_period"] for service in ours.values()} == {"45s"}
+    assert "compose/tape.env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_the_image_has_every_extra_that_its_processes_may_ask_for() -> None:
+    """All but another database's driver and another upstream's client."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [every] = re.findall(r"\[(.+)\]", project["optional-dependencies"]["all"][0])
+    [has] = re.findall(r'"\.\[(.+)\]"', (ROOT / "compose/Dockerfile").read_text())
+    assert set(every.split(",")) - set(has.split(",")) == {"mysql", "pubsub"}
 
 
 def test_prometheus_asks_each_kind_of_worker_where_it_tells(services: dict[str, Any]) -> None:
