@@ -7,16 +7,16 @@ no child inherits one. Whatever goes wrong is logged once, and never stops a wor
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 from sqlalchemy.exc import SQLAlchemyError
 
 from tape_celery import __version__
+from tape_celery.bounded import Bounded
 from tape_celery.connectors import base
 from tape_celery.errors import StoreUnavailable, TapeError
 from tape_celery.records import WORKER_SAYS_SECONDS, Worker
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
 """How long a worker is kept from its work, at the most, by a store that does not answer."""
-T = TypeVar("T")
 
 
 class Presence:
@@ -40,7 +39,7 @@ class Presence:
         self._database = database.hurried(PATIENCE_SECONDS)
         self._name = name
         self._said: Worker | None = None
-        self._asking: threading.Thread | None = None
+        self._bounded = Bounded(PATIENCE_SECONDS, thread_name="tape-presence")
         self._away = False
 
     def say(self, queues: Sequence[str]) -> None:
@@ -81,23 +80,10 @@ class Presence:
             # A child must never be forked while another thread has the file open; and waits for it are bounded.
             self._and_close(work)
             return
-        if self._asking is not None and self._asking.is_alive():
-            raise StoreUnavailable(f"{self._database!r} still does not answer")
-        failed: list[BaseException] = []
-
-        def ask() -> None:
-            try:
-                self._and_close(work)
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                failed.append(error)
-
-        self._asking = threading.Thread(target=ask, name="tape-presence", daemon=True)
-        self._asking.start()
-        self._asking.join(PATIENCE_SECONDS)
-        if self._asking.is_alive():
-            raise StoreUnavailable(f"{self._database!r} did not answer within {PATIENCE_SECONDS:g} s")
-        if failed:
-            raise failed[0]
+        try:
+            self._bounded.run(lambda: self._and_close(work))
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self._database!r}: {error}") from None
 
     def _and_close(self, work: Callable[[], None]) -> None:
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tape_celery import __version__, failpoints
+from tape_celery.bounded import Bounded
 from tape_celery.connectors import base
 from tape_celery.doctor.facts import BrokerFacts, CeleryFacts, ConnectorFacts, Facts, FleetFacts
 from tape_celery.errors import StoreUnavailable
@@ -33,7 +33,7 @@ def gather(tape: Tape) -> Facts:
 
     def part(name: str, seconds: float, read: Callable[[], T]) -> T | None:
         try:
-            return _within(seconds, read)
+            return Bounded(seconds, thread_name="tape-doctor").run(read)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises is the answer to the question
             unseen[name] = _first_line(error)
             return None
@@ -57,27 +57,6 @@ def gather(tape: Tape) -> Facts:
         )
     finally:
         database.close()
-
-
-def _within(seconds: float, read: Callable[[], T]) -> T:
-    """``read()``, in a thread that is left to itself when it takes longer."""
-    answers: list[T] = []
-    errors: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            answers.append(read())
-        except Exception as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
-
-    thread = threading.Thread(target=ask, name="tape-doctor", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    return answers[0]
 
 
 def _connector(name: str) -> ConnectorFacts:
