@@ -17,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from celery.bin.worker import worker
 
 from tape_celery.app import make_app
 from tape_celery.demo.bank import write_plan
@@ -191,6 +192,23 @@ def test_every_variable_that_compose_gives_is_one_that_is_read(services: dict[st
     assert set().union(*(service["environment"] for service in ours.values())) <= read
     assert {service["stop_grace_period"] for service in ours.values()} == {"45s"}
     assert "compose/tape.env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_the_units_of_the_page_stop_a_worker_as_compose_does() -> None:
+    """systemd signals the main process alone, Kubernetes runs the image's own worker; both give it as long."""
+    page = (ROOT / "docs/deployment.md").read_text()
+    [unit] = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    [manifest] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    service = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert (service["KillMode"], service["TimeoutStopSec"]) == ("mixed", "45")
+    options = {option for known in worker.params for option in known.opts}
+    assert set(re.findall(r" (--[\w-]+)", service["ExecStart"])) <= options
+    assert "terminationGracePeriodSeconds: 45 " in manifest
+    assert "args: [worker, dispatch]" in manifest
+    image = (ROOT / "compose/Dockerfile").read_text()
+    assert 'CMD ["worker-answers"]' in image
+    assert "command: [worker-answers]" in manifest
+    assert "ENTRYPOINT" not in image  # which `args` would be given to
 
 
 def test_the_image_has_every_extra_that_its_processes_may_ask_for() -> None:
