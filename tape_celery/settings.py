@@ -61,8 +61,8 @@ class Settings:
     queue_prefix: str = "tape."
     """What the names of our four queues begin with."""
     allow_insecure_broker: bool = False
-    """Whether a worker of our queues takes a Redis or RabbitMQ on another machine that asks for no password: yes only
-    where nobody else reaches it."""
+    """Whether a worker of our queues takes a Redis or RabbitMQ on another machine that asks for no password, or whose
+    certificate is not checked: yes only where nobody else reaches it."""
     webhook_url: str = ""
     """Where webhooks are POSTed to; none are sent without."""
     webhook_events: tuple[str, ...] = ("effect.stuck", "effect.held", "obligation.stuck", "run.stuck")

@@ -220,6 +220,12 @@ def _refuse_open_broker(tape: Tape) -> None:
             "our messages and send some of their own. Give it a password, or say tape_allow_insecure_broker = True "
             "where nobody else reaches it"
         )
+    if broker := broker_access.unverified(tape.app.connection_for_read()):
+        raise SettingsError(
+            f"the broker {broker} is on another machine and its certificate is not checked: whoever stands between may "
+            "read its password, and send messages. Say ssl_cert_reqs=required in its URL, or in broker_use_ssl; or "
+            "tape_allow_insecure_broker = True where nobody else reaches it"
+        )
 
 
 def call_limit(settings: Settings) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -29,6 +30,10 @@ CLOSED = [
     "redis://:word@a;redis://:word@b",
     "redis://redis/0?credential_provider=shop.credentials.Provider",
     "rediss://redis/0?ssl_cert_reqs=required&ssl_certfile=/a.pem&ssl_keyfile=/a.key",
+    "rediss://:word@redis/0?ssl_cert_reqs=required",
+    "rediss://:word@redis/0?ssl_cert_reqs=required&ssl_check_hostname=false&ssl_ca_certs=/a.pem",
+    "rediss://localhost/0",
+    "amqps://shop:word@rabbit//",
     "amqp://shop:word@rabbit//",
     "redis://127.0.0.1/0",
     "redis://localhost",
@@ -36,6 +41,20 @@ CLOSED = [
     "redis+socket:///run/redis.sock",
     "memory://",
     "filesystem://",
+]
+
+
+UNVERIFIED: list[tuple[Any, Any]] = [
+    ("rediss://:word@redis/0", None),
+    ("rediss://:word@redis/0?ssl_cert_reqs=none", None),
+    ("rediss://:word@redis/0?ssl_cert_reqs=CERT_NONE", None),
+    ("rediss://:word@redis/0?ssl_cert_reqs=nonsense", None),
+    ("rediss://:word@redis/0?ssl_cert_reqs=required&ssl_check_hostname=false", None),
+    ("rediss://:word@redis/0", {"ssl_cert_reqs": "none"}),
+    ("rediss://redis/0?ssl_cert_reqs=none&ssl_certfile=/a.pem&ssl_keyfile=/a.key", None),
+    ("rediss://:word@a/0?ssl_cert_reqs=required;rediss://:word@b/0?ssl_cert_reqs=none", None),
+    ("sentinel://:word@a:1;sentinel://:word@b:1", {"ssl_cert_reqs": ssl.CERT_NONE}),
+    ("amqps://shop:word@rabbit//", {"cert_reqs": ssl.CERT_NONE}),
 ]
 
 
@@ -58,6 +77,17 @@ def test_a_broker_elsewhere_that_asks_for_nothing_is_refused(broker: Any) -> Non
 def test_one_on_this_machine_or_with_a_password_is_taken(broker: Any) -> None:
     """Or with a client certificate, or a credential provider."""
     wiring._refuse_open_broker(Tape(app_of(broker)))
+
+
+@pytest.mark.parametrize(("broker", "options"), UNVERIFIED, ids=str)
+def test_a_broker_elsewhere_whose_certificate_nobody_checks_is_refused(broker: str, options: Any) -> None:
+    """Also ``rediss://`` without a word about it, which kombu takes for that; there TLS keeps nobody out."""
+    app, allowing = app_of(broker), app_of(broker)
+    app.conf.broker_use_ssl = allowing.conf.broker_use_ssl = options
+    with pytest.raises(SettingsError, match=r"certificate is not checked.*ssl_cert_reqs=required") as refused:
+        wiring._refuse_open_broker(Tape(app))
+    assert "word@" not in str(refused.value)
+    wiring._refuse_open_broker(Tape(allowing, allow_insecure_broker=True))
 
 
 def test_a_worker_of_our_queues_does_not_start_and_one_of_others_does_not_care(make_shop: MakeShop) -> None:  # noqa: F811

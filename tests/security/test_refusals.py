@@ -41,6 +41,7 @@ UNSAFE: dict[str, tuple[dict[str, Any], Callable[[Path], dict[str, Any]], str]] 
     ),
     "yaml": ({"accept_content": ["yaml", "json"]}, lambda _: {}, "accept_content allows yaml"),
     "a broker for everybody": ({"broker_url": "redis://192.0.2.1/0"}, lambda _: {}, "without a password"),
+    "a broker of any certificate": ({"broker_url": "rediss://:p@192.0.2.1/0"}, lambda _: {}, "is not checked"),
     "a store for everybody": ({}, readable_by_all, "mode 0644"),
     "an upstream in clear": ({}, module('register(HTTPConnector("b", "http://bank.example/"))'), "must be https"),
     "a password in a URL": ({}, module('register(HTTPConnector("b", "https://u:p@bank.example/"))'), "user or a pass"),
