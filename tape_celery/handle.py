@@ -57,7 +57,7 @@ class StoreBackend(BaseBackend):  # type: ignore[misc]  # Celery ships no types
     supports_failure_expires = True  # there is nothing here that expires
 
     def __init__(self, tape: Tape) -> None:
-        super().__init__(tape.app)
+        super().__init__(tape.app, serializer="json", accept=["json"])  # whatever the app writes its results by
         self._tape = tape
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:

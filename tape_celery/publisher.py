@@ -28,6 +28,7 @@ from kombu import Exchange, Queue
 
 from tape_celery.errors import ConfigurationError, MissingExtra
 from tape_celery.metering import HINTS, Meter
+from tape_celery.signing import serializer_of
 
 logger = logging.getLogger(__name__)
 
@@ -266,7 +267,7 @@ class Publisher:
                 queue=destination,
                 router=_NO_ROUTES,
                 producer=producer,
-                serializer="json",
+                serializer=serializer_of(self._app),
                 compression=None,
                 ignore_result=True,
                 retry=False,

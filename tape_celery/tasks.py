@@ -16,6 +16,7 @@ from tape_celery.errors import InvalidIntent, StoreUnavailable, TapeError
 from tape_celery.intent import KEY_LENGTH
 from tape_celery.lease import monotonic
 from tape_celery.outcomes import scrub
+from tape_celery.signing import SignedTask
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
@@ -32,7 +33,7 @@ OPTIONS: dict[str, Any] = {
     "acks_on_failure_or_timeout": True,
     "ignore_result": True,
     "store_errors_even_if_ignored": False,
-    "serializer": "json",
+    "base": SignedTask,
     "track_started": False,
 }
 

@@ -14,6 +14,8 @@ from tape_celery import Tape, tape_effect
 told = json.loads(os.environ["SHOP"])
 app = Celery("shop")
 app.conf.update(told["conf"])
+if app.conf.task_serializer == "auth":
+    app.setup_security()
 tape = Tape(app, **told["tape"])
 
 
