@@ -40,6 +40,7 @@ from tape_celery.schema import effects, journal, obligations
 from tape_celery.store import orderings, pausing, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
+from tape_celery.store.together import among
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ def _guarded(
     }
     return (
         update(kind.table)
-        .where(columns[kind.key].in_(bindparam("claimed_keys", expanding=True)))
+        .where(among(columns[kind.key], "claimed_keys"))
         .where(_unsought(and_(reach.covers(kind), columns.status.in_(statuses))))
         .where(columns.due_at_ms <= now)
         .where(_may_call(kind, now) if verb == "call" else _may_look(kind, now))

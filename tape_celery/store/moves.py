@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any, Generic
 
-from sqlalchemy import Connection, RowMapping, Update, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam, insert, select, update
 
 from tape_celery import metering, obligation_state, state
 from tape_celery.announcing import Change
@@ -29,6 +29,7 @@ from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
 from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, with_heads, write_journal
+from tape_celery.store.together import among, at_once, given, packed
 from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
@@ -363,20 +364,40 @@ def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> 
     """
     guards = (kind.key, *_AS_READ, "lease_until_ms")
     rows = [{f"read_{name}": getattr(step.before, name) for name in guards} | step.changed for step in steps]
-    statement = _guarded(kind, frozenset(steps[0].changed))
-    return connection.execute(statement, rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
+    changed = frozenset(steps[0].changed)
+    if at_once(connection, rows):
+        parameters = packed(rows) | {"keys": [step.key for step in steps]}
+        return connection.execute(_guarded_together(kind, changed), parameters).rowcount == len(rows)
+    return connection.execute(_guarded(kind, changed), rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
 
 
 @lru_cache(maxsize=128)
 def _guarded(kind: Kind[Any], changed: frozenset[str]) -> Update:
     """The guarded write of these columns, made once: making it takes as long as executing it."""
     columns = kind.table.c
-    statement = update(kind.table).where(columns[kind.key] == bindparam(f"read_{kind.key}"))
-    for name in _AS_READ:
-        statement = statement.where(columns[name] == bindparam(f"read_{name}"))
     lease = bindparam("read_lease_until_ms", type_=columns.lease_until_ms.type)
-    return statement.where(columns.lease_until_ms.is_not_distinct_from(lease)).values(
-        {name.removeprefix(_NEW): bindparam(name) for name in sorted(changed)}
+    row: dict[str, ColumnElement[Any]] = {name: bindparam(name) for name in changed}
+    row |= {f"read_{name}": bindparam(f"read_{name}") for name in (kind.key, *_AS_READ)}
+    return _standing(kind, row | {"read_lease_until_ms": lease})
+
+
+@lru_cache(maxsize=128)
+def _guarded_together(kind: Kind[Any], changed: frozenset[str]) -> Update:
+    """`_guarded`, of all rows that are `given`; by their keys too, so that no plan reads others."""
+    columns = kind.table.c
+    read = {f"read_{name}": columns[name].type for name in (kind.key, *_AS_READ, "lease_until_ms")}
+    rows = given(read | {name: columns[name.removeprefix(_NEW)].type for name in sorted(changed)})
+    return _standing(kind, dict(rows.c)).where(among(columns[kind.key], "keys"))
+
+
+def _standing(kind: Kind[Any], row: Mapping[str, ColumnElement[Any]]) -> Update:
+    """Write what ``row`` has of new columns, if the row that it names stands as it was read."""
+    columns = kind.table.c
+    statement = update(kind.table)
+    for name in (kind.key, *_AS_READ):
+        statement = statement.where(columns[name] == row[f"read_{name}"])
+    return statement.where(columns.lease_until_ms.is_not_distinct_from(row["read_lease_until_ms"])).values(
+        {name.removeprefix(_NEW): value for name, value in sorted(row.items()) if name.startswith(_NEW)}
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, and_, bindparam, case, delete, exists, insert, not_, select, update
+from sqlalchemy import Connection, FromClause, and_, case, delete, exists, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -18,6 +18,7 @@ from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import EMPTY, effects, orderings
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
+from tape_celery.store.together import among
 
 _HOLDING = tuple(status.value for status in EffectStatus if not status.settled)
 """What holds its key: UNKNOWN and STUCK too, for they may have landed, or may be sent again."""
@@ -91,7 +92,7 @@ def has_earlier(waiting: FromClause) -> ColumnElement[bool]:
 HELD_UP = (
     select(_WAITING.c.effect_key)
     .distinct()
-    .where(_WAITING.c.effect_key.in_(bindparam(KEYS, expanding=True)))
+    .where(among(_WAITING.c.effect_key, KEYS))
     .where(_WAITING.c.ordering_key != EMPTY, has_earlier(_WAITING))
 )
 """Those of `KEYS` whose turn it is not."""

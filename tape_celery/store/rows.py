@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Label, RowMapping, Select, Table, bindparam, insert, select
+from sqlalchemy import Connection, Label, RowMapping, Select, Table, select
 
 from tape_celery.encryption import Cipher
 from tape_celery.errors import SchemaMismatch
@@ -29,11 +29,12 @@ from tape_celery.records import (
     replace,
 )
 from tape_celery.schema import effects, journal, obligations
+from tape_celery.store.together import among, insert_rows
 
 R = TypeVar("R", Effect, Obligation)
 S = TypeVar("S", EffectStatus, ObligationStatus)
 
-_APPEND = insert(journal)
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 NOT_CUT = 8 * 1024
 """The largest evidence, in bytes, that one journal entry keeps."""
@@ -141,7 +142,7 @@ OBLIGATIONS: Kind[Obligation] = Kind(
 @cache
 def by_keys(kind: Kind[Any]) -> Select[Any]:
     """The rows of the parameter ``keys``."""
-    return select(kind.table).where(kind.table.c[kind.key].in_(bindparam("keys", expanding=True)))
+    return select(kind.table).where(among(kind.table.c[kind.key], "keys"))
 
 
 @cache
@@ -172,7 +173,7 @@ def digest(before: str, row: Mapping[str, Any]) -> str:
     Its items are the digest of the entry ``before`` it (``""`` for the first one), and the columns of `CHAINED` in
     their order, as they are stored.
     """
-    chained = json.dumps([before, *[row[name] for name in CHAINED]], separators=(",", ":"))
+    chained = _compact([before, *[row[name] for name in CHAINED]])
     return hashlib.sha256(chained.encode()).hexdigest()
 
 
@@ -186,11 +187,11 @@ def entry(
     record: Effect | Obligation, kind: str, *, head: str, from_status: str, actor: str, evidence: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The journal row of what made ``record`` what it is now; ``head`` is the digest of the entry before it."""
-    text = json.dumps(evidence, separators=(",", ":"))
+    text = _compact(evidence)
     if len(text) > NOT_CUT:
         # The lists are what can be long; what is owed has rows of its own, and a replay needs none of them.
         lists: dict[str, list[str]] = {name: [] for name in ("duplicates", "owed") if evidence.get(name)}
-        text = json.dumps({**evidence, **lists, "cut_bytes": len(text)}, separators=(",", ":"))
+        text = _compact({**evidence, **lists, "cut_bytes": len(text)})
     row = {
         "key": record.obligation_key if isinstance(record, Obligation) else record.effect_key,
         "effect_key": record.effect_key,
@@ -208,8 +209,7 @@ def entry(
 
 def write_journal(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
     """Append entries, in the transaction of what they record."""
-    if listed := list(rows):
-        connection.execute(_APPEND, listed)
+    insert_rows(connection, journal, list(rows))
 
 
 def read_entry(row: RowMapping) -> JournalEntry:

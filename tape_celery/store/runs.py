@@ -32,6 +32,7 @@ from tape_celery.errors import CommitUncertain, NotAllowed, RunClosed, SchemaMis
 from tape_celery.records import Run, RunStatus
 from tape_celery.schema import effects, runs
 from tape_celery.store.database import Database
+from tape_celery.store.together import among
 
 TRIES = 5
 _WALKING = (RunStatus.CANCELLING, RunStatus.COMPENSATING)
@@ -137,7 +138,7 @@ def wake(connection: Connection, database: Database, run_ids: Collection[str]) -
 def _waking(now: ColumnElement[int]) -> Update:
     return (
         update(runs)
-        .where(runs.c.run_id.in_(bindparam("run_ids", expanding=True)), runs.c.status != RunStatus.OPEN.value)
+        .where(among(runs.c.run_id, "run_ids"), runs.c.status != RunStatus.OPEN.value)
         .values(sweep_at_ms=now, version=runs.c.version + 1)
     )
 

@@ -1,0 +1,117 @@
+"""Many keys or rows in one statement.
+
+PostgreSQL gets them as one parameter, whatever their number: so the statement stays the same, its plan is kept, and
+constraints and indexes are prepared once for all rows. To the others each key is a parameter, and each row an execution
+of the statement, which is as fast there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Insert,
+    String,
+    Table,
+    TableValuedAlias,
+    Text,
+    TypeDecorator,
+    any_,
+    bindparam,
+    cast,
+    column,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ColumnElement, FunctionElement
+from sqlalchemy.types import TypeEngine
+
+ROWS = "rows"
+"""The parameter of `given`: `packed` makes it."""
+
+
+class _ArrayText(TypeDecorator[Collection[str]]):
+    """Texts as PostgreSQL writes an array of them."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Collection[str] | None, dialect: Dialect) -> str:
+        quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in value or ()]
+        return '{"' + '","'.join(quoted) + '"}' if quoted else "{}"
+
+
+class among(FunctionElement[bool]):  # noqa: N801 - it reads as the operator that it is
+    """Whether the text of a column is one of the list that the parameter ``name`` has."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def __init__(self, wanted: ColumnElement[str], name: str) -> None:
+        super().__init__(wanted, bindparam(name, expanding=True))
+
+    def self_group(self, against: Any = None) -> Any:
+        """As it is: among other conditions a function would be compared with 1 where there is no boolean type."""
+        return self
+
+
+@compiles(among)
+def _in(element: among, compiler: SQLCompiler, **kw: Any) -> str:
+    wanted, listed = element.clauses
+    return compiler.process(wanted.in_(listed), **kw)
+
+
+@compiles(among, "postgresql")
+def _any(element: among, compiler: SQLCompiler, **kw: Any) -> str:
+    wanted, listed = element.clauses
+    array: ColumnElement[Any] = cast(bindparam(listed.key, type_=_ArrayText), ARRAY(String))
+    return compiler.process(wanted == any_(array), **kw)
+
+
+def given(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
+    """The rows of the parameter `ROWS` as a table, on PostgreSQL; ``types`` names its columns."""
+    columns = [column(name, kind) for name, kind in types.items()]
+    records = func.json_to_recordset(cast(bindparam(ROWS, type_=Text), JSON))
+    return records.table_valued(*columns).render_derived(name="given", with_types=True)
+
+
+def packed(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Rows as the parameter of `given`."""
+    return {ROWS: json.dumps(rows, separators=(",", ":"))}
+
+
+def at_once(connection: Connection, rows: Sequence[Any]) -> bool:
+    """Whether these rows are written by one statement that gets them from `given`."""
+    return len(rows) > 1 and connection.dialect.name == "postgresql"
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that have all columns of their table."""
+    if at_once(connection, rows):
+        connection.execute(_insert_given(table), packed(rows))
+    elif rows:
+        connection.execute(_insert(table), rows)
+
+
+@cache
+def _insert(table: Table) -> Insert:
+    return insert(table)
+
+
+@cache
+def _insert_given(table: Table) -> Insert:
+    listed: list[Column[Any]] = list(table.c)
+    rows = given({one.name: one.type for one in listed})
+    return insert(table).from_select(listed, select(*rows.c))
