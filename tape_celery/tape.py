@@ -168,19 +168,21 @@ class Tape(Proposing, Explaining, Operating):
         priority: int = 0,
         wait: bool = True,
         together: bool = False,
+        queue: str | None = None,
     ) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
         False when the broker did not take it in time, or was not waited for. ``hops`` says how many workers passed it
         on, ``priority`` (0 to 9) how urgent it is. ``together``: it may be held for some
-        milliseconds, to go with others of its connector. With ``task_always_eager`` what a worker would do is done
-        here.
+        milliseconds, to go with others of its connector. ``queue``: another one than theirs. With
+        ``task_always_eager`` what a worker would do is done here.
         """
         if self.app.conf.task_always_eager:
             return self._run_eagerly(verb, keys)
-        queue = getattr(self.settings, f"{verb}_queue")
-        if verb == "dispatch" and connector in base.names():
-            queue = getattr(base.get(connector), "dispatch_queue", None) or queue
+        if queue is None:
+            queue = str(getattr(self.settings, f"{verb}_queue"))
+            if verb == "dispatch" and connector in base.names():
+                queue = getattr(base.get(connector), "dispatch_queue", None) or queue
         ride_with = connector if together else None
         return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, ride_with=ride_with, wait=wait)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celery import current_task
 from celery.exceptions import Reject
 
 from tape_celery.engine import Outcome, Report
@@ -130,8 +131,6 @@ def _pass(tape: Tape, verb: str, keys: Any, hops: Any) -> None:
         report = run(checked)
         tape.follow_up(report)
         _pass_on(tape, verb, report, hops)
-        if Outcome.STOPPING in report.outcomes.values():
-            raise Reject("its worker was asked to stop", requeue=True)  # what was done of it is not done again
     except StoreUnavailable as error:
         logger.warning("the store is away; the sweep comes back to this: %s", error)
     except BaseException as error:
@@ -153,8 +152,13 @@ def _pass_on(tape: Tape, verb: str, report: Report, hops: Any) -> None:
             "%d keys of a hint are not in this store; installations that share a broker need a tape_queue_prefix each",
             lost,
         )
-    if strange and isinstance(hops, int) and 0 <= hops < MOST_HOPS:
-        tape.hint(verb, "", strange, hops + 1)
+    passed_on = hops if isinstance(hops, int) and hops >= 0 else MOST_HOPS
+    if strange and passed_on < MOST_HOPS:
+        tape.hint(verb, "", strange, passed_on + 1)
+    if left := [key for key, outcome in report.outcomes.items() if outcome is Outcome.STOPPING]:
+        # Not by Celery's Reject, which logs a traceback. Should the broker be away, the sweep finds them.
+        came_from = (current_task.request.delivery_info or {}).get("routing_key")
+        tape.hint(verb, "", left, passed_on, queue=came_from if came_from in tape.app.amqp.queues else None)
 
 
 def _checked(keys: Any) -> list[str]:

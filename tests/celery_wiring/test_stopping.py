@@ -31,6 +31,7 @@ def test_a_worker_that_is_stopped_in_mid_chunk(make_shop: MakeShop, postgres_url
     else:
         shop.gate("gate")
     worker.wait(10)
+    assert cold or "Traceback" not in worker.text()
     found = Counter((str(effect.status), effect.attempt) for effect in map(shop.tape.get, keys) if effect)
     assert found == {("DISPATCHING" if cold else "CONFIRMED", 1): 20, ("PENDING", 0): 60}
     assert len(shop.ledger.entries("called")) == 20
