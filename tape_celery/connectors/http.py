@@ -38,6 +38,7 @@ from tape_celery.connectors.http_answers import (
 )
 from tape_celery.connectors.pool import ConnectionPool
 from tape_celery.connectors.references import SecretUnavailable, Value, resolved
+from tape_celery.connectors.wire_logs import names_of_events_only
 from tape_celery.errors import SettingsError
 from tape_celery.records import Effect, Obligation, Semantics
 
@@ -228,7 +229,7 @@ class HTTPConnector:
             },
         )
         try:
-            with self._this_process_pool().exchange(request) as answer:
+            with names_of_events_only(), self._this_process_pool().exchange(request) as answer:
                 return self._read(answer, secrets)
         except _TROUBLE as error:
             sent = handed_over or not isinstance(error, _BEFORE_THE_FIRST_BYTE)
