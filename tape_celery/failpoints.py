@@ -30,6 +30,8 @@ POINTS = frozenset(
     "prune.exported",
     "prune.chunk",
     "export.batch",
+    "reencrypt.written",
+    "reencrypt.batch",
 }
 ACTS = ("kill9", "stop", "raise", "exit")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, func, not_, or_, select, update
 
+from tape_celery import failpoints
 from tape_celery.encryption import Cipher
 from tape_celery.errors import CommitUncertain, SettingsError
 from tape_celery.records import is_sealed
@@ -108,11 +109,13 @@ def _write(
         for row, sealed in fresh:
             as_read = and_(table.c[key] == row[key], *(table.c[name] == row[name] for name in bodies))
             written += connection.execute(update(table).where(as_read).values(**sealed)).rowcount
+        failpoints.reach("reencrypt.written")
         return written
 
     try:
         written = database.write(unit) if fresh else 0
     except CommitUncertain:
         written = 0
+    failpoints.reach("reencrypt.batch")
     report.moved += len(fresh) - written
     return written

@@ -19,6 +19,7 @@ from tape_celery.store import reencryption
 from tape_celery.store.reencryption import ReencryptReport
 from tests.encryption.conftest import MakeStage, OtherTape, a_key, all_that_is_stored
 from tests.encryption.test_at_rest import REQUEST, SECRET, record, told
+from tests.servers import Processes
 
 OLD, NEW = a_key(), a_key()
 
@@ -42,6 +43,37 @@ def test_a_key_is_changed(make_stage: MakeStage, other_tape: OtherTape, monkeypa
     assert only_new.journal(key) == journal  # it is no act: neither journal nor version tells of it
     with pytest.raises(UnknownEncryptionKey):
         _ = stage.get(key).request
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_reencrypt_may_be_killed_at_any_time(
+    make_stage: MakeStage, other_tape: OtherTape, url: str, processes: Processes
+) -> None:
+    """By SIGKILL: with the rows of a batch written and not committed, and with a batch committed and more to come.
+
+    In between everything is read with both keys; the next run goes on where the last batch ended.
+    """
+    stage = make_stage(OLD)
+    keys = [told(stage), *(record(stage, number) for number in range(4))]
+    rotated = other_tape(NEW, OLD)
+    before = [rotated.get(key) for key in keys], rotated.obligations(), [rotated.journal(key) for key in keys]
+    code = f"""
+from celery import Celery
+from tape_celery import Tape
+from tape_celery.store import reencryption
+reencryption.BATCH = 2
+Tape(Celery("p", broker="memory://"), store_url={url!r}, encryption_keys={[NEW, OLD]!r}).reencrypt()
+"""
+    for point, left in (("written", 5), ("batch", 3)):
+        killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": f"reencrypt.{point}=kill9"})
+        assert killed.wait() == -9
+        assert rotated.reencrypt(dry_run=True) == ReencryptReport(effects=left, obligations=1, callbacks=1)
+        assert [rotated.get(key) for key in keys] == before[0]
+    assert rotated.reencrypt() == ReencryptReport(effects=3, obligations=1, callbacks=1)
+    for reader in (rotated, other_tape(NEW)):
+        after = [reader.get(key) for key in keys], reader.obligations(), [reader.journal(key) for key in keys]
+        assert after == before
+    assert rotated.audit() == []
 
 
 def test_what_is_from_before_is_encrypted_too(make_stage: MakeStage, other_tape: OtherTape) -> None:
