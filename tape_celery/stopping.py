@@ -10,6 +10,9 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
+MARGIN_SECONDS = 15.0
+"""What a worker takes to stop, at the most, beyond the longest ``total_seconds`` of its connectors."""
+
 
 class Stopping:
     """Of the worker of this process: begun before it forks, read by whoever is about to claim or to call."""

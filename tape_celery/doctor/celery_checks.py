@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tape_celery.doctor.facts import CeleryFacts, Facts
 from tape_celery.doctor.findings import Verdict, fine, problem, warning
+from tape_celery.stopping import MARGIN_SECONDS
 from tape_celery.wiring import REFUSED_CONTENT
 
 SHORTEST_LEASE_SECONDS = 5.0
@@ -82,6 +83,21 @@ def time_limits(facts: Facts) -> Verdict:
             f"task_soft_time_limit above {longest:g}, or a shorter timeout of the connector",
         )
     return fine(f"calls take {longest:g} s at the most, our tasks are ended after {celery.longest_task_seconds:g} s")
+
+
+def stopping(facts: Facts) -> Verdict:
+    """Whether a worker that is stopped has the time to end its calls."""
+    celery = _celery(facts)
+    longest = max([0.0, *(connector.total_seconds for connector in facts.connectors)])
+    if celery.stops_cold and celery.soft_shutdown_seconds < longest:
+        return warning(
+            f"REMAP_SIGTERM is SIGQUIT, worker_soft_shutdown_timeout is {celery.soft_shutdown_seconds:g} s, and a call "
+            f"may take {longest:g} s",
+            "Whoever stops a worker breaks off its calls in the middle: their effects are UNKNOWN until the upstream "
+            "was asked.",
+            f"no REMAP_SIGTERM, or worker_soft_shutdown_timeout = {longest + MARGIN_SECONDS:g}",
+        )
+    return fine(f"after SIGTERM a worker ends within {longest + MARGIN_SECONDS:g} s: give it that before SIGKILL")
 
 
 def lease(facts: Facts) -> Verdict:
@@ -181,6 +197,7 @@ CHECKS = {
     "acks-late": acks_late,
     "prefetch": prefetch,
     "time-limits": time_limits,
+    "stopping": stopping,
     "lease": lease,
     "celery-version": versions_of_celery,
     "failpoints": failpoints,

@@ -39,6 +39,9 @@ class CeleryFacts:
     soft_time_limit: float | None = None
     longest_task_seconds: float = 0.0
     """The hard limit of the tasks that call upstreams."""
+    soft_shutdown_seconds: float = 0.0
+    stops_cold: bool = False
+    """Whether SIGTERM is remapped to SIGQUIT here."""
     failpoints: tuple[str, ...] = ()
     broker_kind: str = ""
     """What the transport speaks: ``redis``, ``amqp``, ``filesystem``, ``memory``, …"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -83,6 +84,8 @@ def _celery(tape: Tape) -> CeleryFacts:
         prefetch_multiplier=int(conf.worker_prefetch_multiplier),
         soft_time_limit=conf.task_soft_time_limit,
         longest_task_seconds=call_limit(tape.settings),
+        soft_shutdown_seconds=float(conf.worker_soft_shutdown_timeout or 0),
+        stops_cold=os.environ.get("REMAP_SIGTERM") == "SIGQUIT",
         failpoints=tuple(failpoints.armed()),
         broker_kind=str(connection.transport.driver_type),
         broker_shown=_shown(connection),

@@ -155,6 +155,14 @@ def test_what_is_configured_wrongly_is_named(
     only(house.other(conf, **settings), name, severity)
 
 
+def test_a_worker_that_has_no_time_to_stop_is_named(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
+    only(house.other({"worker_soft_shutdown_timeout": 9}), "stopping", "warning", "9 s", "10 s")
+    monkeypatch.delenv("REMAP_SIGTERM")
+    assert wrong(house.other({"worker_soft_shutdown_timeout": 9})) == {}
+    assert "within 25 s" in next(f.seen for f in house.tape.diagnose() if f.name == "stopping")
+
+
 def test_a_connector_that_nothing_bounds_is_named(house: House) -> None:
     connectors.register(ObservedBank("calm"))
     only(house.tape, "lease", "warning", "calm")
