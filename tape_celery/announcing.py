@@ -75,6 +75,7 @@ def _webhook_intent(connector: str, change: Change) -> Intent:
         run_id=key,
         semantics=Semantics.IDEMPOTENT,
         max_attempts=WEBHOOK_ATTEMPTS,
+        traceparent=getattr(change.record, "traceparent", ""),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Signature
 
-from tape_celery import asking, calling_task, canvas, failpoints, many, transactions
+from tape_celery import asking, calling_task, canvas, failpoints, many, tracing, transactions
 from tape_celery.errors import InvalidIntent
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
@@ -198,6 +198,7 @@ class EffectCaller:
         return tape, intent, session
 
 
+@tracing.recording
 def submit(tape: Tape, asked: Intent) -> EffectHandle:
     """Record ``asked`` and publish its hint."""
     hint_ms = round(tape.settings.sweep_seconds * 1000)
@@ -216,6 +217,7 @@ def submit(tape: Tape, asked: Intent) -> EffectHandle:
     return EffectHandle(recorded.effect.effect_key, tape)
 
 
+@tracing.recording
 def submit_within(tape: Tape, asked: Intent, session: Any, running: Any) -> EffectHandle:
     """Record ``asked`` in the transaction of ``session``, for the task request ``running``; its hint follows the
     commit."""

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
-from tape_celery import failpoints, metering, obligation_state, outcomes, state
+from tape_celery import failpoints, metering, obligation_state, outcomes, state, tracing
 from tape_celery.authored import Authored
 from tape_celery.concurrency import MOST_CALLS_AT_ONCE, CallThreads, Room, awaited
 from tape_celery.connectors import base
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.errors import StoreUnavailable
-from tape_celery.events import Answered, ClaimEnd, Event, Unobservable, Withheld
+from tape_celery.events import Answered, ClaimEnd, Event, Observed, Unobservable, Withheld
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.logs import about
 from tape_celery.masking import Masks, masks_of
@@ -33,6 +33,9 @@ from tape_celery.settings import Settings
 from tape_celery.store import claims, inspection, moves, pausing
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 logger = logging.getLogger(__name__)
 
@@ -205,8 +208,10 @@ class Engine:
             return
         self._count_claims(work, claimed)
         fatal: BaseException | None = None
+        # Here and not in the threads of the calls, which do not inherit it.
+        caller = tracing.current() if self._settings.tracing else None
         with self._keeper(work, claimed) as keeper:
-            for ended in self._threads.each(lambda record: self._perform(work, record, began), claimed):
+            for ended in self._threads.each(lambda record: self._perform(work, record, began, caller), claimed):
                 keeper.release(work.kind.key_of(record) for record, _, _ in ended)
                 self._seal(work, [(record, event) for record, event, _ in ended], report)
                 give_back(len(ended))
@@ -214,7 +219,9 @@ class Engine:
         if fatal is not None:
             raise fatal
 
-    def _perform(self, work: _Work[R], record: R, began: float) -> tuple[R, ClaimEnd, BaseException | None]:
+    def _perform(
+        self, work: _Work[R], record: R, began: float, caller: SpanContext | None
+    ) -> tuple[R, ClaimEnd, BaseException | None]:
         """One call or look.
 
         What it raises is an outcome; what must end the process is handed back to be raised after the seal.
@@ -229,15 +236,27 @@ class Engine:
             why = "handed back unsent: its worker was asked to stop"
             event = Answered(token=0, status="unknown", sent=False, reason=why)  # due at once, for another worker
         else:
+            event, fatal = self._called(work, record, caller)
+        return record, replace(event, token=record.token, nonce=record.claim_nonce, actor=self._actor()), fatal
+
+    def _called(self, work: _Work[R], record: R, caller: SpanContext | None) -> tuple[ClaimEnd, BaseException | None]:
+        fatal: BaseException | None = None
+        with self._span(work, record, caller) as span:
             try:
                 failpoints.reach(f"{work.name}.checked")
                 event = self._timed(work, record)
                 failpoints.reach(f"{work.name}.called")
+                outcome = _told(event)[0].lower()
+                span.came_to(outcome, error=outcome if _went_wrong(event) else "")
             except BaseException as error:  # noqa: BLE001 - whatever a connector raises, its call may have landed
+                event, described = self._raised(work, record, error)
+                span.came_to("raised", error=described["type"], text=outcomes.reason_of(described))
                 # What else a connector raises, a cancelled coroutine's error for one, is no wish to end this process.
                 fatal = error if isinstance(error, SystemExit | KeyboardInterrupt) else None
-                event = self._raised(work, record, error)
-        return record, replace(event, token=record.token, nonce=record.claim_nonce, actor=self._actor()), fatal
+        return replace(event, traceparent=span.traceparent) if span.traceparent else event, fatal
+
+    def _span(self, work: _Work[R], record: R, caller: SpanContext | None) -> tracing.Span:
+        return tracing.calling(_verb(work), record, caller) if self._settings.tracing else tracing.UNTRACED
 
     def _timed(self, work: _Work[R], record: R) -> ClaimEnd:
         meter = self._database.meter
@@ -249,8 +268,7 @@ class Engine:
             result = _told(event)[0].lower()
             return event
         finally:
-            verb = work.name if work.verb == "call" else "observe"
-            meter.span(metering.CALLS, monotonic() - began, record.connector, verb, result)
+            meter.span(metering.CALLS, monotonic() - began, record.connector, _verb(work), result)
 
     def _count_claims(self, work: _Work[R], claimed: Sequence[R]) -> None:
         if (meter := self._database.meter) is not None:
@@ -264,13 +282,14 @@ class Engine:
             meter.count(metering.LOST_RACES, where, by=number)
             meter.send()
 
-    def _raised(self, work: _Work[R], record: R, error: BaseException) -> ClaimEnd:
+    def _raised(self, work: _Work[R], record: R, error: BaseException) -> tuple[ClaimEnd, dict[str, Any]]:
+        """The event that it is, and what is known of it."""
         masks = self._masks(record)
         described = outcomes.describe(error, masks)
         logger.warning("%s of %s raised %s", work.name, work.kind.key_of(record), described, extra=about(record))
         if work.verb == "call":
-            return outcomes.call_raised(error, backoff_ms=self._backoff(record), masks=masks)
-        return outcomes.look_raised(error, backoff_ms=self._backoff(record), masks=masks)
+            return outcomes.call_raised(error, backoff_ms=self._backoff(record), masks=masks), described
+        return outcomes.look_raised(error, backoff_ms=self._backoff(record), masks=masks), described
 
     def _seal(self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report) -> None:
         batch = [moves.Move(work.kind.key_of(record), event, self.terms(record)) for record, event in ended]
@@ -466,6 +485,18 @@ class Engine:
             cap_seconds=self._settings.backoff_cap_seconds,
             jitter=random.random(),  # noqa: S311 - jitter, no secret
         )
+
+
+def _verb(work: _Work[Any]) -> str:
+    """The operation of the connector, as metrics and spans name it."""
+    return work.name if work.verb == "call" else "observe"
+
+
+def _went_wrong(event: ClaimEnd) -> bool:
+    """Whether a call did not come to what it was for, or a look brought no answer."""
+    if isinstance(event, Observed):
+        return event.status == "stuck"
+    return not isinstance(event, Unobservable) and getattr(event, "status", "") != "confirmed"
 
 
 def _told(event: Event) -> tuple[str, str]:

@@ -38,6 +38,8 @@ class ClaimEnd(Event):
     """The end of the claim that had ``token``, as its worker tells it: in time or late."""
 
     token: int
+    traceparent: str = ""
+    """The span of the call or look, as W3C's ``traceparent``; empty where it was not traced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +176,8 @@ _EVENTS: dict[str, type[Event]] = {
 def to_evidence(event: Event, terms: Terms | None = None) -> dict[str, Any]:
     """What the journal keeps of ``event``: all that decides, and no bodies."""
     facts = {name: value for name, value in vars(event).items() if name not in _LEFT_OUT}
+    if not facts.get("traceparent", True):
+        del facts["traceparent"]
     return {"event": type(event).__name__, **facts} | ({} if terms is None else {"terms": dict(vars(terms))})
 
 

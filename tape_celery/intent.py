@@ -76,6 +76,8 @@ class Intent:
     hold_within_ms: int | None = None
     """It is HELD where a live effect of its connector with the same ``similar_digest`` is at most that old."""
     callbacks: tuple[Callback, ...] = ()
+    traceparent: str = ""
+    """The span in which it is asked for, as W3C's ``traceparent``."""
 
     @property
     def is_for_now(self) -> bool:
@@ -104,6 +106,7 @@ def successor_of(effect: Effect, effect_key: str) -> Intent:
         ordering_key=effect.ordering_key,
         reissue_of=effect.effect_key,
         similar_digest=effect.similar_digest,
+        traceparent=effect.traceparent,
     )
 
 

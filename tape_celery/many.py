@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tape_celery import canvas, failpoints, hints, transactions
+from tape_celery import canvas, failpoints, hints, tracing, transactions
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import Intent
 from tape_celery.store import app_transaction, bulk, intents
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
 
+@tracing.recording
 def submit(tape: Tape, asked: Sequence[Intent], *, actor: str) -> list[EffectHandle]:
     """Record ``asked`` in one transaction and publish their hints."""
     recorded = bulk.record_many(tape.database, asked, actor=actor, hint_ms=_hint_ms(tape))
@@ -29,6 +30,7 @@ def submit(tape: Tape, asked: Sequence[Intent], *, actor: str) -> list[EffectHan
     return _handles(tape, recorded)
 
 
+@tracing.recording
 def submit_within(
     tape: Tape, asked: Sequence[Intent], session: Any, *, actor: str, forget: Callable[[], None]
 ) -> list[EffectHandle]:

@@ -58,6 +58,8 @@ def decide(obligation: Obligation, event: Event, terms: Terms) -> Step:
         case _:
             raise TypeError(f"no transition for {event!r}")
     after = replace(step.after, version=obligation.version + 1, updated_at_ms=event.at_ms)
+    if isinstance(event, Answered) and event.traceparent:
+        after = replace(after, dispatch_traceparent=event.traceparent)
     return replace(step, after=after)
 
 

@@ -81,6 +81,9 @@ class Settings:
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
     """Requests, responses and callbacks are [encrypted](encryption.md) in the store under the first, and read under
     any: 32 random bytes in base64url each, the newest first; none: they are stored as they are."""
+    tracing: bool = True
+    """Whether effects that were asked for within an OpenTelemetry span have [spans](monitoring.md#traces) of their own;
+    nothing where nobody traces."""
     redact: tuple[str, ...] = redaction.DEFAULT
     """Fields with one of these words anywhere in their names, in large or small letters, are shown on no page."""
 

@@ -91,6 +91,8 @@ def decide(effect: Effect, event: Event, terms: Terms) -> Transition:
         case _:
             raise TypeError(f"no transition for {event!r}")
     after = moved.after
+    if isinstance(event, Answered) and event.traceparent:
+        after = replace(after, dispatch_traceparent=event.traceparent)
     if looks.is_watched(after) and not effect.status.settled:
         after = looks.watched(after, event.at_ms, terms)
     stamped = replace(after, version=effect.version + 1, updated_at_ms=event.at_ms)

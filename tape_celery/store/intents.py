@@ -217,6 +217,7 @@ def effect_of(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect
         order_number=number,
         reissue_of=intent.reissue_of,
         similar_digest=intent.similar_digest,
+        traceparent=intent.traceparent,
     )
 
 

@@ -487,4 +487,6 @@ def _obligation(effect: Effect, owed: state.Owed, event: Event) -> Obligation:
         sweep_at_ms=due,
         created_at_ms=event.at_ms,
         updated_at_ms=event.at_ms,
+        traceparent=effect.traceparent,
+        dispatch_traceparent=effect.dispatch_traceparent,
     )
