@@ -16,6 +16,7 @@ from tape_celery.connectors.base import CompensationResult, DispatchResult
 from tape_celery.engine import Outcome
 from tape_celery.lease import monotonic
 from tape_celery.records import Effect
+from tests.servers import until
 from tests.state.stage import CONFIRMED, Stage
 
 
@@ -50,6 +51,20 @@ def test_a_worker_that_was_asked_to_stop_claims_nothing_and_gives_its_hint_back(
         stage.tape.app.tasks["tape.dispatch"]([key])
         assert hints.get(timeout=5).payload[0][0] == [key]
     assert stage.kinds(key) == ["recorded"]
+    assert stage.connector.dispatched == []
+
+
+def test_what_waited_for_room_is_not_claimed_when_there_is_some(stage: Stage) -> None:
+    keys = [stage.record(), stage.record()]
+    room = stage.tape.engine._room
+    outcomes: list[dict[str, Outcome]] = []
+    waiting = threading.Thread(target=lambda: outcomes.append(stage.tape.dispatch(*keys)))
+    with room.taken(engine.MOST_CALLS_AT_ONCE):
+        waiting.start()
+        until(room._own._turn.locked, what="somebody who waits for room")
+        ask()
+    waiting.join()
+    assert outcomes == [dict.fromkeys(keys, Outcome.STOPPING)]
     assert stage.connector.dispatched == []
 
 
