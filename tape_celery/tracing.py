@@ -60,7 +60,9 @@ UNTRACED = Span()
 class _Recorded(Span):
     def __init__(self, span: trace.Span) -> None:
         self._span = span
-        self.traceparent = _written(span) if span.is_recording() else ""
+        self.carried = _written(span)
+        """What rows carry: of a span that is not sampled too, so that what follows is not either."""
+        self.traceparent = self.carried if span.is_recording() else ""
 
     def __enter__(self) -> Self:
         from opentelemetry import context, trace
@@ -114,12 +116,12 @@ def recording(
 
     @wraps(submit)
     def traced(tape: Tape, asked: Asked, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        span = _recording(asked) if tape.settings.tracing and current() is not None else None
-        if span is None:
+        begun = _quietly(lambda: _begun(asked)) if tape.settings.tracing and current() is not None else None
+        if begun is None:
             return submit(tape, asked, *args, **kwargs)
-        with _Recorded(span) as ours:
+        with begun as ours:
             try:
-                result = submit(tape, _carrying(asked, _written(span)), *args, **kwargs)
+                result = submit(tape, _carrying(asked, ours.carried), *args, **kwargs)
             except BaseException as error:
                 # Its text may name a business key.
                 ours.came_to("refused", error=type(error).__qualname__)
@@ -153,22 +155,19 @@ def _calling(verb: str, record: Effect | Obligation, caller: trace.SpanContext |
     return _Recorded(span)
 
 
-def _recording(asked: Intent | Sequence[Intent]) -> trace.Span | None:
-    return _quietly(lambda: _begun_recording([asked] if isinstance(asked, Intent) else asked))
-
-
-def _begun_recording(asked: Sequence[Intent]) -> trace.Span:
+def _begun(asked: Intent | Sequence[Intent]) -> _Recorded:
     from opentelemetry import trace
 
-    connectors = {intent.connector for intent in asked}
-    one = connectors.pop() if len(connectors) == 1 else ""
     attributes: dict[str, Any] = {"messaging.operation.type": "send"}
-    if len(asked) == 1:
-        attributes |= _about("record", one, asked[0].effect_key, asked[0].run_id)
+    if isinstance(asked, Intent):
+        one = asked.connector
+        attributes |= _about("record", one, asked.effect_key, asked.run_id)
     else:
+        connectors = {intent.connector for intent in asked}
+        one = connectors.pop() if len(connectors) == 1 else ""
         attributes |= _about("record", one) | {"messaging.batch.message_count": len(asked)}
-    name = f"record {one}".strip()
-    return _tracer(trace.get_tracer_provider()).start_span(name, None, trace.SpanKind.PRODUCER, attributes)
+    tracer = _tracer(trace.get_tracer_provider())
+    return _Recorded(tracer.start_span(f"record {one}".strip(), None, trace.SpanKind.PRODUCER, attributes))
 
 
 def _about(verb: str, connector: str, effect_key: str = "", run_id: str = "") -> dict[str, Any]:
@@ -215,7 +214,7 @@ def _within(parent: trace.SpanContext) -> Context:
 
 def _written(span: trace.Span) -> str:
     found = span.get_span_context()
-    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}" if found.is_valid else ""
+    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags & 0xFF:02x}" if found.is_valid else ""
 
 
 def _read(traceparent: str) -> trace.SpanContext | None:

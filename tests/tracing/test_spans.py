@@ -226,6 +226,49 @@ def test_an_attempt_leads_to_the_one_before_and_a_reissue_stays_in_the_trace(sta
     assert stage.get(again).traceparent == stage.get(key).traceparent != ""
 
 
+def test_an_answer_that_comes_too_late_is_what_later_spans_lead_to(stage: Stage, traced: Traced) -> None:
+    """It is evidence, and so is its span."""
+    with traced.request():
+        key = stage.record()
+
+    def slow(_: Any) -> DispatchResult:
+        stage.move_time(60)
+        stage.tape.sweep()
+        assert stage.get(key).status == "UNKNOWN"
+        return CONFIRMED
+
+    assert stage.dispatch(key, slow) == "late"
+    assert stage.last(key).kind == "late"
+    assert stage.last(key).evidence["traceparent"] == written(traced.one("dispatch"))
+    assert stage.get(key).dispatch_traceparent == written(traced.one("dispatch"))
+
+
+def test_a_webhook_about_an_effect_is_in_its_trace(ready_sqlite_url: str, traced: Traced) -> None:
+    """It is an effect itself, which nobody asked for in a span."""
+    stage = Stage(ready_sqlite_url, webhook_url="http://127.0.0.1:9/nobody", webhook_events="effect.failed")
+    with traced.request():
+        key = stage.record()
+    stage.dispatch(key, FAILED)
+    [told] = stage.tape.effects(connector=stage.tape.settings.webhook_connector)
+    assert told.traceparent == stage.get(key).traceparent != ""
+    stage.close()
+
+
+def test_of_effects_that_are_sealed_together_each_keeps_its_own_span(ready_postgresql_url: str, traced: Traced) -> None:
+    """PostgreSQL writes them by one statement; those that nobody traced keep none."""
+    stage = Stage(ready_postgresql_url)
+    with traced.request():
+        keys = [stage.record() for _ in range(6)]
+    untraced = [stage.record() for _ in range(3)]
+    stage.connector.answers = [LOST, CONFIRMED, FAILED] * 3
+    stage.tape.dispatch(*keys, *untraced)
+    spans = {dict(span.attributes or {})["tape.effect_key"]: written(span) for span in traced.ours("dispatch")}
+    assert spans.keys() == set(keys)
+    assert {key: stage.get(key).dispatch_traceparent for key in keys} == spans
+    assert {stage.get(key).dispatch_traceparent for key in untraced} == {""}
+    stage.close()
+
+
 def test_an_effect_that_stood_already_is_named_by_its_own_key(stage: Stage, traced: Traced) -> None:
     """It stays in the trace in which it was asked for first."""
     with traced.request():
