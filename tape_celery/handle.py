@@ -168,7 +168,7 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
 
     def revoke(self, *args: Any, **options: Any) -> None:
         """Cancel the effect durably, as `Tape.cancel` does; Celery's own options do not apply."""
-        self._tape.cancel(self.id, reason="revoked", actor="handle")
+        self._tape.cancel(self.id, reason="revoked through its handle, as a Celery task", actor="handle")
 
     def _existing(self) -> Effect:
         effect = self.effect or self._tape.pruned(self.id)

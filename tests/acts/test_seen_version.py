@@ -140,4 +140,7 @@ def test_a_reason_may_have_to_be_of_some_length(ready_sqlite_url: str) -> None:
     with pytest.raises(InvalidIntent, match="seen_version must be"):
         stage.tape.resolve(key, "failed", reason="long enough", actor="alice", seen_version="3")  # type: ignore[arg-type]
     assert stage.tape.resolve(key, "failed", reason="long enough", actor="alice").status is EffectStatus.FAILED
+    waiting = stage.tape.effect.delay("scripted", {}, business_key="waiting")
+    waiting.revoke()  # Celery's own way gives no reason, and is no person
+    assert waiting.status is EffectStatus.CANCELLED
     stage.close()
