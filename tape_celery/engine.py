@@ -292,7 +292,7 @@ class Engine:
         return outcomes.look_raised(error, backoff_ms=self._backoff(record), masks=masks), described
 
     def _seal(self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report) -> None:
-        batch = [moves.Move(work.kind.key_of(record), event, self.terms(record)) for record, event in ended]
+        batch = [moves.Move(work.kind.key_of(record), event, self.terms(record), record) for record, event in ended]
         began = monotonic()
         while True:
             try:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any, Generic
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Update, bindparam, insert, select, update
 
 from tape_celery import metering, obligation_state, state
 from tape_celery.announcing import Change
@@ -28,8 +28,8 @@ from tape_celery.schema import effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
-from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, with_heads, write_journal
-from tape_celery.store.together import among, at_once, given, packed
+from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, head_column, with_heads, write_journal
+from tape_celery.store.together import ROWS, among, at_once, given
 from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
@@ -43,6 +43,8 @@ class Move:
     key: str
     event: Event
     terms: Terms
+    seen: Effect | Obligation | None = None
+    """The row as its claim left it. It is decided on as long as the guard of the write finds the row so."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,11 @@ def move_within(
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):
         done = _journaled(connection, {key: item.event for key, item in waiting.items()}) if again else {}
-        now, rows, heads = _read(connection, database, kind, list(waiting))
+        seen: dict[str, Any] = {key: item.seen for key, item in waiting.items() if item.seen is not None}
+        if len(seen) == len(waiting) and not again:
+            now, rows, heads = _seen(connection, database, kind, seen)
+        else:
+            now, rows, heads = _read(connection, database, kind, list(waiting))
         for key, made in done.items():
             results[key] = _made(connection, rows[key], made)
             del waiting[key]
@@ -233,6 +239,21 @@ def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
     )
     owed = tuple(connection.execute(statement).scalars())
     return Moved(now, now, made["kind"], owed, may_call_back=True, run_may_walk=True)
+
+
+def _seen(
+    connection: Connection, database: Database, kind: Kind[R], seen: Mapping[str, R]
+) -> tuple[int, dict[str, R], dict[str, str]]:
+    """As `_read`, but for the rows: those are as they were seen, or the guard of the write says that they are not."""
+    found = connection.execute(_heads(kind, database.now), {"keys": list(seen)}).all()
+    now = found[0].now if found else 0
+    return now, {row.key: seen[row.key] for row in found}, {row.key: row.head or "" for row in found}
+
+
+@lru_cache(maxsize=16)
+def _heads(kind: Kind[Any], now: ColumnElement[int]) -> Select[Any]:
+    key = kind.table.c[kind.key]
+    return select(key.label("key"), head_column(kind, 0), now.label("now")).where(among(key, "keys"))
 
 
 def _read(
@@ -366,7 +387,7 @@ def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> 
     rows = [{f"read_{name}": getattr(step.before, name) for name in guards} | step.changed for step in steps]
     changed = frozenset(steps[0].changed)
     if at_once(connection, rows):
-        parameters = packed(rows) | {"keys": [step.key for step in steps]}
+        parameters = {ROWS: rows, "keys": [step.key for step in steps]}
         return connection.execute(_guarded_together(kind, changed), parameters).rowcount == len(rows)
     return connection.execute(_guarded(kind, changed), rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
 

@@ -8,23 +8,20 @@ of the statement, which is as fast there.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     JSON,
     Boolean,
     Column,
     Connection,
     Insert,
-    String,
     Table,
     TableValuedAlias,
     Text,
     TypeDecorator,
-    any_,
     bindparam,
     cast,
     column,
@@ -39,18 +36,19 @@ from sqlalchemy.sql.expression import ColumnElement, FunctionElement
 from sqlalchemy.types import TypeEngine
 
 ROWS = "rows"
-"""The parameter of `given`: `packed` makes it."""
+"""The parameter of `given`."""
+
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class _ArrayText(TypeDecorator[Collection[str]]):
-    """Texts as PostgreSQL writes an array of them."""
+class _Packed(TypeDecorator[Any]):
+    """A list as the text of its JSON."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Collection[str] | None, dialect: Dialect) -> str:
-        quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in value or ()]
-        return '{"' + '","'.join(quoted) + '"}' if quoted else "{}"
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        return _compact(value)
 
 
 class among(FunctionElement[bool]):  # noqa: N801 - it reads as the operator that it is
@@ -76,20 +74,16 @@ def _in(element: among, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(among, "postgresql")
 def _any(element: among, compiler: SQLCompiler, **kw: Any) -> str:
     wanted, listed = element.clauses
-    array: ColumnElement[Any] = cast(bindparam(listed.key, type_=_ArrayText), ARRAY(String))
-    return compiler.process(wanted == any_(array), **kw)
+    # Out of a subquery: of a list that it sees, the server would make a plan for its length, each time anew.
+    packed = compiler.process(cast(bindparam(listed.key, type_=_Packed), JSON), **kw)
+    return f"{compiler.process(wanted, **kw)} = ANY (ARRAY(SELECT json_array_elements_text({packed})))"
 
 
 def given(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
     """The rows of the parameter `ROWS` as a table, on PostgreSQL; ``types`` names its columns."""
     columns = [column(name, kind) for name, kind in types.items()]
-    records = func.json_to_recordset(cast(bindparam(ROWS, type_=Text), JSON))
+    records = func.json_to_recordset(cast(bindparam(ROWS, type_=_Packed), JSON))
     return records.table_valued(*columns).render_derived(name="given", with_types=True)
-
-
-def packed(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Rows as the parameter of `given`."""
-    return {ROWS: json.dumps(rows, separators=(",", ":"))}
 
 
 def at_once(connection: Connection, rows: Sequence[Any]) -> bool:
@@ -100,7 +94,7 @@ def at_once(connection: Connection, rows: Sequence[Any]) -> bool:
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that have all columns of their table."""
     if at_once(connection, rows):
-        connection.execute(_insert_given(table), packed(rows))
+        connection.execute(_insert_given(table), {ROWS: rows})
     elif rows:
         connection.execute(_insert(table), rows)
 

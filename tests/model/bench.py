@@ -283,7 +283,7 @@ class Bench(RuleBasedStateMachine):
     def tell(self, lease: Lease, answer: Event, lost: Loss | None = None) -> None:
         before, again = self.world, lease.told is not None
         lease.told = lease.told or lease.end(self.spared(answer, lease.kind, lease.key))
-        self.do([Deed(lease.kind, lease.key, lease.told, again=again)], lost)
+        self.do([Deed(lease.kind, lease.key, lease.told, again, lease.record)], lost)
         if not again:
             self.are_journaled(before, [lease])
 
@@ -345,7 +345,8 @@ class Bench(RuleBasedStateMachine):
         ]
         if act <= 2 and open_leases:
             lease = open_leases[-1 - which % len(open_leases)] if act else open_leases[-1]
-            return Deed(kind, key, lease.end(self.spared(self.answer(lease, which), kind, key, racing=True))), lease
+            end = lease.end(self.spared(self.answer(lease, which), kind, key, racing=True))
+            return Deed(kind, key, end, seen=lease.record), lease
         row = self.rows(kind)[key]
         if act == 3 and row.status == kind.calling:
             return Deed(kind, key, Lapsed(actor="sweep")), None

@@ -253,7 +253,7 @@ class StoreMachine(Bench):
         deeds = []
         for lease, answer in chosen.values():
             lease.told = lease.end(answer)
-            deeds.append(Deed(EFFECTS, lease.key, lease.told))
+            deeds.append(Deed(EFFECTS, lease.key, lease.told, seen=lease.record))
         self.do(deeds, lost)
         self.are_journaled(before, [lease for lease, _ in chosen.values()])
 

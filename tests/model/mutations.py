@@ -39,7 +39,8 @@ class Mutation:
     def install(self, patch: pytest.MonkeyPatch, database: Database) -> None:
         """Take the guard away, from the code that runs and from the tables of an empty store."""
         # Made anew, of what is patched, and not kept for the tests after this one.
-        patch.setattr(claims, "_guarded", lru_cache(claims._guarded.__wrapped__))
+        for module in (claims, moves):
+            patch.setattr(module, "_guarded", lru_cache(module._guarded.__wrapped__))
         by_function: dict[Callable[..., Any], list[Cut]] = {}
         for cut in self.cuts:
             by_function.setdefault(cut.function, []).append(cut)
@@ -73,11 +74,14 @@ def _drop_unique(connection: Connection, name: str) -> None:
 
 
 _WRITE = Cut(
-    moves._guarded,
-    """    for name in _AS_READ:
-        statement = statement.where(columns[name] == bindparam(f"read_{name}"))
+    moves._standing,
+    """    for name in (kind.key, *_AS_READ):
+""",
+    """    for name in (kind.key,):
 """,
 )
+_CALLED = "(EffectStatus.PENDING.value,) if verb"
+_ANY = '[*EffectStatus, "COMPENSATING", "COMPENSATED"]'
 _INVERSE_ABSENT = "(obligation.claimed_at_ms or 0) < (obligation.settled_at_ms or 0)"
 _LOOK_TOKEN = "effect.token != event.token or "
 _INVERSE_LOOK_TOKEN = " or obligation.token != event.token"
@@ -101,10 +105,16 @@ TOKEN = {
 }
 STATUS = {
     "a row is written as it was read": Mutation((_WRITE,)),
-    "what is PENDING is called": Mutation((Cut(claims._may_call, "and_(pending, in_time, ", "and_(in_time, "),)),
-    "what is PENDING is compensated": Mutation((Cut(claims._may_call, "and_(pending, confirmed)", "confirmed"),)),
-    "what may be looked at is looked at": Mutation((Cut(claims._may_look, "columns.status.in_(kind.looking), "),)),
-    "a look that is under way is not taken over": Mutation((Cut(claims._may_look, ", free)", ")"),)),
+    "what is PENDING is called": Mutation(
+        (Cut(claims._guarded, _CALLED, f"{_ANY} if verb == 'call' and kind.table is effects else {_CALLED}"),)
+    ),
+    "what is PENDING is compensated": Mutation(
+        (Cut(claims._guarded, _CALLED, f"{_ANY} if verb == 'call' and kind.table is obligations else {_CALLED}"),)
+    ),
+    "what may be looked at is looked at": Mutation((Cut(claims._guarded, "else kind.looking", f"else {_ANY}"),)),
+    "a look that is under way is not taken over": Mutation(
+        (Cut(claims._may_look, "columns.lease_until_ms <= now", "columns.lease_until_ms.is_not(None)"),)
+    ),
     "an answer ends what is DISPATCHING": Mutation((Cut(state._answered, "effect.status is DISPATCHING and "),)),
     "an answer ends what is COMPENSATING": Mutation(
         (Cut(obligation_state._answered, "obligation.status is COMPENSATING and "),)

@@ -31,10 +31,12 @@ class Deed:
     event: Event
     again: bool = False
     """The very event has been written before: its answer was lost, as far as the one who tells it knows."""
+    seen: Row | None = None
+    """The row as the claim left it that the event ends."""
 
     def move(self, terms: Terms) -> Move:
         """It, as the store takes it."""
-        return Move(self.key, self.event, terms)
+        return Move(self.key, self.event, terms, self.seen)
 
 
 @dataclass(frozen=True)

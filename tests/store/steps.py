@@ -101,7 +101,7 @@ def answer(record: Effect | Obligation, status: str = "confirmed", **given: Any)
 
 def seal(database: Database, record: R, event_: ClaimEnd, *, kind: Kind[R], terms: Terms = TERMS) -> moves.Moved[R]:
     """Apply the end of a claim."""
-    return moved(moves.move(database, kind, [moves.Move(kind.key_of(record), event_, terms)]))
+    return moved(moves.move(database, kind, [moves.Move(kind.key_of(record), event_, terms, record)]))
 
 
 def seal_effect(database: Database, record: Effect, status: str = "confirmed", **given: Any) -> moves.Moved[Effect]:

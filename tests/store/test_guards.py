@@ -206,7 +206,7 @@ def test_the_write_itself_is_fenced_by_the_token(database: Database) -> None:
 def test_of_rows_that_are_sealed_together_the_one_that_was_moved_is_not_written(
     server_store: Database, open_database: Open
 ) -> None:
-    """They go in one statement; one of them is taken by somebody else between the read and the write."""
+    """They go in one statement; one of them is taken by somebody else before the write."""
     mine = [in_state(server_store, S.DISPATCHING) for _ in range(5)]
     lost = mine[2]
     other = open_database(url_of(server_store))
@@ -219,7 +219,7 @@ def test_of_rows_that_are_sealed_together_the_one_that_was_moved_is_not_written(
         results = moves.move(
             server_store,
             EFFECTS,
-            [Move(one.effect_key, answer(one, "confirmed", external_ref=one.effect_key), TERMS) for one in mine],
+            [Move(one.effect_key, answer(one, "confirmed", external_ref=one.effect_key), TERMS, one) for one in mine],
         )
     assert met
     assert {key for key, result in results.items() if result.kind == "late"} == {lost.effect_key}
@@ -409,7 +409,7 @@ def test_of_a_batch_only_what_moved_is_decided_again(server_store: Database, oth
     batch = [in_state(server_store, S.DISPATCHING) for _ in range(5)]
     moved_one = batch[2]
     other.shift_ms = LEASE_MS + 1
-    sealed = [Move(mine.effect_key, answer(mine), TERMS) for mine in batch]
+    sealed = [Move(mine.effect_key, answer(mine), TERMS, mine) for mine in batch]
     results = interleaved(
         server_store,
         lambda: act(other, moved_one.effect_key, LAPSE),
