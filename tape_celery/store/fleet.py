@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Update, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.records import Worker, replace
@@ -111,11 +112,16 @@ def _read(row: RowMapping) -> Worker:
 
 def mark_swept(database: Database, *, every_ms: int) -> None:
     """Note that a sweep begins, unless one did less than ``every_ms`` ago. Raises `StoreUnavailable`."""
-    swept, now = installation.c.swept_at_ms, database.now
+    statement = _sweep_noted(database.now, every_ms)
+    database.write(lambda connection: connection.execute(statement))
+
+
+@lru_cache(maxsize=16)
+def _sweep_noted(now: ColumnElement[int], every_ms: int) -> Update:
+    swept = installation.c.swept_at_ms
     # A clock that was put back must not keep it from being noted until its old time comes again.
     due = or_(swept.is_(None), swept <= now - every_ms, swept > now)
-    statement: Any = update(installation).where(installation.c.id == 1, due).values(swept_at_ms=now)
-    database.write(lambda connection: connection.execute(statement))
+    return update(installation).where(installation.c.id == 1, due).values(swept_at_ms=now)
 
 
 def last_sweep_ms(database: Database) -> int | None:
