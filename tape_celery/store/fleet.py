@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Update, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
