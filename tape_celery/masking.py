@@ -27,6 +27,7 @@ _SURE = 5
 """Letters of a name from which on it is found also where no new word is seen to begin: ``accesstoken``."""
 _LONGEST_NAME = 100
 _NAMES = 2000
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _LARGE = 10**100
 """Python refuses to write out numbers beyond all bounds."""
 
@@ -53,6 +54,16 @@ class Masks:
         if isinstance(body, dict):
             return {name: MASK if self._hides(name) else self.fields(value) for name, value in body.items()}
         return [self.fields(value) for value in body] if isinstance(body, list) else body
+
+    def touch(self, body: Any) -> bool:
+        """Whether `fields` would change ``body``; true also for what is no plain JSON, and may be anything."""
+        if type(body) is dict:
+            return any(
+                self._hides(name) or (type(value) not in _PLAIN and self.touch(value)) for name, value in body.items()
+            )
+        if type(body) is list:
+            return any(type(value) not in _PLAIN and self.touch(value) for value in body)
+        return type(body) not in _PLAIN
 
     def words(self, body: Any) -> Any:
         """``body``, which explains an error, masked as by `fields` and by `text`, and without what was masked."""

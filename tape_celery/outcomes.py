@@ -155,7 +155,7 @@ def body(value: Any, most_bytes: int, masks: Masks = _MASKED_ALREADY, *, explain
         value = {"value": value}
     try:
         text = _json(value)
-        if masks is not _MASKED_ALREADY:
+        if masks is not _MASKED_ALREADY and (explains or masks.touch(value)):
             plain = json.loads(text)  # what came may be of any type, with methods of its own
             text = _json(masks.words(plain) if explains else masks.fields(plain))
     except (TypeError, ValueError, RecursionError):

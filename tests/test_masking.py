@@ -24,6 +24,7 @@ SECRET = "canary-31c4"
 def test_a_name_that_means_a_secret_is_masked_however_it_is_spelled(name: str) -> None:
     """Whatever the value is, at any depth; the body itself stays as it was."""
     body = {"rows": [{name: value, "amount": 100} for value in (SECRET, 7, [SECRET], {"y": SECRET}, None)]}
+    assert Masks().touch(body)
     assert Masks().fields(body) == {"rows": [{name: MASK, "amount": 100}] * 5}
     assert body["rows"][0][name] == SECRET
 
@@ -38,7 +39,9 @@ def test_a_name_that_means_a_secret_is_masked_however_it_is_spelled(name: str) -
 )
 def test_other_names_keep_their_values(name: str) -> None:
     """Identifiers above all: people and apps find records by them."""
-    assert Masks().fields({name: SECRET}) == {name: SECRET}
+    body = {name: SECRET, "more": [{name: [SECRET, 1, 1.5, True, None]}]}
+    assert Masks().fields(body) == body
+    assert not Masks().touch(body)
 
 
 def test_a_connector_has_its_own_list() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_an_error_is_kept_without_its_secrets(stage: Stage, caplog: pytest.LogCa
             RuntimeError(f"refused: token={SECRET}"),
             {"token": SECRET},
             DispatchResult("confirmed", response={"token": SECRET, "thing": object()}),
+            DispatchResult("confirmed", response=OrderedDict(deep=({"token": SECRET},))),  # type: ignore[arg-type]
         ]
     ):
         stage.dispatch(stage.record(business_key=f"b-{number}"), bad)
