@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,13 +25,14 @@ from tape_celery.connectors import base
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Observed, Unobservable, Withheld
+from tape_celery.flow import Breaker, Flow, Trouble, Verb
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.logs import about
 from tape_celery.masking import Masks, masks_of
 from tape_celery.policy import Terms, backoff_ms, margin_ms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
 from tape_celery.settings import Settings
-from tape_celery.store import claims, inspection, moves, pausing
+from tape_celery.store import claims, flows, inspection, moves
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R
 
@@ -43,6 +45,8 @@ SEAL_FOR_SECONDS = 60.0
 """How long a seal is tried again while the store is away; after that the lease ends and the upstream is asked."""
 SEAL_WHILE_STOPPING_SECONDS = 5.0
 """The same in a worker that was asked to stop."""
+
+HANDED_BACK = "handed back unsent: "
 
 
 class Outcome(StrEnum):
@@ -65,6 +69,10 @@ class Outcome(StrEnum):
     """An earlier effect of its ordering key was not settled."""
     PAUSED = "paused"
     """People have paused its connector."""
+    LIMITED = "limited"
+    """As many of its connector are under way, or went lately, as may."""
+    BREAKER_OPEN = "breaker_open"
+    """Its connector is in trouble, and nothing is sent to it for a while."""
     HELD = "held"
     """Another worker holds it."""
     NOTHING_TO_DO = "nothing_to_do"
@@ -93,6 +101,8 @@ class Report:
     """The runs that may be closed, and in which something has moved."""
     called_back: list[str] = field(default_factory=list)
     """The effects whose callbacks may be due."""
+    freed: dict[tuple[str, Verb], int] = field(default_factory=dict)
+    """How many places of a limited connector, for a call or a look, are free again."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class _Work(Generic[R]):
 
     name: str
     kind: Kind[R]
-    verb: claims.Verb
+    verb: Verb
     perform: Callable[[R], ClaimEnd]
 
 
@@ -144,7 +154,8 @@ class Engine:
 
     def reach(self) -> claims.Reach:
         """What this process knows, and so may touch."""
-        return claims.Reach({name: self._lease_ms(name) for name in base.names()}, tuple(self._authored))
+        leases = {name: self._lease_ms(name) for name in base.names()}
+        return claims.Reach(leases, tuple(self._authored), round(self._settings.relay_seconds * 1000))
 
     def terms(self, record: Effect | Obligation) -> Terms:
         """The terms under which ``record`` is decided; the settings' alone where its connector is not known here."""
@@ -201,8 +212,12 @@ class Engine:
             report.outcomes |= dict.fromkeys(keys, Outcome.STOPPING)
             return
         began = monotonic()
-        claimed = claims.claim(self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor())
+        taken = claims.take(self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor())
+        claimed = taken.claimed
         failpoints.reach(f"{work.name}.claimed")
+        report.outcomes |= {key: Outcome(why.value) for key, why in taken.refused.items()}
+        for before, after in taken.turned:
+            tell_breaker(before, after)
         give_back(len(keys) - len(claimed))
         if not claimed:
             return
@@ -213,9 +228,13 @@ class Engine:
         with self._keeper(work, claimed) as keeper:
             for ended in self._threads.each(lambda record: self._perform(work, record, began, caller), claimed):
                 keeper.release(work.kind.key_of(record) for record, _, _ in ended)
-                self._seal(work, [(record, event) for record, event, _ in ended], report)
+                self._seal(work, [(record, event) for record, event, _ in ended], report, taken.flows)
                 give_back(len(ended))
                 fatal = next((error for _, _, error in ended if error is not None), fatal)
+        for record in claimed:
+            if record.connector in taken.flows and taken.flows[record.connector].at_once:
+                place = (record.connector, work.verb)
+                report.freed[place] = report.freed.get(place, 0) + 1
         if fatal is not None:
             raise fatal
 
@@ -230,10 +249,10 @@ class Engine:
         event: ClaimEnd
         fatal: BaseException | None = None
         if work.verb == "call" and monotonic() >= trusted_until(began, lease_ms, margin_ms(lease_ms)):
-            why = "handed back unsent: too little of the lease was left"
+            why = HANDED_BACK + "too little of the lease was left"
             event = Answered(token=0, status="unknown", sent=False, reason=why, backoff_ms=self._backoff(record))
         elif work.verb == "call" and self._stopping():
-            why = "handed back unsent: its worker was asked to stop"
+            why = HANDED_BACK + "its worker was asked to stop"
             event = Answered(token=0, status="unknown", sent=False, reason=why)  # due at once, for another worker
         else:
             event, fatal = self._called(work, record, caller)
@@ -291,7 +310,9 @@ class Engine:
             return outcomes.call_raised(error, backoff_ms=self._backoff(record), masks=masks), described
         return outcomes.look_raised(error, backoff_ms=self._backoff(record), masks=masks), described
 
-    def _seal(self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report) -> None:
+    def _seal(
+        self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report, limited: Mapping[str, Flow]
+    ) -> None:
         batch = [moves.Move(work.kind.key_of(record), event, self.terms(record), record) for record, event in ended]
         began = monotonic()
         while True:
@@ -321,6 +342,49 @@ class Engine:
             text = "the result of %s of %s was refused: %s %r: %s"
             logger.error(text, work.name, key, word, ref, result, extra=about(record))
             report.outcomes[key] = Outcome.NO_SUCH_KEY
+        for name, one in limited.items():
+            if one.trouble_percent:
+                mine = [(record, event) for record, event in ended if record.connector == name]
+                self._count_troubles(work, name, mine, results)
+
+    def _count_troubles(
+        self,
+        work: _Work[R],
+        name: str,
+        ended: Sequence[tuple[R, ClaimEnd]],
+        results: Mapping[str, moves.Moved[R] | moves.Refused],
+    ) -> None:
+        """Tell the breaker of a connector how calls or looks of it ended, and end its probe, if that is among them.
+
+        Where this is not reached, as the process dies or the store is away, less is counted, and another probe goes.
+        """
+        told = [(work.kind.key_of(record), trouble) for record, event in ended if (trouble := _trouble(event))]
+        if not told:
+            return
+        try:
+            changed = flows.count(self._database, name, work.verb, told)
+            tell_breaker(*changed or ())
+            probe = dict(told).get(changed[1].probe_key) if changed else None
+            if changed is None or changed[1].breaker is not Breaker.HALF_OPEN or probe is not Trouble.NONE:
+                return
+            key = changed[1].probe_key
+            result = results[key]
+            seen = work.verb == "look" or (isinstance(result, moves.Moved) and self._is_seen(work, result.after))
+            tell_breaker(*flows.end_probe(self._database, name, work.verb, key, seen=seen) or ())
+        except StoreUnavailable as error:
+            logger.warning("the breaker of %s was not told: %s", name, error)
+
+    def _is_seen(self, work: _Work[R], record: R) -> bool:
+        """Whether the upstream, when asked, knows of what it said has landed; also where nobody can ask it."""
+        try:
+            event = self._observe_compensation(record) if isinstance(record, Obligation) else self._observe(record)
+        except Exception as error:  # noqa: BLE001 - whatever a connector raises, its upstream has not said that it knows
+            logger.warning("asking about %s raised %s", work.kind.key_of(record), outcomes.describe(error))
+            return False
+        if isinstance(event, Observed) and event.status == "duplicate":
+            late = replace(event, token=record.token, nonce=uuid.uuid4().hex, actor=self._actor())
+            moves.move(self._database, work.kind, [moves.Move(work.kind.key_of(record), late, self.terms(record))])
+        return not isinstance(event, Observed) or event.status in ("confirmed", "duplicate")
 
     def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:
         before, after = result.before, result.after
@@ -354,13 +418,9 @@ class Engine:
         found = inspection.get_many(self._database, kind, list(keys))
         verbs = {work.verb for work in works}
         now = inspection.now_ms(self._database)
-        connectors = {record.connector for record in found.values()} if "call" in verbs else ()
-        paused = pausing.paused_of(self._database, connectors) if connectors else set()
-        return {key: self._why_one(found.get(key), verbs, now, paused) for key in keys}
+        return {key: self._why_one(found.get(key), verbs, now) for key in keys}
 
-    def _why_one(
-        self, record: Effect | Obligation | None, verbs: set[claims.Verb], now: int, paused: set[str]
-    ) -> Outcome:
+    def _why_one(self, record: Effect | Obligation | None, verbs: set[Verb], now: int) -> Outcome:
         if record is None:
             return Outcome.NO_SUCH_KEY
         looking = EFFECTS.looking if isinstance(record, Effect) else OBLIGATIONS.looking
@@ -376,8 +436,6 @@ class Engine:
             return Outcome.NOT_DUE
         if isinstance(record, Effect) and record.expires_at_ms is not None and record.expires_at_ms <= now:
             return Outcome.EXPIRED
-        if record.status == "PENDING" and record.connector in paused:
-            return Outcome.PAUSED
         if isinstance(record, Effect) and record.ordering_key and "call" in verbs:
             return Outcome.WAITING_ITS_TURN
         return Outcome.WAITING if isinstance(record, Obligation) else Outcome.HELD
@@ -497,6 +555,29 @@ def _went_wrong(event: ClaimEnd) -> bool:
     if isinstance(event, Observed):
         return event.status == "stuck"
     return not isinstance(event, Unobservable) and getattr(event, "status", "") != "confirmed"
+def _trouble(event: ClaimEnd) -> Trouble | None:
+    """What the end of a call or look says of the upstream's health; ``None``: nothing, it was not asked."""
+    if isinstance(event, Observed):
+        return Trouble.FAILED if event.status == "stuck" else Trouble.NONE
+    if not isinstance(event, Answered) or (not event.sent and event.reason.startswith(HANDED_BACK)):
+        return None
+    if event.status == "confirmed":
+        return Trouble.NONE
+    return Trouble.UNKNOWN if event.status == "unknown" and event.sent else Trouble.FAILED
+
+
+def tell_breaker(before: Flow | None = None, after: Flow | None = None) -> None:
+    """Log that the breaker opened or closed, loudly."""
+    if before is None or after is None or before.breaker is after.breaker:
+        return
+    what = "calls" if after.verb == "call" else "looks"
+    if after.breaker is Breaker.OPEN and before.breaker is Breaker.CLOSED:
+        text = "the breaker of %s opened for its %s: %d of %d were UNKNOWN and %d failed"
+        logger.warning(text, after.connector, what, after.unknown_calls, after.calls, after.failed_calls)
+    elif after.breaker is Breaker.OPEN:
+        logger.warning("the breaker of %s opened again for its %s: the probe failed", after.connector, what)
+    elif after.breaker is Breaker.CLOSED:
+        logger.warning("the breaker of %s closed for its %s: the probe was seen", after.connector, what)
 
 
 def _told(event: Event) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from tape_celery.errors import NoSuchEffect
 from tape_celery.explanation import Around, Explanation
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, Obligation, shown
-from tape_celery.store import fleet, inspection, pausing, proposals, runs, surroundings, tombstones
+from tape_celery.store import fleet, flows, inspection, proposals, runs, surroundings, tombstones
 
 
 class Explaining(TapePart):
@@ -60,7 +60,9 @@ class Explaining(TapePart):
             known_by=[one.name for one in workers if one.alive(now) and row.connector in one.connectors],
             swept_at_ms=swept,
             sweeps_late=swept is None or now - swept > patience,
-            pause=next((one for one in pausing.pauses(database) if one.connector == row.connector), None),
+            pause=next(
+                (one for one in flows.pauses(database) if one.connector == row.connector and not one.looks), None
+            ),
             second_person=second_person.why_needed(limits, row.connector, request),
             proposals=proposals.of(database, row.obligation_key if isinstance(row, Obligation) else row.effect_key),
             **_known_here(row),

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tape_celery.errors import TapeError
 from tape_celery.metering import Metric
 from tape_celery.records import EffectStatus, ObligationStatus
-from tape_celery.store import ages, fleet, inspection, pausing
+from tape_celery.store import ages, fleet, flows, inspection
 from tape_celery.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class StoreGauges:
         owed = inspection.count_obligations(self._database, AT_MOST)
         now, open_states = old.now_ms, (ObligationStatus.PENDING, ObligationStatus.UNKNOWN, ObligationStatus.STUCK)
         alive = [worker for worker in fleet.list_workers(self._database) if worker.alive(now)]
-        paused = pausing.names(self._database)
+        paused = {pause.connector for pause in flows.pauses(self._database) if not pause.looks}
         swept_ms = fleet.last_sweep_ms(self._database)
         connectors = {state.connector for state in old.states} | {
             name for worker in alive for name in worker.connectors

@@ -1,25 +1,29 @@
-"""What who operates an installation asks of it: which workers there are, what is wrong, that a connector is to wait,
-that keys are changed."""
+"""What who operates an installation asks of it: which workers there are, what is wrong, that a connector is to wait
+or to be called no faster than it can bear, that keys are changed."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from tape_celery import doctor
+from tape_celery import doctor, flow
 from tape_celery.connectors import base
 from tape_celery.doctor.findings import Finding
 from tape_celery.errors import InvalidIntent, UnknownConnector
+from tape_celery.flow import Flow, Verb
 from tape_celery.intent import check_connector_name, said
 from tape_celery.part import TapePart
 from tape_celery.records import Pause, Worker
-from tape_celery.store import fleet, pausing, reencryption
+from tape_celery.store import fleet, flows, reencryption, waiting
 from tape_celery.store.reencryption import ReencryptReport
 
 logger = logging.getLogger(__name__)
 
 
 class Operating(TapePart):
-    """Looks at the workers and at the sweep, and pauses connectors."""
+    """Looks at the workers and at the sweep, and controls what connectors are asked to do."""
 
     def workers(self) -> list[Worker]:
         """What each worker said of itself last, by name; one that was stopped in order is not among them.
@@ -43,32 +47,122 @@ class Operating(TapePart):
         """
         return doctor.diagnose(self._tape)
 
-    def pause(self, connector: str, *, reason: str, actor: str) -> Pause:
+    def pause(self, connector: str, *, reason: str, actor: str, looks: bool = False) -> Pause:
         """Let nobody call ``connector`` until it is resumed: no dispatch and no inverse of it is begun by any worker.
 
         What is under way ends, looks go on (to look changes nothing), and what waits keeps its place, its due time and
         its attempts; one whose expiry passes is CANCELLED. It holds from the next claim on, without a message to
-        anybody. Pausing what is paused says anew who and why. Raises `UnknownConnector` for a name that neither this
-        process, nor a worker, nor any effect knows; `InvalidIntent`; `StoreUnavailable`.
+        anybody. ``looks``: let nobody look instead; calls go on. Pausing what is paused says anew who and why. Raises
+        `UnknownConnector` for a name that neither this process, nor a worker, nor any effect knows; `InvalidIntent`;
+        `StoreUnavailable`.
         """
-        check_connector_name(connector)
-        self._refuse_strange(connector)
-        who, why = said("actor", actor), said("reason", reason)
-        paused = pausing.pause(self._tape.database, connector, reason=why, actor=who)
-        logger.warning("connector %s was paused by %s: %s", connector, who, why)
-        return paused
+        _, after = self._say(connector, looks, lambda one, now: replace(one, paused=True), reason, actor)
+        logger.warning("connector %s was paused%s by %s: %s", connector, _for(looks), after.actor, after.reason)
+        return flows.as_pause(after)
 
-    def resume(self, connector: str, *, reason: str, actor: str) -> int:
-        """Let ``connector`` be called again; returns how many rows were asleep, which the next sweeps hint.
+    def resume(self, connector: str, *, reason: str, actor: str, looks: bool = False) -> int:
+        """Let ``connector`` be called again, or be looked at; returns how many rows were asleep.
 
-        Resuming what is not paused only wakes what may still sleep. Raises what `pause` raises.
+        The next sweeps hint them, as far as its limits let them go. Resuming what is not paused only wakes what may
+        still sleep: when it died in between, the rest wakes by itself in some minutes, or when it is called again.
+        Raises what `pause` raises.
         """
-        check_connector_name(connector)
-        self._refuse_strange(connector)
-        who, why = said("actor", actor), said("reason", reason)
-        woken = pausing.resume(self._tape.database, connector, reason=why, actor=who)
-        logger.warning("connector %s was resumed by %s: %s", connector, who, why)
+        _, after = self._say(connector, looks, lambda one, now: replace(one, paused=False), reason, actor)
+        woken = waiting.wake(self._tape.database, connector, after.verb)
+        logger.warning("connector %s was resumed%s by %s: %s", connector, _for(looks), after.actor, after.reason)
         return woken
+
+    def limit(
+        self,
+        connector: str,
+        *,
+        at_once: int | None = None,
+        rate: str | None = None,
+        looks: bool = False,
+        reason: str,
+        actor: str,
+    ) -> Flow:
+        """Let no more than ``at_once`` calls of ``connector`` be under way over all workers, and begin no more than
+        ``rate`` says, like ``"10/second"`` or ``"100/minute"``, from the next claim on.
+
+        ``None`` leaves a limit as it is, ``0`` and ``""`` take it away. Dispatches and inverses count together;
+        ``looks``: limit looks instead. What waits uses no attempt, and goes in its order: the urgent first, then what
+        waits longest. A worker that dies gives its places back when its leases end. In no period of the rate's length
+        are more admitted than its count, a tenth of them at once at the most; the sustained rate is up to a tenth
+        lower. Raises `InvalidIntent`, and what `pause` raises.
+        """
+        if at_once is not None and not _is_count(at_once, 0, flow.MOST_AT_ONCE):
+            raise InvalidIntent(f"at_once must be 0 to {flow.MOST_AT_ONCE}, not {at_once!r}")
+        if at_once is None and rate is None:
+            raise InvalidIntent("give at_once or rate")
+        limits: dict[str, Any] = {} if at_once is None else {"at_once": at_once}
+        if rate is not None:
+            limits |= dict(zip(("rate_count", "rate_ms"), flow.parse_rate(rate), strict=True))
+        after = self._control(connector, looks, lambda one, now: replace(one, **limits), reason, actor)
+        told = f"{after.at_once or 'any number'} at once, {flow.shown_rate(after) or 'at any rate'}"
+        logger.warning("connector %s was limited%s by %s: %s: %s", connector, _for(looks), actor, told, after.reason)
+        return after
+
+    def breaker(
+        self,
+        connector: str,
+        *,
+        share: float = 0.5,
+        least: int = 10,
+        window_seconds: float = 60,
+        open_seconds: float = 30,
+        looks: bool = False,
+        reason: str,
+        actor: str,
+    ) -> Flow:
+        """Stop calling ``connector`` for ``open_seconds`` once a ``share`` of its calls is in trouble.
+
+        Trouble is a call whose outcome is UNKNOWN, or that failed (refused, told to wait, never sent); a lapse of a
+        dead worker's lease is not. It is counted in windows of ``window_seconds``, and of fewer than ``least`` calls
+        nothing is concluded. Then one effect is let go, the probe; when that has landed the upstream is asked about
+        it, where it can be, and only if it knows of it everything goes on. What waits uses no attempt.
+
+        ``share=0`` takes the breaker away; setting it closes it. ``looks``: a breaker for looks instead, for which one
+        that raised or got no answer is trouble. Raises `InvalidIntent`, and what `pause` raises.
+        """
+        if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
+            raise InvalidIntent(f"share must be a number from 0 to 1, not {share!r}")
+        if not _is_count(least, 1, flow.MOST_COUNT):
+            raise InvalidIntent(f"least must be 1 to {flow.MOST_COUNT}, not {least!r}")
+        spans = {"window_ms": window_seconds, "open_ms": open_seconds}
+        for seconds in spans.values():
+            number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+            if not (number and 0.001 <= seconds <= flow.MOST_MS / 1000):
+                raise InvalidIntent(f"a breaker's seconds must be more than 0 and up to 31 days, not {seconds!r}")
+        chosen: dict[str, Any] = {name: round(seconds * 1000) for name, seconds in spans.items()}
+        chosen |= {"trouble_percent": max(1, round(share * 100)) if share else 0, "least_calls": least}
+        after = self._control(
+            connector, looks, lambda one, now: flow.closed(replace(one, **chosen), now), reason, actor
+        )
+        told = f"{after.trouble_percent} % of {least} or more" if share else "none"
+        logger.warning("breaker of connector %s%s, by %s: %s: %s", connector, _for(looks), actor, told, after.reason)
+        return after
+
+    def flows(self) -> list[Flow]:
+        """The connectors that are paused or under a control, for calls and for looks, by name; and where it stands."""
+        return [one for one in flows.every(self._tape.database) if one.paused or one.controlled]
+
+    def _control(
+        self, connector: str, looks: bool, change: Callable[[Flow, int], Flow], reason: str, actor: str
+    ) -> Flow:
+        before, after = self._say(connector, looks, change, reason, actor)
+        if before.controlled and not after.controlled and not after.paused:
+            waiting.wake(self._tape.database, connector, after.verb)
+        return after
+
+    def _say(
+        self, connector: str, looks: bool, change: Callable[[Flow, int], Flow], reason: str, actor: str
+    ) -> tuple[Flow, Flow]:
+        check_connector_name(connector)
+        self._refuse_strange(connector)
+        verb: Verb = "look" if looks else "call"
+        who, why = said("actor", actor), said("reason", reason)
+        return flows.say(self._tape.database, connector, verb, change, reason=why, actor=who)
 
     def reencrypt(self, *, limit: int | None = None, dry_run: bool = False) -> ReencryptReport:
         """Encrypt what is stored plain, or under another key than the first of ``tape_encryption_keys``, under that.
@@ -84,10 +178,18 @@ class Operating(TapePart):
 
     def pauses(self) -> list[Pause]:
         """The connectors that are paused, by name: since when, by whom, why."""
-        return pausing.pauses(self._tape.database)
+        return flows.pauses(self._tape.database)
 
     def _refuse_strange(self, connector: str) -> None:
         self._tape.import_connectors()
         known = {*base.names(), *(name for worker in self.workers() for name in worker.connectors)}
         if connector not in known and not self._tape.effects(connector=connector, limit=1):
             raise UnknownConnector(connector, known)
+
+
+def _is_count(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _for(looks: bool) -> str:
+    return " for looks" if looks else ""

@@ -109,13 +109,17 @@ class Publisher:
         *,
         ride_with: str | None = None,
         wait: bool = True,
+        delay_seconds: float = 0.0,
     ) -> bool:
-        """Publish one hint; with ``ride_with``, the name of its connector, alone or together with others of that.
+        """Publish one hint, ``delay_seconds`` from now where this process lives so long; with
+        ``ride_with``, the name of its connector, alone or together with others of that.
 
         False when the broker did not take it in time (the sweep then relays it), or was not waited for; True also for
         one that is held, for some milliseconds, to go with others. Never raises for the broker.
         """
-        return self._publish(_Hint(task, queue_name, list(keys), hops, priority, ride_with), wait=wait)
+        hint = _Hint(task, queue_name, list(keys), hops, priority, ride_with)
+        hint.due = hint.began + delay_seconds if delay_seconds > 0 else 0.0
+        return self._publish(hint, wait=wait)
 
     def publish_signature(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
         """Publish a callback by the app's own routes, with ``first`` as its first argument, like a hint."""
@@ -138,7 +142,7 @@ class Publisher:
             except RuntimeError as error:  # this process may start no more threads
                 self._note_down(hint, str(error))
                 return False
-            held = not self._down and self._hold(hint)
+            held = hint.due > 0 or (not self._down and self._hold(hint))
             self._hints.put(hint)
         if held:
             return True

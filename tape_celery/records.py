@@ -358,6 +358,8 @@ class Pause:
     since_ms: int
     """When it was paused, or said anew why."""
     version: int
+    looks: bool = False
+    """Its looks, and not its calls."""
 
 
 SEALED = "enc1:"

@@ -483,15 +483,35 @@ workers = Table(
 )
 """What each worker said of itself last: its connectors, its queues, how far its clock is ahead of the database's."""
 
-connectors = Table(
-    "tape_connectors",
+flows = Table(
+    "tape_flows",
     metadata,
     Column("connector", _BYTEWISE, primary_key=True),
-    Column("paused", Boolean, nullable=False),
+    Column("verb", String(8), primary_key=True),
+    _flag("paused"),
+    _flag("controlled"),
+    _count("at_once"),
+    _count("rate_count"),
+    _ms("rate_ms", nullable=False),
+    _count("trouble_percent"),
+    _count("least_calls"),
+    _ms("window_ms", nullable=False),
+    _ms("open_ms", nullable=False),
+    _ms("full_at_us", nullable=False),
+    Column("breaker", _WORD, nullable=False),
+    _ms("breaker_at_ms", nullable=False),
+    Column("probe_key", _KEY, nullable=False),
+    _ms("window_at_ms", nullable=False),
+    _count("calls"),
+    _count("unknown_calls"),
+    _count("failed_calls"),
     _text("reason"),
     Column("actor", _BYTEWISE, nullable=False),
     _ms("updated_at_ms", nullable=False),
     _count("version"),
+    CheckConstraint("verb IN ('call', 'look')", name="tape_flows_verb_is_known"),
+    CheckConstraint("breaker IN ('CLOSED', 'OPEN', 'HALF_OPEN')", name="tape_flows_breaker_is_known"),
     **MYSQL,
 )
-"""What people have said of connectors at run time; one that is not here is as its settings say."""
+"""What people have said of a connector's calls and looks at run time, and where its limits stand; what is not here is
+as its settings say. A few rows."""

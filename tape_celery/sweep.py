@@ -8,18 +8,21 @@ taken by one of them. Rows of connectors that this process does not know are lef
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from typing import Any
 
 from tape_celery import failpoints, hints, metering
-from tape_celery.engine import Engine
+from tape_celery.engine import Engine, tell_breaker
 from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
+from tape_celery.flow import Breaker, Flow, Verb
 from tape_celery.lease import monotonic
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.settings import Settings
-from tape_celery.store import due, fleet, inspection, moves, pausing, retention, runs
+from tape_celery.store import due, fleet, flows, inspection, moves, retention, runs, waiting
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
@@ -29,8 +32,10 @@ BATCH = 500
 """The most rows of one connector that one pass acts on; the next pass goes on."""
 PARKED_MS = 600_000
 """How long an effect that waits for its turn is left alone, unless it is woken."""
-PAUSED_AT_MOST = 50_000
-"""The most rows of a paused connector that one pass puts to sleep."""
+ASLEEP_AT_MOST = 50_000
+"""The most rows of a connector that is paused or limited that one pass puts to sleep."""
+NEXT_AT_MOST = 5_000
+"""The most rows of a connector with a rate that one pass hints."""
 PRUNED_AT_MOST = 1000
 """The most effects that one pass prunes."""
 
@@ -52,6 +57,8 @@ class SweepReport:
     """Effects that wait for an earlier one of their ordering key."""
     paused: int = 0
     """Effects and obligations that wait because their connector is paused, and are left alone for some minutes."""
+    limited: int = 0
+    """The same, for a connector with a limit or a breaker; as many as may go are hinted beside."""
     pruned: int = 0
     """Effects that ended longer ago than ``tape_retention_days``."""
     lost_races: int = 0
@@ -61,8 +68,36 @@ class SweepReport:
         return any(getattr(self, field.name) for field in fields(self))
 
 
-Publish = Callable[[str, str, Sequence[str], int], None]
-"""``publish(verb, connector, keys, priority)``: verb is ``dispatch``, ``observe`` or ``compensate``."""
+Publish = Callable[[str, str, Sequence[str], int, float], None]
+"""``publish(verb, connector, keys, priority, delay_seconds)``; verb is ``dispatch``, ``observe`` or ``compensate``."""
+_Held = Mapping[Verb, Flow]
+"""Of one connector: what does not pass freely."""
+
+
+def hint_next(
+    database: Database, settings: Settings, engine: Engine, publish: Publish, connector: str, verb: Verb, *, most: int
+) -> dict[str, int]:
+    """Hint the next rows of a connector with a limit, as many as may go until the next sweep, each when it may.
+
+    Returns how many, by the verb of the hint.
+    """
+    reach = engine.reach()
+    found = waiting.next_up(
+        database,
+        connector,
+        verb,
+        effect_names=reach.effect_names,
+        lease_ms=reach.lease_ms.get(connector, 0),
+        relay_ms=reach.relay_ms,
+        span_ms=round(1000 * min(settings.sweep_seconds, settings.relay_seconds / 2)),
+        most=most,
+    )
+    failpoints.reach("sweep.marked")
+    for (wait_ms, hint_verb), rows in groupby(found, key=lambda row: (row.wait_ms, row.hinted_as)):
+        wanted = [hints.Wanted(row.key, connector, row.priority) for row in rows]
+        for hint in hints.grouped(wanted, settings.chunk_size):
+            publish(hint_verb, connector, hint.keys, hint.priority, wait_ms / 1000)
+    return Counter(row.hinted_as for row in found)
 
 
 class Sweep:
@@ -111,11 +146,13 @@ class Sweep:
     def _pass(self, report: SweepReport) -> SweepReport:
         trouble: StoreUnavailable | None = None
         known = sorted(self._engine.reach().lease_ms)
-        paused = pausing.paused_of(self._database, known)
+        held = flows.held_ones(self._database)
         for connector in known:
             try:
-                self._sweep_effects(connector, report, paused=connector in paused)
-                self._sweep_obligations(connector, report, paused=connector in paused)
+                mine = {verb: one for (name, verb), one in held.items() if name == connector}
+                self._sweep_effects(connector, report, mine)
+                self._sweep_obligations(connector, report, mine)
+                self._hint_limited(connector, report, mine)
             except StoreUnavailable as error:
                 logger.warning("the rows of %s were not swept: %s", connector, error)
                 trouble = error
@@ -134,9 +171,8 @@ class Sweep:
             chunks = retention.chunks(self._database, age_ms=age_ms, limit=PRUNED_AT_MOST)
             report.pruned = sum(chunk.effects for chunk in chunks)
 
-    def _sweep_effects(self, connector: str, report: SweepReport, *, paused: bool) -> None:
-        if paused:
-            runs.wake_those_of(self._database, self._put_to_sleep(EFFECTS, connector, report))
+    def _sweep_effects(self, connector: str, report: SweepReport, held: _Held) -> None:
+        runs.wake_those_of(self._database, self._put_to_sleep(EFFECTS, connector, report, held)[:BATCH])
         rows = self._due(EFFECTS, connector)
         failpoints.reach("sweep.selected")
         over = [row.key for row in rows if row.status == EffectStatus.DISPATCHING]
@@ -148,29 +184,48 @@ class Sweep:
         again = self._due(EFFECTS, connector) if over or expired else rows
         pending = [row for row in again if row.status == EffectStatus.PENDING and not row.expired]
         runs.wake_those_of(self._database, [row.key for row in pending])
-        waiting = [row for row in pending if row.waits]
-        due.park(self._database, waiting, span_ms=PARKED_MS)
-        report.waiting += len(waiting)
-        for_dispatch = [] if paused else [row for row in pending if not row.waits]
+        held_up = [row for row in pending if row.waits]
+        due.park(self._database, held_up, span_ms=PARKED_MS)
+        report.waiting += len(held_up)
+        for_dispatch = [] if "call" in held else [row for row in pending if not row.waits]
         report.dispatch_hints += self._relay(EFFECTS, "dispatch", connector, for_dispatch)
-        for_look = [row for row in again if row.status in EFFECTS.looking]
+        for_look = [] if "look" in held else [row for row in again if row.status in EFFECTS.looking]
         report.observe_hints += self._relay(EFFECTS, "observe", connector, for_look)
 
-    def _put_to_sleep(self, kind: Kind[Any], connector: str, report: SweepReport) -> list[str]:
-        keys = pausing.put_to_sleep(self._database, kind, connector, span_ms=PARKED_MS, at_most=PAUSED_AT_MOST)
-        report.paused += len(keys)
-        return keys[:BATCH]
+    def _put_to_sleep(self, kind: Kind[Any], connector: str, report: SweepReport, held: _Held) -> list[str]:
+        """Those that wait for a call."""
+        relay_ms, asleep = round(self._settings.relay_seconds * 1000), list[str]()
+        for verb, one in held.items():
+            keys = waiting.put_to_sleep(
+                self._database, kind, connector, verb, relay_ms=relay_ms, at_most=ASLEEP_AT_MOST
+            )
+            report.paused += len(keys) if one.paused else 0
+            report.limited += 0 if one.paused else len(keys)
+            asleep += keys if verb == "call" else []
+        return asleep
 
-    def _sweep_obligations(self, connector: str, report: SweepReport, *, paused: bool) -> None:
-        if paused:
-            self._put_to_sleep(OBLIGATIONS, connector, report)
+    def _hint_limited(self, connector: str, report: SweepReport, held: _Held) -> None:
+        for verb, one in held.items():
+            if one.paused or not one.controlled:
+                continue
+            if one.breaker is Breaker.HALF_OPEN:
+                tell_breaker(*flows.look_after_probe(self._database, connector, verb) or ())
+            most = NEXT_AT_MOST if one.rate_count else BATCH
+            hinted = hint_next(self._database, self._settings, self._engine, self._publish, connector, verb, most=most)
+            report.dispatch_hints += hinted.get("dispatch", 0)
+            report.observe_hints += hinted.get("observe", 0)
+            report.compensate_hints += hinted.get("compensate", 0)
+
+    def _sweep_obligations(self, connector: str, report: SweepReport, held: _Held) -> None:
+        self._put_to_sleep(OBLIGATIONS, connector, report, held)
         rows = self._due(OBLIGATIONS, connector)
         over = [row.key for row in rows if row.status == OBLIGATIONS.calling]
         report.lapsed += self._end(OBLIGATIONS, over, Lapsed(actor=self._actor), report)
         again = self._due(OBLIGATIONS, connector) if over else rows
-        wanted = OBLIGATIONS.looking if paused else (ObligationStatus.PENDING, *OBLIGATIONS.looking)
-        waiting = [row for row in again if row.status in wanted]
-        report.compensate_hints += self._relay(OBLIGATIONS, "compensate", connector, waiting)
+        wanted: tuple[str, ...] = () if "call" in held else (ObligationStatus.PENDING,)
+        wanted += () if "look" in held else OBLIGATIONS.looking
+        hinted = [row for row in again if row.status in wanted]
+        report.compensate_hints += self._relay(OBLIGATIONS, "compensate", connector, hinted)
 
     def _due(self, kind: Kind[Any], connector: str) -> list[due.Due]:
         return due.due(self._database, kind, connector=connector, reach=self._engine.reach(), limit=BATCH)
@@ -191,5 +246,5 @@ class Sweep:
         failpoints.reach("sweep.marked")
         wanted = [hints.Wanted(row.key, connector, row.priority) for row in rows if row.key in taken]
         for hint in hints.grouped(wanted, self._settings.chunk_size):
-            self._publish(verb, connector, hint.keys, hint.priority)
+            self._publish(verb, connector, hint.keys, hint.priority, 0.0)
         return len(taken)

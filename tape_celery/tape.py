@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TextIO, TypeVar
 
 from celery import Celery, current_app, current_task
 
-from tape_celery import archive, authored, canvas, effect_tasks, failpoints, hints, wiring
+from tape_celery import archive, authored, canvas, effect_tasks, failpoints, hints, sweep, wiring
 from tape_celery.announcing import Announcer
 from tape_celery.archive import ExportReport
 from tape_celery.client import EffectCaller, process_actor
@@ -29,6 +29,7 @@ from tape_celery.errors import (
 )
 from tape_celery.explaining import Explaining
 from tape_celery.export_file import FilePath
+from tape_celery.flow import Verb
 from tape_celery.handle import EffectHandle, StoreBackend
 from tape_celery.metering import Meter
 from tape_celery.operating import Operating
@@ -169,6 +170,7 @@ class Tape(Proposing, Explaining, Operating):
         wait: bool = True,
         together: bool = False,
         queue: str | None = None,
+        delay_seconds: float = 0.0,
     ) -> bool:
         """Publish a hint to ``dispatch``, ``observe`` or ``compensate`` ``keys``.
 
@@ -184,7 +186,9 @@ class Tape(Proposing, Explaining, Operating):
             if verb == "dispatch" and connector in base.names():
                 queue = getattr(base.get(connector), "dispatch_queue", None) or queue
         ride_with = connector if together else None
-        return self._publishing().publish(f"tape.{verb}", queue, keys, hops, priority, ride_with=ride_with, wait=wait)
+        return self._publishing().publish(
+            f"tape.{verb}", queue, keys, hops, priority, ride_with=ride_with, wait=wait, delay_seconds=delay_seconds
+        )
 
     def _run_eagerly(self, verb: str, keys: Sequence[str]) -> bool:
         run = {"dispatch": self.engine.dispatch, "observe": self.engine.observe, "compensate": self.engine.compensate}
@@ -224,6 +228,21 @@ class Tape(Proposing, Explaining, Operating):
             self.hint("compensate", "", report.to_compensate)
         self._walk_due(report.run_ids)
         self._call_back(report.called_back)
+        if not self.app.conf.task_always_eager:  # one within another, for as long as anything waits
+            self._hint_waiting(report.freed)
+
+    def _hint_waiting(self, freed: Mapping[tuple[str, Verb], int]) -> None:
+        """Hint what waits for the places that are free now."""
+        for (connector, verb), places in freed.items():
+            try:
+                sweep.hint_next(self.database, self.settings, self.engine, self._publish, connector, verb, most=places)
+            except StoreUnavailable as error:
+                logger.warning("what waits for %s is left to the sweep: %s", connector, error)
+
+    def _publish(
+        self, verb: str, connector: str, keys: Sequence[str], priority: int, delay_seconds: float = 0.0
+    ) -> None:
+        self.hint(verb, connector, keys, priority=priority, delay_seconds=delay_seconds)
 
     # --- look ---
 
@@ -331,21 +350,17 @@ class Tape(Proposing, Explaining, Operating):
 
     def sweep(self) -> SweepReport:
         """One pass of every sweep: publishes hints again, ends leases that are over, stops what has expired."""
-
-        def publish(verb: str, connector: str, keys: Sequence[str], priority: int) -> None:
-            self.hint(verb, connector, keys, priority=priority)
-
         actor = f"sweep@{process_actor()}"
-        sweep = Sweep(
+        one = Sweep(
             self.database,
             self.settings,
             self.engine,
-            publish=publish,
+            publish=self._publish,
             actor=actor,
             walk_runs=self._walk,
             send_callbacks=lambda: canvas.send_due(self),
         )
-        return sweep.run()
+        return one.run()
 
     # --- runs ---
 

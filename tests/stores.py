@@ -10,7 +10,7 @@ from tests.servers import MariaDBServer, PostgresServer
 
 TABLES = (
     "tape_callbacks", "tape_journal", "tape_obligations", "tape_effects", "tape_orderings", "tape_runs",
-    "tape_tombstones", "tape_workers", "tape_connectors", "tape_proposals",
+    "tape_tombstones", "tape_workers", "tape_flows", "tape_proposals",
 )  # fmt: skip
 
 

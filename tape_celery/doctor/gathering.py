@@ -14,7 +14,7 @@ from tape_celery.bounded import Bounded
 from tape_celery.connectors import base
 from tape_celery.doctor.facts import BrokerFacts, CeleryFacts, ConnectorFacts, Facts, FleetFacts
 from tape_celery.errors import StoreUnavailable
-from tape_celery.store import audit, fleet, health, inspection, pausing
+from tape_celery.store import audit, fleet, flows, health, inspection
 from tape_celery.store.database import Database
 from tape_celery.wiring import call_limit
 
@@ -135,7 +135,7 @@ def _fleet(database: Database, grace_seconds: float) -> FleetFacts:
         workers=tuple(fleet.list_workers(database)),
         last_sweep_ms=fleet.last_sweep_ms(database),
         open_connectors=tuple(sorted({count.connector for count in counts if count.status not in settled})),
-        pauses=tuple(pausing.pauses(database)),
+        pauses=tuple(flows.pauses(database)),
         overdue=tuple(audit.overdue(database, grace_seconds=grace_seconds)),
     )
 

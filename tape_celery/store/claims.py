@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any, Literal
+from typing import Any, Generic
 
 from sqlalchemy import (
     Connection,
@@ -33,18 +33,18 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.expression import ColumnElement
 
+from tape_celery import flow
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable, UnknownEncryptionKey
 from tape_celery.events import Claimed, to_evidence
+from tape_celery.flow import Flow, Verb, Why
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, obligations
-from tape_celery.store import orderings, pausing, runs
+from tape_celery.store import flows, orderings, runs, waiting
 from tape_celery.store.database import Database
 from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
 from tape_celery.store.together import among
 
 logger = logging.getLogger(__name__)
-
-Verb = Literal["call", "look"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Reach:
     lease_ms: Mapping[str, int]
     """By connector."""
     effect_names: Collection[str] = ()
+    relay_ms: int = 30_000
+    """How long a hint is on its way before it is taken for lost."""
 
     def covers(self, kind: Kind[Any]) -> ColumnElement[bool]:
         """The guard that leaves the rows of others alone."""
@@ -63,26 +65,122 @@ class Reach:
         )
 
 
+@dataclass
+class Taken(Generic[R]):
+    """What came of a claim."""
+
+    claimed: list[R] = field(default_factory=list)
+    """Leased to the caller alone."""
+    refused: dict[str, Why] = field(default_factory=dict)
+    """What would have been claimed, but for a pause, a limit or a breaker; by key."""
+    flows: dict[str, Flow] = field(default_factory=dict)
+    """By connector, those that were asked."""
+    turned: list[tuple[Flow, Flow]] = field(default_factory=list)
+    """Those of which the breaker changed: before and after."""
+
+
 def claim(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str) -> list[R]:
+    """`take`, for who does not ask why the others were not claimed."""
+    return take(database, kind, keys, verb=verb, reach=reach, actor=actor).claimed
+
+
+def take(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str) -> Taken[R]:
     """Claim those of ``keys`` that are due, free and within ``reach``; what comes back is leased to the caller alone.
 
+    Of a connector with a limit only as many are claimed as may go now, the urgent first, then what is due longest.
     A row whose bodies this process cannot decrypt stays as it was, which is logged. Raises `StoreUnavailable` when
     nothing was claimed, or nobody can tell: then nothing may be sent.
     """
     nonce = uuid.uuid4().hex
+    taken: Taken[R] = Taken()
     try:
-        return database.write(lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor))
+        taken.claimed = database.write(
+            lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor)
+        )
+        if len(taken.claimed) < len(keys):
+            mine = {kind.key_of(record) for record in taken.claimed}
+            left = [key for key in keys if key not in mine]
+            if names := database.read(lambda connection: _held(connection, kind, left, verb)):
+                within = database.write(
+                    lambda connection: _take_within(connection, database, kind, left, names, verb, reach, nonce, actor)
+                )
+                within.claimed[:0] = taken.claimed
+                return within
+        return taken
     except _Unreadable as found:
         for error in found.errors:
             logger.error("it was not claimed: %s", error)
         rest = [key for key in keys if key not in {error.key for error in found.errors}]
-        return claim(database, kind, rest, verb=verb, reach=reach, actor=actor) if rest else []
+        rest = [key for key in rest if key not in {kind.key_of(record) for record in taken.claimed}]
+        if rest:
+            again = take(database, kind, rest, verb=verb, reach=reach, actor=actor)
+            again.claimed[:0] = taken.claimed
+            return again
+        return taken
     except CommitNotDurable as error:
         # A claim that goes with the power would let the same call be made again.
         raise StoreUnavailable(f"nothing may be sent under a claim that may not last: {error}") from error
     except CommitUncertain:
         # The nonce decides: what carries it was committed, and by us.
-        return database.read(lambda connection: _claimed_with(connection, database, kind, keys, nonce))
+        taken.claimed = database.read(lambda connection: _claimed_with(connection, database, kind, keys, nonce))
+        return taken
+
+
+def _held(connection: Connection, kind: Kind[Any], keys: Sequence[str], verb: Verb) -> list[str]:
+    """The connectors of ``keys`` that do not pass freely."""
+    return list(connection.execute(_held_of(kind, verb), {"keys": list(keys)}).scalars())
+
+
+@cache
+def _held_of(kind: Kind[Any], verb: Verb) -> Select[Any]:
+    columns = kind.table.c
+    these = columns[kind.key].in_(bindparam("keys", expanding=True))
+    found = select(columns.connector).distinct().where(these, columns.connector.in_(flows.held(verb)))
+    return found.order_by(columns.connector)
+
+
+def _take_within(
+    connection: Connection,
+    database: Database,
+    kind: Kind[R],
+    keys: Sequence[str],
+    names: Sequence[str],
+    verb: Verb,
+    reach: Reach,
+    nonce: str,
+    actor: str,
+) -> Taken[R]:
+    """Claim as many as their connectors' limits let go, under the lock of each flow; connectors by name, so that two
+    that claim of the same do not wait for each other."""
+    taken: Taken[R] = Taken()
+    for name in names:
+        before = flows.get(connection, name, verb, lock=True)
+        if before is None:
+            continue
+        now, lease_ms = database.read_now(connection), reach.lease_ms.get(name, 0)
+        asked = {"claimed_keys": list(keys), "of_connector": name, orderings.KEYS: list(keys)}
+        due = list(connection.execute(_due(kind, verb, reach, database.now), asked).scalars())
+        if not due:
+            continue
+        under_way = flows.in_flight(connection, name, verb, database.now, lease_ms) if before.at_once else 0
+        probe = flows.probe_of(connection, before, now)
+        one = flow.turned(before, now, probe)
+        admitted = flow.admit(one, now, under_way, len(due), probe)
+        claimed: list[R] = []
+        if admitted.number:
+            first = due[: admitted.number]
+            claimed = _claim(connection, database, kind, first, verb, reach, nonce, actor, limited=True)
+            one = flow.taken(one, now, [kind.key_of(record) for record in claimed])
+        flows.save(connection, before, one)
+        rest = due[admitted.number :]
+        if before.controlled:
+            waiting.sleep(connection, database, kind, rest, verb, reach.relay_ms)
+        taken.claimed += claimed
+        taken.refused |= dict.fromkeys(rest, admitted.why or Why.LIMITED)
+        taken.flows[name] = one
+        if one.breaker is not before.breaker:
+            taken.turned.append((before, one))
+    return taken
 
 
 def renew(database: Database, kind: Kind[R], claimed: R, *, lease_ms: int) -> bool:
@@ -109,11 +207,13 @@ def _claim(
     reach: Reach,
     nonce: str,
     actor: str,
+    *,
+    limited: bool = False,
 ) -> list[R]:
     asked: dict[str, Any] = {"claimed_keys": list(keys), "nonce": nonce}
     if verb == "call" and kind.table is effects:
         asked[orderings.KEYS] = list(keys)
-    statement = _statement(kind, verb, reach, database.now)
+    statement = _statement(kind, verb, reach, database.now, limited)
     if connection.dialect.update_returning:
         rows = connection.execute(_returning(statement, kind), asked).mappings().all()
     elif connection.execute(statement, asked).rowcount:
@@ -159,8 +259,12 @@ def _head(connection: Connection, kind: Kind[Any], row: RowMapping) -> str:
     return connection.execute(before).scalar() or ""
 
 
-def _statement(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int]) -> Update:
-    return _guarded(kind, verb, tuple(sorted(reach.lease_ms.items())), tuple(sorted(reach.effect_names)), now)
+def _statement(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int], limited: bool) -> Update:
+    return _guarded(kind, verb, *_known(reach), now, limited)
+
+
+def _known(reach: Reach) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+    return tuple(sorted(reach.lease_ms.items())), tuple(sorted(reach.effect_names))
 
 
 @lru_cache(maxsize=64)
@@ -170,12 +274,15 @@ def _guarded(
     lease_ms: tuple[tuple[str, int], ...],
     effect_names: tuple[str, ...],
     now: ColumnElement[int],
+    limited: bool,
 ) -> Update:
-    """The guarded update: a worker's reach is the same for each, and making it takes as long as executing it."""
+    """The guarded update: a worker's reach is the same for each, and making it takes as long as executing it.
+
+    ``limited``: of connectors whose flows are locked, and let these rows go.
+    """
     columns = kind.table.c
     reach = Reach(dict(lease_ms), effect_names)
     until = now + _lease(kind, reach)
-    statuses = (EffectStatus.PENDING.value,) if verb == "call" else kind.looking
     taken: dict[str, Any] = {
         "token": columns.token + 1,
         "claim_nonce": bindparam("nonce"),
@@ -185,14 +292,42 @@ def _guarded(
         "updated_at_ms": now,
         "version": columns.version + 1,
     }
+    free = _may_be_claimed(kind, verb, reach, now)
+    guard = free if limited else and_(free, flows.passes_freely(columns.connector, verb))
     return (
-        update(kind.table)
-        .where(among(columns[kind.key], "claimed_keys"))
-        .where(_unsought(and_(reach.covers(kind), columns.status.in_(statuses))))
-        .where(columns.due_at_ms <= now)
-        .where(_may_call(kind, now) if verb == "call" else _may_look(kind, now))
-        .values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
+        update(kind.table).where(guard).values({**taken, **(_calling(kind, now) if verb == "call" else _looking(kind))})
     )
+
+
+def _may_be_claimed(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int]) -> ColumnElement[bool]:
+    columns = kind.table.c
+    statuses = (EffectStatus.PENDING.value,) if verb == "call" else kind.looking
+    return and_(
+        among(columns[kind.key], "claimed_keys"),
+        _unsought(and_(reach.covers(kind), columns.status.in_(statuses))),
+        columns.due_at_ms <= now,
+        _may_call(kind, now) if verb == "call" else _may_look(kind, now),
+    )
+
+
+def _due(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int]) -> Select[Any]:
+    return _in_order(kind, verb, *_known(reach), now)
+
+
+@lru_cache(maxsize=64)
+def _in_order(
+    kind: Kind[Any],
+    verb: Verb,
+    lease_ms: tuple[tuple[str, int], ...],
+    effect_names: tuple[str, ...],
+    now: ColumnElement[int],
+) -> Select[Any]:
+    """The keys of one connector that could be claimed: the urgent first, then what is due longest."""
+    columns = kind.table.c
+    found = select(columns[kind.key]).where(_may_be_claimed(kind, verb, Reach(dict(lease_ms), effect_names), now))
+    urgent = [columns.priority.desc()] if kind.table is effects else []
+    order = (*urgent, columns.due_at_ms, columns[kind.key])
+    return found.where(_unsought(columns.connector == bindparam("of_connector"))).order_by(*order)
 
 
 @lru_cache(maxsize=64)
@@ -208,15 +343,13 @@ def _unsought(guard: ColumnElement[bool]) -> ColumnElement[bool]:
 
 def _may_call(kind: Kind[Any], now: ColumnElement[int]) -> ColumnElement[bool]:
     columns = kind.table.c
-    running = pausing.is_not_paused(columns.connector)
     if kind.table is effects:
         in_time = or_(columns.expires_at_ms.is_(None), columns.expires_at_ms > now)
-        return and_(running, in_time, not_(runs.is_closed(columns.run_id)), orderings.IS_FREE)
+        return and_(in_time, not_(runs.is_closed(columns.run_id)), orderings.IS_FREE)
     # Nothing is compensated while its effect is anything but CONFIRMED.
-    confirmed = exists().where(
+    return exists().where(
         effects.c.effect_key == obligations.c.effect_key, effects.c.status == EffectStatus.CONFIRMED.value
     )
-    return and_(running, confirmed)
 
 
 def _may_look(kind: Kind[R], now: ColumnElement[int]) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tape_celery import Tape, connectors, sweep
 from tape_celery.connectors import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.errors import InvalidIntent, UnknownConnector
-from tape_celery.store import pausing
+from tape_celery.store import waiting
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
 from tests.celery_wiring.conftest import MakeShop
@@ -125,7 +125,7 @@ def test_a_long_backlog_that_sleeps_hides_no_look(
 ) -> None:
     """One pass puts all of it to sleep, and hints the look that is due behind it."""
     monkeypatch.setattr(sweep, "BATCH", 5)
-    monkeypatch.setattr(pausing, "BATCH", 50)
+    monkeypatch.setattr(waiting, "BATCH", 50)
     tape = Tape(Celery("pausing", broker="memory://", set_as_current=False), store_url=ready_sqlite_url)
     for n in range(230):
         made(tape, n=n)
@@ -147,7 +147,7 @@ def test_who_resumes_wakes_what_a_sweep_is_just_putting_to_sleep(tape: Tape) -> 
     asleep, may_commit, resumed = threading.Event(), threading.Event(), threading.Event()
 
     def sleepy(connection: Any) -> None:
-        assert len(pausing._put_to_sleep(connection, tape.database, EFFECTS, "bank", 600_000)) == 1
+        assert len(waiting._put_to_sleep(connection, tape.database, EFFECTS, "bank", "call", 30_000)) == 1
         asleep.set()
         assert may_commit.wait(10)
 
@@ -164,7 +164,7 @@ def test_who_resumes_wakes_what_a_sweep_is_just_putting_to_sleep(tape: Tape) -> 
     for thread in threads:
         thread.join(20)
     assert tape.sweep().dispatch_hints == 1
-    assert pausing.put_to_sleep(tape.database, EFFECTS, "bank", span_ms=1, at_most=10) == []
+    assert waiting.put_to_sleep(tape.database, EFFECTS, "bank", "call", relay_ms=1, at_most=10) == []
 
 
 def test_each_change_is_told_apart_and_a_name_that_nobody_knows_is_refused(tape: Tape) -> None:

@@ -16,7 +16,7 @@ from tape_celery.events import OweAsked
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 from tape_celery.schema import effects
 from tape_celery.state import Transition, acts, calls, ends, late, looks
-from tape_celery.store import callbacks, claims, due, moves, orderings, pausing, runs
+from tape_celery.store import callbacks, claims, due, flows, moves, orderings, runs
 from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
@@ -251,7 +251,7 @@ def a_run_is_undone_oldest_first(patch: Patch) -> None:
 
 @build("anything")
 def a_paused_connector_is_called(patch: Patch) -> None:
-    patch.setattr(pausing, "is_not_paused", lambda connector: true())
+    patch.setattr(flows, "passes_freely", lambda connector, verb: true())
     patch.setattr(claims, "_guarded", claims._guarded.__wrapped__)
 
 

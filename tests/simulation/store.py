@@ -46,7 +46,7 @@ class Tables:
         """As it was when it was made."""
         for table in (
             "tape_callbacks", "tape_journal", "tape_obligations", "tape_effects", "tape_orderings", "tape_runs",
-            "tape_connectors",
+            "tape_flows",
         ):  # fmt: skip
             self.raw.execute(f"DELETE FROM {table}")
         self.raw.execute("UPDATE tape_installation SET swept_at_ms = NULL")

@@ -377,7 +377,7 @@ def reads_everything(line: str) -> bool:
 
     One with a row for each connector is not meant.
     """
-    if "tape_connectors" in line:
+    if "tape_flows" in line:
         return False
     if "Seq Scan on tape_" in line:
         return True

@@ -18,7 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tape_celery import migrations, schema
 from tape_celery.errors import SchemaMismatch
-from tape_celery.store import inspection
+from tape_celery.records import Pause
+from tape_celery.store import flows, inspection
 from tape_celery.store.database import Database
 from tests.servers import PostgresServer
 from tests.store.conftest import MakeTape, Open
@@ -241,3 +242,25 @@ def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(
     execute(database, "UPDATE tape_effects SET status = 'HELD' WHERE effect_key = 'e-1'")
     with pytest.raises(IntegrityError):
         execute(database, "UPDATE tape_effects SET status = 'DREAMING' WHERE effect_key = 'e-1'")
+
+
+def test_what_was_paused_before_limits_came_stays_paused(
+    store_url: str, open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With who said so, when and why, for calls; looks pass."""
+    database = open_database(store_url)
+    database.prepare_file()
+    with monkeypatch.context() as patched:
+        upgrade = command.upgrade
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0005"))
+        database.migrate()
+    with engine_of(database).begin() as connection:
+        names = "connector, paused, reason, actor, updated_at_ms, version"
+        for row in ("'bank', TRUE, 'maintenance', 'ann', 7, 3", "'other', FALSE, 'it is over', 'bob', 8, 2"):
+            connection.exec_driver_sql(f"INSERT INTO tape_connectors ({names}) VALUES ({row})")
+    database.migrate()
+    assert flows.pauses(database) == [
+        Pause(connector="bank", reason="maintenance", actor="ann", since_ms=7, version=3, looks=False)
+    ]
+    assert [one.controlled for one in flows.every(database)] == [False, False]
+    assert "tape_connectors" not in tables(database)

@@ -1,0 +1,1 @@
+"""What lets a connector go, and when: limits, rates, breakers."""
