@@ -83,15 +83,16 @@ def late_evidence_is_dropped(patch: Patch) -> None:
 
 @build("the store")
 def an_uncertain_claim_is_taken_for_ones_own(patch: Patch) -> None:
-    def claim(database: Any, kind: Any, keys: Any, *, verb: Any, reach: Any, actor: str) -> list[Any]:
+    def take(database: Any, kind: Any, keys: Any, *, verb: Any, reach: Any, actor: str) -> claims.Taken[Any]:
         nonce = claims.uuid.uuid4().hex
         try:
-            return database.write(lambda c: claims._claim(c, database, kind, keys, verb, reach, nonce, actor))
+            mine = database.write(lambda c: claims._claim(c, database, kind, keys, verb, reach, nonce, actor))
         except CommitUncertain:
             found = select(kind.table).where(kind.table.c[kind.key].in_(list(keys)))
-            return database.read(lambda c: [kind.read(row) for row in c.execute(found).mappings()])
+            mine = database.read(lambda c: [kind.read(row) for row in c.execute(found).mappings()])
+        return claims.Taken(mine)
 
-    patch.setattr(claims, "claim", claim)
+    patch.setattr(claims, "take", take)
 
 
 @build("duplicates")

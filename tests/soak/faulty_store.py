@@ -39,7 +39,7 @@ _ENTRANCES: tuple[tuple[Any, str], ...] = (
     *((engine.Engine, name) for name in ("dispatch", "observe", "compensate")),
     (client, "submit"),
     (intents, "record"),
-    (claims, "claim"),
+    (claims, "take"),
     (claims, "renew"),
     (moves, "move"),
     (moves, "act"),
