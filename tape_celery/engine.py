@@ -555,6 +555,8 @@ def _went_wrong(event: ClaimEnd) -> bool:
     if isinstance(event, Observed):
         return event.status == "stuck"
     return not isinstance(event, Unobservable) and getattr(event, "status", "") != "confirmed"
+
+
 def _trouble(event: ClaimEnd) -> Trouble | None:
     """What the end of a call or look says of the upstream's health; ``None``: nothing, it was not asked."""
     if isinstance(event, Observed):
