@@ -202,7 +202,9 @@ def test_a_journal_entry_that_was_spoiled_by_hand_is_named_and_all_else_goes_on(
     handle, other = shop.delay("land", "wait:spoiled"), shop.delay("land", "raise")
     until(lambda: shop.landings(handle), what="the landing")
     with postgres.connect(postgres_url) as connection:
+        connection.execute("ALTER TABLE tape_journal DISABLE TRIGGER USER")
         connection.execute(f"UPDATE tape_journal SET {spoiled} WHERE key = %s AND seq = 2", [handle.id])
+        connection.execute("ALTER TABLE tape_journal ENABLE TRIGGER USER")
     named = shop.tape.audit()
     assert any(handle.id in str(violation) for violation in named), named
     shop.gate("spoiled")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from celery.bin.celery import celery
 from click.testing import Result
-from sqlalchemy import text
 
 from tape_celery import Tape
 from tape_celery.cli import group, looking
 from tape_celery.records import EffectStatus
 from tests.cli.steps import Scripted, stuck
 from tests.servers import Processes
+from tests.store.steps import execute
 
 SHOP = """
 from celery import Celery
@@ -247,9 +248,7 @@ def test_the_chain_is_verified_and_its_heads_are_kept(tape: Tape, run: Callable[
     assert Path(file).read_text() == f"{key} {key} {number} {last.digest}\n"
     assert run("audit", "--chain", "--against", file).exit_code == 0
 
-    def change(statement: str, **values: object) -> None:
-        tape.database.write(lambda connection: connection.execute(text(statement), values))
-
+    change = partial(execute, tape.database)
     change("UPDATE tape_journal SET actor = 'nobody' WHERE seq = :seq", seq=number)
     found = run("audit", "--chain")
     assert (found.exit_code, found.output.splitlines()[-1]) == (2, f"1 violations in {number} entries")

@@ -98,7 +98,7 @@ def _asked(database: Database, question: str) -> list[tuple[Any, ...]]:
 
 def _sqlite_parts(database: Database) -> dict[str, tuple[str, list[str]]]:
     """Of each table and index: what it begins with, and its parts in a fixed order."""
-    listed = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+    listed = "SELECT name, sql FROM sqlite_master WHERE type <> 'trigger' AND sql IS NOT NULL ORDER BY name"
     rows = database._run(lambda connection: connection.execute(text(listed)).all(), read_only=True)
     parts: dict[str, tuple[str, list[str]]] = {}
     for name, statement in rows:
