@@ -16,6 +16,7 @@ from tape_celery.errors import MissingExtra, SettingsError
 from tape_celery.records import SEALED, is_sealed
 
 KEY_BYTES = 32
+KEY_ID_LENGTH = 8
 _NONCE_BYTES = 12
 
 
@@ -52,6 +53,11 @@ class Cipher:
             raise SettingsError("tape_encryption_keys must be keys that differ; none is there, or one is there twice")
         self.newest = _key_id(given[0])
         """The id of the key that seals."""
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of its keys, the newest first."""
+        return tuple(self._keys)
 
     @property
     def beginning(self) -> str:
@@ -95,4 +101,8 @@ def _key_id(key: bytes) -> str:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    return HKDF(algorithm=SHA256(), length=4, salt=None, info=b"tape_celery: the id of a key").derive(key).hex()
+    return (
+        HKDF(algorithm=SHA256(), length=KEY_ID_LENGTH // 2, salt=None, info=b"tape_celery: the id of a key")
+        .derive(key)
+        .hex()
+    )

@@ -52,6 +52,7 @@ class Presence:
                 version=__version__,
                 connectors=base.names(),
                 queues=queues,
+                key_ids=self._database.cipher.key_ids if self._database.cipher else (),
                 started_at_ms=None if self._said is None else self._said.started_at_ms,
                 wall_ms=lambda: time.time() * 1000,
             )

@@ -342,6 +342,8 @@ class Worker:
     """How far its wall clock was ahead of the database's; behind, where it is negative."""
     started_at_ms: int = 0
     seen_at_ms: int = 0
+    key_ids: tuple[str, ...] = ()
+    """Of the encryption keys that it holds."""
 
     def alive(self, now_ms: int) -> bool:
         """Whether it was seen within the last three times that it should have said something."""

@@ -479,9 +479,11 @@ workers = Table(
     _ms("clock_ahead_ms", nullable=False),
     _ms("started_at_ms", nullable=False),
     _ms("seen_at_ms", nullable=False),
+    Column("key_ids", String(500), nullable=False, server_default=""),
     **MYSQL,
 )
-"""What each worker said of itself last: its connectors, its queues, how far its clock is ahead of the database's."""
+"""What each worker said of itself last: its connectors, its queues, how far its clock is ahead of the database's, and
+the ids of its encryption keys."""
 
 flows = Table(
     "tape_flows",

@@ -76,6 +76,8 @@ class FleetFacts:
     """Those with an effect or obligation that is not over."""
     overdue: tuple[Violation, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    keys_of_what_waits: tuple[str, ...] = ()
+    """The ids of encryption keys."""
 
     @property
     def living(self) -> tuple[Worker, ...]:

@@ -76,6 +76,32 @@ def same_connectors(facts: Facts) -> Verdict:
     return fine(f"all know {_some(sorted(everything)) or 'none'}")
 
 
+def encryption_keys(facts: Facts) -> Verdict | None:
+    """Whether the workers hold the keys of what waits, and the same."""
+    fleet = _fleet(facts)
+    held = {key for worker in fleet.living for key in worker.key_ids}
+    everything = sorted({*held, *fleet.keys_of_what_waits})
+    if not everything or not fleet.living:
+        return None
+    repair = (
+        "tape_encryption_keys of all workers, and of who records: the newest first, each for as long as rows have it"
+    )
+    if left := [key for key in fleet.keys_of_what_waits if key not in held]:
+        return problem(
+            f"no living worker holds the key {_some(left)}, under which some of what waits is encrypted",
+            "Those effects wait: a worker leaves alone what it cannot read.",
+            repair,
+        )
+    lacking = {worker.name: [key for key in everything if key not in worker.key_ids] for worker in fleet.living}
+    if told := [f"{name} lacks {_some(missing)}" for name, missing in lacking.items() if missing]:
+        return warning(
+            "; ".join(told[:SHOWN]),
+            "It leaves alone what is encrypted under that key; others do it, when a hint comes to one of them.",
+            repair,
+        )
+    return fine(f"all hold {_some(everything)}")
+
+
 def same_versions(facts: Facts) -> Verdict:
     """Whether the workers and this process are of one version."""
     versions = {facts.version, *(worker.version for worker in _fleet(facts).living)}
@@ -172,6 +198,7 @@ CHECKS = {
     "queues": queues,
     "connectors-unknown": unknown_connectors,
     "connectors-differ": same_connectors,
+    "encryption-keys": encryption_keys,
     "versions": same_versions,
     "clocks": clocks,
     "sweep": sweep,

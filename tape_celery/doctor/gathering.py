@@ -14,7 +14,7 @@ from tape_celery.bounded import Bounded
 from tape_celery.connectors import base
 from tape_celery.doctor.facts import BrokerFacts, CeleryFacts, ConnectorFacts, Facts, FleetFacts
 from tape_celery.errors import StoreUnavailable
-from tape_celery.store import audit, fleet, flows, health, inspection
+from tape_celery.store import audit, fleet, flows, health, inspection, reencryption
 from tape_celery.store.database import Database
 from tape_celery.wiring import call_limit
 
@@ -129,12 +129,14 @@ def _fleet(database: Database, grace_seconds: float) -> FleetFacts:
     now, ahead = fleet.clock(database, wall_ms=lambda: time.time() * 1000)
     counts = (*inspection.count_effects(database, 1), *inspection.count_obligations(database, 1_000))
     settled = ("CONFIRMED", "FAILED", "CANCELLED", "COMPENSATED")
+    still_open = tuple(sorted({count.connector for count in counts if count.status not in settled}))
     return FleetFacts(
         now_ms=now,
         ahead_ms=ahead,
         workers=tuple(fleet.list_workers(database)),
         last_sweep_ms=fleet.last_sweep_ms(database),
-        open_connectors=tuple(sorted({count.connector for count in counts if count.status not in settled})),
+        open_connectors=still_open,
+        keys_of_what_waits=tuple(reencryption.keys_of_what_waits(database, still_open)),
         pauses=tuple(flows.pauses(database)),
         overdue=tuple(audit.overdue(database, grace_seconds=grace_seconds)),
     )

@@ -18,7 +18,7 @@ from tape_celery.store.database import Database
 
 FORGOTTEN_AFTER_MS = 86_400_000
 """Whoever was not seen for so long is forgotten by the next who says something."""
-_NAME_LENGTH, _VERSION_LENGTH = 200, 24
+_NAME_LENGTH, _VERSION_LENGTH, _KEYS = 200, 24, 50
 
 
 def say(
@@ -30,6 +30,7 @@ def say(
     queues: Sequence[str],
     started_at_ms: int | None,
     wall_ms: Callable[[], float],
+    key_ids: Sequence[str] = (),
 ) -> Worker:
     """Write down what a worker says of itself now; ``wall_ms`` reads its wall clock.
 
@@ -40,6 +41,7 @@ def say(
         version=version[:_VERSION_LENGTH],
         connectors=tuple(sorted(connectors)),
         queues=tuple(sorted(queues)),
+        key_ids=tuple(key_ids[:_KEYS]),
     )
 
     def write(connection: Connection) -> Worker:
@@ -74,6 +76,7 @@ def _put(connection: Connection, worker: Worker) -> None:
         "clock_ahead_ms": worker.clock_ahead_ms,
         "started_at_ms": worker.started_at_ms,
         "seen_at_ms": worker.seen_at_ms,
+        "key_ids": " ".join(worker.key_ids),
     }
     mine = update(workers).where(workers.c.worker_name == worker.name).values(row)
     if connection.execute(mine).rowcount:
@@ -106,6 +109,7 @@ def _read(row: RowMapping) -> Worker:
         clock_ahead_ms=row["clock_ahead_ms"],
         started_at_ms=row["started_at_ms"],
         seen_at_ms=row["seen_at_ms"],
+        key_ids=tuple(row["key_ids"].split()),
     )
 
 

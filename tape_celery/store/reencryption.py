@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, func, not_, or_, select, update
 
 from tape_celery import failpoints
-from tape_celery.encryption import Cipher
+from tape_celery.encryption import KEY_ID_LENGTH, Cipher
 from tape_celery.errors import CommitUncertain, SettingsError
-from tape_celery.records import is_sealed
+from tape_celery.records import SEALED, is_sealed
 from tape_celery.schema import EMPTY, callbacks, effects, obligations
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
@@ -65,6 +65,25 @@ def reencrypt(database: Database, *, limit: int | None, dry_run: bool) -> Reencr
         setattr(report, name, done)
         left = None if left is None else left - done
     return report
+
+
+def keys_of_what_waits(database: Database, connectors: Sequence[str], *, at_most: int = 50) -> list[str]:
+    """The ids of the keys under which the rows that wait longest are encrypted, of each of ``connectors`` so many."""
+    length = len(SEALED) + KEY_ID_LENGTH
+    statements = [
+        select(func.substr(body, 1, length))
+        .where(table.c.connector == connector, table.c.sweep_at_ms.is_not(None))
+        .order_by(table.c.sweep_at_ms)
+        .limit(at_most)
+        for connector in connectors
+        for table, body in ((effects, effects.c.request_json), (obligations, obligations.c.payload_json))
+    ]
+
+    def read(connection: Connection) -> list[str]:
+        begun = {text for statement in statements for text in connection.execute(statement).scalars()}
+        return sorted(text.removeprefix(SEALED) for text in begun if is_sealed(text))
+
+    return database.read(read)
 
 
 def _is_older(cipher: Cipher, table: Table, bodies: Sequence[str]) -> ColumnElement[bool]:

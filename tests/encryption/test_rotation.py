@@ -12,8 +12,10 @@ from click.testing import CliRunner
 from tape_celery import Tape, cli
 from tape_celery.cli import group
 from tape_celery.connectors.base import DispatchResult
+from tape_celery.doctor import Finding
 from tape_celery.encryption import Cipher
 from tape_celery.errors import InvalidIntent, SettingsError, UnknownEncryptionKey
+from tape_celery.presence import Presence
 from tape_celery.settings import settings_from
 from tape_celery.store import reencryption
 from tape_celery.store.reencryption import ReencryptReport
@@ -207,3 +209,35 @@ def test_a_tape_never_falls_back_to_plain(other_tape: OtherTape) -> None:
     for _ in range(2):
         with pytest.raises(SettingsError, match="differ"):
             broken.effect.delay("scripted", REQUEST, business_key="wire-1")
+
+
+def test_workers_that_lack_a_key_are_named_and_no_key_is(make_stage: MakeStage, other_tape: OtherTape) -> None:
+    """Some worker holds it: a warning. Nobody does, and something waits: a problem. Workers tell ids of keys alone."""
+    stage = make_stage(OLD)
+    rotated = other_tape(NEW, OLD)
+    database = rotated.database
+    assert database.cipher is not None
+    new, old = database.cipher.key_ids
+
+    def finding() -> Finding | None:
+        return next((found for found in stage.tape.diagnose() if found.name == "encryption-keys"), None)
+
+    assert finding() is None
+    with_both, with_old = Presence(database, "both@here"), Presence(stage.tape.database, "old@here")
+    with_both.say(["tape.dispatch"])
+    with_old.say(["tape.dispatch"])
+    assert [worker.key_ids for worker in stage.tape.workers()] == [(new, old), (old,)]
+    lacks = finding()
+    assert lacks is not None
+    assert (lacks.severity, lacks.seen) == ("warning", f"old@here lacks {new}")
+    rotated.effect.delay("scripted", REQUEST, business_key="under-the-new")
+    with_both.leave()
+    nobody = finding()
+    assert nobody is not None
+    assert nobody.severity == "problem"
+    assert f"no living worker holds the key {new}" in nobody.seen
+    assert not any(key in all_that_is_stored(database) for key in (NEW, OLD))
+    with_both.say(["tape.dispatch"])
+    with_old.leave()
+    assert (found := finding()) is not None
+    assert found.severity == "fine"
