@@ -191,6 +191,8 @@ def test_in_each_thread_the_span_of_its_call_is_the_current_one(stage: Stage, tr
     by_key = {dict(span.attributes or {})["tape.effect_key"]: span for span in dispatched}
     assert seen == {key: written(span) for key, span in by_key.items()}
     assert {links(span)["caller"] for span in dispatched} == {written(task)}
+    trace_ids = {span.get_span_context().trace_id for span in traced.ours("record")}
+    assert {span.get_span_context().trace_id for span in dispatched} == trace_ids, "the producer's, not the task's"
     inside = [span.parent.span_id for span in traced.spans if span.name == "inside" and span.parent]
     assert sorted(inside) == sorted(span.get_span_context().span_id for span in dispatched)
 
