@@ -369,21 +369,24 @@ class Engine:
                 return
             key = changed[1].probe_key
             result = results[key]
-            seen = work.verb == "look" or (isinstance(result, moves.Moved) and self._is_seen(work, result.after))
+            seen = work.verb == "look" or (isinstance(result, moves.Moved) and self._is_seen(result.after))
             tell_breaker(*flows.end_probe(self._database, name, work.verb, key, seen=seen) or ())
         except StoreUnavailable as error:
             logger.warning("the breaker of %s was not told: %s", name, error)
 
-    def _is_seen(self, work: _Work[R], record: R) -> bool:
+    def _is_seen(self, record: Effect | Obligation) -> bool:
         """Whether the upstream, when asked, knows of what it said has landed; also where nobody can ask it."""
-        try:
-            event = self._observe_compensation(record) if isinstance(record, Obligation) else self._observe(record)
-        except Exception as error:  # noqa: BLE001 - whatever a connector raises, its upstream has not said that it knows
-            logger.warning("asking about %s raised %s", work.kind.key_of(record), outcomes.describe(error))
-            return False
+        if isinstance(record, Obligation):
+            return self._knows_of(_Work("compensate", OBLIGATIONS, "look", self._observe_compensation), record)
+        return self._knows_of(_Work("observe", EFFECTS, "look", self._observe), record)
+
+    def _knows_of(self, look: _Work[R], record: R) -> bool:
+        event, fatal = self._called(look, record, None)
+        if fatal is not None:
+            logger.error("a connector raised %s when it was asked, which ends nothing", type(fatal).__name__)
         if isinstance(event, Observed) and event.status == "duplicate":
             late = replace(event, token=record.token, nonce=uuid.uuid4().hex, actor=self._actor())
-            moves.move(self._database, work.kind, [moves.Move(work.kind.key_of(record), late, self.terms(record))])
+            moves.move(self._database, look.kind, [moves.Move(look.kind.key_of(record), late, self.terms(record))])
         return not isinstance(event, Observed) or event.status in ("confirmed", "duplicate")
 
     def _tell(self, key: str, result: moves.Moved[Any], report: Report) -> None:

@@ -38,7 +38,7 @@ def test_no_period_of_a_rate_sees_more_than_its_count(count: int, period: int, c
         assert sum(start <= at < start + period for at in went) <= count
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(COUNTS, PERIODS)
 def test_who_always_wants_gets_the_rate_to_a_tenth(count: int, period: int) -> None:
     """Asked at each moment that the last answer named, over ten periods."""
