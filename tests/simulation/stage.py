@@ -30,6 +30,7 @@ class Hint:
     verb: str
     keys: tuple[str, ...]
     hops: int
+    delay_seconds: float = 0.0
 
 
 FOLLOWS = {"confirmed": ("CONFIRMED",), "failed": ("FAILED", "CANCELLED", "STUCK")}
@@ -100,7 +101,7 @@ class Stage:
         for _ in range(times):
             late = world.chance(world.faults.hint_late)
             after = rng.random() * rng.choice((5_000, 60_000, 4_000_000)) if late else 1
-            world.at(world.now_ms + after, lambda: self._deliver(hint))
+            world.at(world.now_ms + hint.delay_seconds * 1000 + after, lambda: self._deliver(hint))
         return True
 
     def call_back(self, event: str, task_id: str) -> bool:
@@ -224,8 +225,9 @@ class SimulatedTape(Tape):
         priority: int = 0,
         wait: bool = True,
         together: bool = False,
+        delay_seconds: float = 0.0,
     ) -> bool:
-        return self.stage.publish(Hint(verb, tuple(keys), hops))
+        return self.stage.publish(Hint(verb, tuple(keys), hops, delay_seconds))
 
     def publish(self, signature: Any, first: Any, options: dict[str, Any]) -> bool:
         return self.stage.call_back(signature.task, options["task_id"])

