@@ -10,6 +10,7 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
+from tests import compiled_statements
 from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
 from tests.servers import (
     Chromium,
@@ -52,6 +53,14 @@ def pytest_runtest_makereport(
     if report.failed:
         report.sections.append(("To reproduce", f"pytest '{item.nodeid}' --seed={item.config.option.seed}"))
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """A statement is compiled once for all stores of a kind."""
+    with pytest.MonkeyPatch.context() as patch:
+        compiled_statements.share(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

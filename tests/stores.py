@@ -36,7 +36,12 @@ def _empty_postgres(server: PostgresServer, url: str) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        connection.execute(f"TRUNCATE {', '.join(TABLES)}")
+        # To empty a table takes a millisecond, and most tests write into few. CASCADE: into those that refer to it too.
+        written = connection.execute(
+            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_relation_size(oid) > 0", (list(TABLES),)
+        ).fetchall()
+        if written:
+            connection.execute(f"TRUNCATE {', '.join(name for (name,) in written)} CASCADE")
 
 
 def _empty_mariadb(server: MariaDBServer, url: str) -> None:
