@@ -8,7 +8,7 @@ from tests.simulation.breaks import BUILDS
 from tests.simulation.scenario import play
 from tests.simulation.themes import seeds_about
 
-SOON = 200
+SOON = 400
 """Seeds."""
 
 
