@@ -2,8 +2,9 @@
 
     python -m benchmarks.steps
 
-On PostgreSQL, in one process. Statements are those that SQLAlchemy executes; round trips are counted where libpq turns
-from sending to receiving, BEGIN, COMMIT and ROLLBACK among them; a commit is one of a transaction that may write.
+On PostgreSQL, in one process. Statements are those that SQLAlchemy executes, and those of a pipeline; round trips are
+counted where libpq turns from sending to receiving, BEGIN, COMMIT and ROLLBACK among them; a commit is one of a
+transaction that may write.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmarks.machine import machine
 from tape_celery import Tape, connectors
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.publisher import Publisher
+from tape_celery.store import intents
 from tests.servers import PostgresServer
 
 COLUMNS = ("statements", "round trips", "commits", "messages")
@@ -46,6 +48,14 @@ class Tally:
         event.listen(engine, "before_cursor_execute", lambda *_: self._count("statements"))
         event.listen(engine, "commit", self._committed)
         event.listen(engine, "connect", self._connected)
+        at_once = intents.commit_at_once
+
+        def counted_at_once(connection: Any, *statements: Any) -> Any:
+            self._count("statements", len(statements))
+            self._count("commits")
+            return at_once(connection, *statements)
+
+        intents.commit_at_once = counted_at_once
         send = Publisher._send
 
         def counted(publisher: Any, connection: Any, hint: Any) -> None:

@@ -24,7 +24,9 @@ from tape_celery.records import Effect, EffectStatus, replace
 from tape_celery.schema import effects
 from tape_celery.store import callbacks, holds, orderings, runs, tombstones
 from tape_celery.store.database import Database
+from tape_celery.store.pipelining import commit_at_once
 from tape_celery.store.rows import EFFECTS, entry
+from tape_celery.store.tombstones import STAND_IN
 
 TRIES = 5
 """How often a key may be taken and freed again under our hands before it is an error."""
@@ -64,7 +66,7 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     for _ in range(TRIES):
         try:
             try:
-                return database.write(lambda connection: insert_intent(connection, database, intent, actor, hint_ms))
+                return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
             except (IntegrityError, tombstones.KeyBuried):
                 pass
             except RunClosed:
@@ -110,6 +112,27 @@ def record_within(connection: Connection, database: Database, intent: Intent, *,
     )
 
 
+def _insert(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
+    """`insert_intent` in a transaction that has nothing else in it, and may be committed at once."""
+    if connection.dialect.name == "postgresql" and intent.is_for_now and not (intent.ordering_key or intent.callbacks):
+        recorded = _insert_at_once(connection, database, intent, actor, hint_ms)
+        if recorded is not None:
+            return recorded
+    return insert_intent(connection, database, intent, actor, hint_ms)
+
+
+def _insert_at_once(
+    connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int
+) -> Recorded | None:
+    """Row and entry with their COMMIT in one way there and back; ``None``: nothing was written, and it is to be done in
+    the ordinary way."""
+    first_entry = tombstones.entry_at_once(intent, recorded_entry(effect_of(intent, STAND_IN, hint_ms), actor))
+    if first_entry is None:
+        return None
+    row = commit_at_once(connection, _row_for_now(database, intent, hint_ms, 0), first_entry)
+    return None if row is None else Recorded(effect_of(intent, row[0], hint_ms), created=True)
+
+
 def insert_intent(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
     """Write ``intent`` as one row and its journal entry, in the caller's transaction.
 
@@ -151,14 +174,18 @@ def announce(database: Database, changes: Sequence[Change]) -> None:
 
 
 def _insert_for_now(connection: Connection, database: Database, intent: Intent, hint_ms: int, number: int) -> Effect:
+    now = connection.execute(*_row_for_now(database, intent, hint_ms, number)).scalar_one()
+    return effect_of(intent, now, hint_ms, number)
+
+
+def _row_for_now(database: Database, intent: Intent, hint_ms: int, number: int) -> tuple[Insert, dict[str, Any]]:
     """The row of what is due as soon as it is there: its instants are the database's, which says them as it writes
     them, so that nobody has to ask for the time before."""
     plain = EFFECTS.columns(effect_of(intent, 0, hint_ms, number)) | {"hint_ms": hint_ms}
     row = EFFECTS.sealed(intent.effect_key, plain, database.cipher)
     for name in _INSTANTS:
         del row[name]
-    now = connection.execute(_inserting(database.now), row).scalar_one()
-    return effect_of(intent, now, hint_ms, number)
+    return _inserting(database.now), row
 
 
 _INSTANTS = ("due_at_ms", "sweep_at_ms", "created_at_ms", "updated_at_ms")

@@ -173,8 +173,12 @@ def digest(before: str, row: Mapping[str, Any]) -> str:
     Its items are the digest of the entry ``before`` it (``""`` for the first one), and the columns of `CHAINED` in
     their order, as they are stored.
     """
-    chained = _compact([before, *[row[name] for name in CHAINED]])
-    return hashlib.sha256(chained.encode()).hexdigest()
+    return hashlib.sha256(chained(before, row).encode()).hexdigest()
+
+
+def chained(before: str, row: Mapping[str, Any]) -> str:
+    """What the `digest` of a journal row is the SHA-256 of."""
+    return _compact([before, *[row[name] for name in CHAINED]])
 
 
 CHAINED = (

@@ -13,11 +13,15 @@ from sqlalchemy import (
     Insert,
     RowMapping,
     Select,
+    Text,
     bindparam,
+    case,
+    cast,
     exists,
     func,
     insert,
     not_,
+    null,
     or_,
     select,
 )
@@ -26,8 +30,10 @@ from sqlalchemy.exc import IntegrityError
 from tape_celery.errors import KeyConflict
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
-from tape_celery.schema import journal, tombstones
+from tape_celery.schema import effects, journal, tombstones
+from tape_celery.store import runs
 from tape_celery.store.database import Database
+from tape_celery.store.rows import chained
 
 PRUNED = "pruned"
 """The reason that an effect shows of which only the tombstone is left."""
@@ -83,20 +89,23 @@ def _buried(dialect: str, connectors: int) -> Select[Any]:
 def write_entry(connection: Connection, intent: Intent, row: Mapping[str, Any]) -> None:
     """Write ``row``, the first journal entry of ``intent``; raises `KeyBuried` as `refuse_buried` does, in one way
     there and back."""
-    asked = {
+    if connection.execute(_entry_unless_buried(), {**row, **_keys(intent)}).rowcount != 1:
+        raise KeyBuried(intent.effect_key)
+
+
+def _keys(intent: Intent) -> dict[str, str | None]:
+    """The parameters of `_is_buried`."""
+    return {
         "buried_effect_key": intent.effect_key,
         "buried_idempotency_key": intent.idempotency_key,
         "buried_connector": intent.connector,
         "buried_business_key": intent.business_key or None,
     }
-    if connection.execute(_entry_unless_buried(), {**row, **asked}).rowcount != 1:
-        raise KeyBuried(intent.effect_key)
 
 
-@cache
-def _entry_unless_buried() -> Insert:
+def _is_buried() -> ColumnElement[bool]:
     t = tombstones.c
-    buried = exists().where(
+    return exists().where(
         or_(
             t.effect_key == bindparam("buried_effect_key"),
             t.idempotency_key == bindparam("buried_idempotency_key"),
@@ -104,10 +113,52 @@ def _entry_unless_buried() -> Insert:
             & (t.held_business_key == bindparam("buried_business_key", type_=t.held_business_key.type)),
         )
     )
+
+
+@cache
+def _entry_unless_buried() -> Insert:
     values = [bindparam(column.name, type_=column.type) for column in journal.c]
-    entry = select(*values).where(not_(buried))
+    entry = select(*values).where(not_(_is_buried()))
     # SQLAlchemy forgets how many rows an INSERT wrote, unless it is told not to.
     return insert(journal).from_select(list(journal.c), entry).execution_options(preserve_rowcount=True)
+
+
+STAND_IN = 8_888_888_888_888_888
+"""Stands in an entry for the instant of its row until the database puts that in its place."""
+
+
+def entry_at_once(intent: Intent, row: Mapping[str, Any]) -> tuple[Insert, dict[str, Any]] | None:
+    """The statement of `write_entry`, for one whose answer nobody waits for: it fails where a key is buried, or the run
+    is closed. ``row`` has `STAND_IN` for its instants; ``None`` where another thing in it looks like that.
+    """
+    chain_text, stand_in = chained("", row), str(STAND_IN)
+    if (chain_text.count(stand_in), row["evidence_json"].count(stand_in)) != (2, 1):
+        return None
+    others = {name: value for name, value in row.items() if name not in ("key", "at_ms", "digest")}
+    return _entry_or_violation(), {**others, **_keys(intent), "run_id": intent.run_id, "chained": chain_text}
+
+
+@cache
+def _entry_or_violation() -> Insert:
+    instant = cast(effects.c.created_at_ms, Text)
+    made: dict[str, ColumnElement[Any]] = {
+        # The column is NOT NULL: the one without a key ends the transaction.
+        "key": case(
+            (or_(_is_buried(), runs.is_closed(bindparam("run_id", type_=Text))), null()), else_=effects.c.effect_key
+        ),
+        "at_ms": effects.c.created_at_ms,
+        "evidence_json": func.replace(bindparam("evidence_json", type_=Text), str(STAND_IN), instant),
+        "digest": func.encode(
+            func.sha256(
+                func.convert_to(func.replace(bindparam("chained", type_=Text), str(STAND_IN), instant), "UTF8")
+            ),
+            "hex",
+        ),
+    }
+    values = [made.get(column.name, bindparam(column.name, type_=column.type)) for column in journal.c]
+    return insert(journal).from_select(
+        list(journal.c), select(*values).where(effects.c.effect_key == bindparam("effect_key"))
+    )
 
 
 def refuse_unseen(connection: Connection, asked: Sequence[Intent]) -> None:

@@ -267,7 +267,7 @@ class TcpProxy:
                 while await link.client_reader.read(65536):
                     pass  # whatever else it sends is lost as well
                 break
-            link.cut = cut
+            link.cut = link.cut or cut  # a pipeline sends on before the answer
             upstream.write(data)
             await upstream.drain()
         upstream.write_eof()
