@@ -35,7 +35,7 @@ def test_an_intent_that_was_committed_after_the_walk_was_over_is_never_sent_and_
     run = stage.tape.run("order")
     close = lambda: run.compensate(**BY)  # noqa: E731
     with before_statement(stage.tape.database, "INSERT INTO tape_effects", close) as met:
-        late = stage.record(run_id="order")
+        late = stage.record(run_id="order", ordering_key="o-1")  # with which nothing is recorded at once
     assert len(met) == 1
     assert stage.get(first).status is EffectStatus.CANCELLED
     assert (run.status, stage.get(late).status) == (RunStatus.COMPENSATED, EffectStatus.PENDING)

@@ -16,7 +16,7 @@ from tape_celery.events import Answered, CancelAsked, ClaimEnd, Event, Unobserva
 from tape_celery.intent import Intent
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, Semantics
-from tape_celery.store import claims, inspection, intents, moves
+from tape_celery.store import claims, inspection, intents, moves, pipelining
 from tape_celery.store.claims import Reach
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, Kind, R
@@ -262,15 +262,25 @@ def before_statement(
 
 
 @contextmanager
-def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that the store executes in the block, with its parameters."""
+def statements(database: Database, *, pipelined: bool = True) -> Iterator[list[tuple[str, Any]]]:
+    """Every statement that the store executes in the block, with its parameters; ``pipelined``: also those whose answer
+    is not waited for."""
     seen: list[tuple[str, Any]] = []
+    execute_at_once = pipelining._execute
 
     def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
         seen.append((statement, parameters))
 
+    def listen_at_once(driver: Any, dialect: Any, statement: Any, parameters: Any) -> Any:
+        written, constants = pipelining._compiled(statement, dialect)
+        seen.append((written, {**constants, **parameters}))
+        return execute_at_once(driver, dialect, statement, parameters)
+
     event.listen(engine_of(database), "before_cursor_execute", listen)
+    if pipelined:
+        pipelining._execute = listen_at_once
     try:
         yield seen
     finally:
+        pipelining._execute = execute_at_once
         event.remove(engine_of(database), "before_cursor_execute", listen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import Connection
 
@@ -36,7 +38,7 @@ def without_instant(entry: JournalEntry) -> dict[str, object]:
 def test_it_is_sent_in_one_piece(postgres_store: Database, given: dict[str, str]) -> None:
     """SQLAlchemy, which would wait for every answer, executes nothing."""
     recorded(postgres_store)
-    with statements(postgres_store) as seen:
+    with statements(postgres_store, pipelined=False) as seen:
         found = record(postgres_store, an_intent(**given))
     assert seen == []
     assert found.created
@@ -98,21 +100,27 @@ def test_a_connection_that_was_refused_goes_on_as_others_do(postgres_store: Data
         assert recorded(postgres_store, {"amount": 1}, business_key="b-1").effect_key == first.effect_key
 
 
-def test_a_database_that_begins_transactions_otherwise_is_told_how(postgres_store: Database) -> None:
-    """Each statement sees what was committed before it: so the entry sees what a prune left."""
-    name = str(postgres_store.url.database)
-    execute(postgres_store, f'ALTER DATABASE "{name}" SET default_transaction_isolation = serializable')
+@pytest.fixture
+def serializable_store(postgres_store: Database) -> Iterator[Database]:
+    """A store whose transactions are SERIALIZABLE where nobody says otherwise, and that notes in an effect's reason
+    what its own is."""
+    level = f'ALTER DATABASE "{postgres_store.url.database}" SET default_transaction_isolation'
+    execute(postgres_store, f"{level} = serializable")
     execute(
         postgres_store,
         "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN NEW.reason := current_setting($$transaction_isolation$$); RETURN NEW; END'",
     )
-    execute(
-        postgres_store,
-        "CREATE TRIGGER tell BEFORE INSERT ON tape_effects FOR EACH ROW EXECUTE FUNCTION tell()",
-    )
+    execute(postgres_store, "CREATE TRIGGER tell BEFORE INSERT ON tape_effects FOR EACH ROW EXECUTE FUNCTION tell()")
     postgres_store.close()
-    with statements(postgres_store) as seen:
-        key = recorded(postgres_store).effect_key
+    yield postgres_store
+    execute(postgres_store, "DROP FUNCTION tell CASCADE")
+    execute(postgres_store, f"{level} TO DEFAULT")
+
+
+def test_each_statement_sees_what_was_committed_before_it(serializable_store: Database) -> None:
+    """Whatever the database's default is: so the entry sees what a prune left that the row's INSERT waited for."""
+    with statements(serializable_store, pipelined=False) as seen:
+        key = recorded(serializable_store).effect_key
     assert [statement for statement, _ in seen if "INSERT" in statement] == []
-    assert row(postgres_store, key).reason == "read committed"
+    assert row(serializable_store, key).reason == "read committed"
