@@ -135,22 +135,23 @@ class Engine:
         self._threads = CallThreads()
         self._room = Room(MOST_CALLS_AT_ONCE)
 
-    def dispatch(self, effect_keys: Sequence[str]) -> Report:
+    def dispatch(self, effect_keys: Sequence[str], *, in_turn: bool = False) -> Report:
         """Call the upstream once for each effect that is due and free.
 
-        Raises `StoreUnavailable` when nothing was claimed.
+        ``in_turn``: of a connector with a limit, what waits and is more urgent, or has waited for longer, goes
+        instead. Raises `StoreUnavailable` when nothing was claimed.
         """
-        return self._run([_Work("dispatch", EFFECTS, "call", self._dispatch)], effect_keys)
+        return self._run([_Work("dispatch", EFFECTS, "call", self._dispatch)], effect_keys, in_turn)
 
-    def observe(self, effect_keys: Sequence[str]) -> Report:
+    def observe(self, effect_keys: Sequence[str], *, in_turn: bool = False) -> Report:
         """Ask the upstream what became of each UNKNOWN effect whose look is due, and of absences that are watched."""
-        return self._run([_Work("observe", EFFECTS, "look", self._observe)], effect_keys)
+        return self._run([_Work("observe", EFFECTS, "look", self._observe)], effect_keys, in_turn)
 
-    def compensate(self, obligation_keys: Sequence[str]) -> Report:
+    def compensate(self, obligation_keys: Sequence[str], *, in_turn: bool = False) -> Report:
         """Run the inverse of each obligation that is due, and look after those whose inverse is UNKNOWN."""
         call = _Work("compensate", OBLIGATIONS, "call", self._compensate)
         look = _Work("compensate", OBLIGATIONS, "look", self._observe_compensation)
-        return self._run([call, look], obligation_keys)
+        return self._run([call, look], obligation_keys, in_turn)
 
     def reach(self) -> claims.Reach:
         """What this process knows, and so may touch."""
@@ -175,12 +176,12 @@ class Engine:
 
     # --- the pipeline ---
 
-    def _run(self, works: Sequence[_Work[Any]], keys: Sequence[str]) -> Report:
+    def _run(self, works: Sequence[_Work[Any]], keys: Sequence[str], in_turn: bool) -> Report:
         report = Report()
         distinct = list(dict.fromkeys(keys))
         try:
             for start in range(0, len(distinct), self._settings.chunk_size):
-                self._run_chunk(works, distinct[start : start + self._settings.chunk_size], report)
+                self._run_chunk(works, distinct[start : start + self._settings.chunk_size], report, in_turn)
         except StoreUnavailable as error:
             if not report.outcomes:
                 raise
@@ -190,29 +191,30 @@ class Engine:
             report.outcomes |= dict.fromkeys(left, Outcome.STORE_AWAY)
         return report
 
-    def _run_chunk(self, works: Sequence[_Work[Any]], chunk: Sequence[str], report: Report) -> None:
+    def _run_chunk(self, works: Sequence[_Work[Any]], chunk: Sequence[str], report: Report, in_turn: bool) -> None:
         for work in works:
             left = [key for key in chunk if key not in report.outcomes]
             if left:
-                self._claim_and_run(work, left, report)
+                self._claim_and_run(work, left, report, in_turn)
         left = [key for key in chunk if key not in report.outcomes]
         if left:
             reasons = self._why_not(works, left)
             self._count_lost("claim", sum(reason is Outcome.HELD for reason in reasons.values()))
             report.outcomes |= reasons
 
-    def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report) -> None:
+    def _claim_and_run(self, work: _Work[R], keys: Sequence[str], report: Report, in_turn: bool) -> None:
         with self._room.taken(len(keys)) as give_back:
-            self._claim_and_run_within(give_back, work, keys, report)
+            self._claim_and_run_within(give_back, work, keys, report, in_turn)
 
     def _claim_and_run_within(
-        self, give_back: Callable[[int], None], work: _Work[R], keys: Sequence[str], report: Report
+        self, give_back: Callable[[int], None], work: _Work[R], keys: Sequence[str], report: Report, in_turn: bool
     ) -> None:
         if self._stopping():
             report.outcomes |= dict.fromkeys(keys, Outcome.STOPPING)
             return
         began = monotonic()
-        taken = claims.take(self._database, work.kind, keys, verb=work.verb, reach=self.reach(), actor=self._actor())
+        reach, actor = self.reach(), self._actor()
+        taken = claims.take(self._database, work.kind, keys, verb=work.verb, reach=reach, actor=actor, in_turn=in_turn)
         claimed = taken.claimed
         failpoints.reach(f"{work.name}.claimed")
         report.outcomes |= {key: Outcome(why.value) for key, why in taken.refused.items()}

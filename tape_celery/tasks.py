@@ -126,9 +126,9 @@ def _pass(tape: Tape, verb: str, keys: Any, hops: Any) -> None:
     checked = _checked(keys)
     if not checked:
         return
-    run: Callable[[Sequence[str]], Report] = getattr(tape.engine, verb)
+    run: Callable[..., Report] = getattr(tape.engine, verb)
     try:
-        report = run(checked)
+        report = run(checked, in_turn=True)
         tape.follow_up(report)
         _pass_on(tape, verb, report, hops)
     except StoreUnavailable as error:

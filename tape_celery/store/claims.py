@@ -84,15 +84,26 @@ def claim(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb,
     return take(database, kind, keys, verb=verb, reach=reach, actor=actor).claimed
 
 
-def take(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, reach: Reach, actor: str) -> Taken[R]:
+def take(
+    database: Database,
+    kind: Kind[R],
+    keys: Sequence[str],
+    *,
+    verb: Verb,
+    reach: Reach,
+    actor: str,
+    in_turn: bool = False,
+) -> Taken[R]:
     """Claim those of ``keys`` that are due, free and within ``reach``; what comes back is leased to the caller alone.
 
-    Of a connector with a limit only as many are claimed as may go now, the urgent first, then what is due longest.
+    Of a connector with a limit only as many are claimed as may go now, the urgent first, then what is due longest;
+    with ``in_turn``, also instead of ``keys`` those that wait, have no hint on its way, and go before them.
     A row whose bodies this process cannot decrypt stays as it was, which is logged. Raises `StoreUnavailable` when
     nothing was claimed, or nobody can tell: then nothing may be sent.
     """
     nonce = uuid.uuid4().hex
     taken: Taken[R] = Taken()
+    tried = list(keys)
     try:
         taken.claimed = database.write(
             lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor)
@@ -102,7 +113,9 @@ def take(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, 
             left = [key for key in keys if key not in mine]
             if names := database.read(lambda connection: _held(connection, kind, left, verb)):
                 within = database.write(
-                    lambda connection: _take_within(connection, database, kind, left, names, verb, reach, nonce, actor)
+                    lambda connection: _take_within(
+                        connection, database, kind, left, names, verb, reach, nonce, actor, in_turn, tried
+                    )
                 )
                 within.claimed[:0] = taken.claimed
                 return within
@@ -122,7 +135,7 @@ def take(database: Database, kind: Kind[R], keys: Sequence[str], *, verb: Verb, 
         raise StoreUnavailable(f"nothing may be sent under a claim that may not last: {error}") from error
     except CommitUncertain:
         # The nonce decides: what carries it was committed, and by us.
-        taken.claimed = database.read(lambda connection: _claimed_with(connection, database, kind, keys, nonce))
+        taken.claimed = database.read(lambda connection: _claimed_with(connection, database, kind, tried, nonce))
         return taken
 
 
@@ -149,30 +162,38 @@ def _take_within(
     reach: Reach,
     nonce: str,
     actor: str,
+    in_turn: bool,
+    tried: list[str],
 ) -> Taken[R]:
     """Claim as many as their connectors' limits let go, under the lock of each flow; connectors by name, so that two
-    that claim of the same do not wait for each other."""
+    that claim of the same do not wait for each other. ``tried`` gets the keys that are claimed."""
     taken: Taken[R] = Taken()
     for name in names:
         before = flows.get(connection, name, verb, lock=True)
         if before is None:
             continue
         now, lease_ms = database.read_now(connection), reach.lease_ms.get(name, 0)
-        asked = {"claimed_keys": list(keys), "of_connector": name, orderings.KEYS: list(keys)}
-        due = list(connection.execute(_due(kind, verb, reach, database.now), asked).scalars())
-        if not due:
+        wanted: list[str] = _due(connection, database, kind, keys, name, verb, reach)
+        if not wanted:
             continue
         under_way = flows.in_flight(connection, name, verb, database.now, lease_ms) if before.at_once else 0
         probe = flows.probe_of(connection, before, now)
         one = flow.turned(before, now, probe)
-        admitted = flow.admit(one, now, under_way, len(due), probe)
+        admitted = flow.admit(one, now, under_way, len(wanted), probe)
+        first = wanted[: admitted.number]
+        if first and in_turn and (before.at_once or before.rate_count):
+            others: list[str] = waiting.first(
+                connection, database, kind, name, verb, reach.effect_names, reach.relay_ms, len(wanted)
+            )
+            either = list(dict.fromkeys([*wanted, *others]))
+            first = _due(connection, database, kind, either, name, verb, reach)[: admitted.number]
+        tried += first
         claimed: list[R] = []
-        if admitted.number:
-            first = due[: admitted.number]
+        if first:
             claimed = _claim(connection, database, kind, first, verb, reach, nonce, actor, limited=True)
             one = flow.taken(one, now, [kind.key_of(record) for record in claimed])
         flows.save(connection, before, one)
-        rest = due[admitted.number :]
+        rest = [key for key in wanted if key not in first]
         if before.controlled:
             waiting.sleep(connection, database, kind, rest, verb, reach.relay_ms)
         taken.claimed += claimed
@@ -310,8 +331,17 @@ def _may_be_claimed(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElemen
     )
 
 
-def _due(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElement[int]) -> Select[Any]:
-    return _in_order(kind, verb, *_known(reach), now)
+def _due(
+    connection: Connection,
+    database: Database,
+    kind: Kind[Any],
+    keys: Sequence[str],
+    connector: str,
+    verb: Verb,
+    reach: Reach,
+) -> list[str]:
+    asked = {"claimed_keys": list(keys), "of_connector": connector, orderings.KEYS: list(keys)}
+    return list(connection.execute(_in_order(kind, verb, *_known(reach), database.now), asked).scalars())
 
 
 @lru_cache(maxsize=64)

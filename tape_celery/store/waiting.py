@@ -169,7 +169,7 @@ def next_up(
     """The next rows of a connector with a limit, at most as many as may go within ``span_ms``, and when each may.
 
     The caller has to hint them: for ``relay_ms`` nobody else does. Inverses go before dispatches, the urgent before
-    the others, then by age, among the `BATCH` that slept first.
+    the others, then what is due longest, among the `BATCH` that slept first.
     """
 
     def take(connection: Connection) -> list[Next]:
@@ -189,6 +189,22 @@ def next_up(
         return found
 
     return database.write(take)
+
+
+def first(
+    connection: Connection,
+    database: Database,
+    kind: Kind[Any],
+    connector: str,
+    verb: Verb,
+    effect_names: Collection[str],
+    relay_ms: int,
+    number: int,
+) -> list[str]:
+    """The keys of the next rows that wait and have no hint on its way; nothing is marked, and nothing locked."""
+    asked = {"of_connector": connector, "known_names": ["", *sorted(effect_names)], "relay_ms": relay_ms}
+    candidates, _, _ = _statements(kind, verb, database.now)
+    return [row.key for row in connection.execute(candidates, {**asked, "at_most": number}).all()]
 
 
 def _taken(
@@ -221,7 +237,7 @@ def _statements(kind: Kind[Any], verb: Verb, now: ColumnElement[int]) -> tuple[S
         if verb == "call":
             its_turn = or_(columns.ordering_key == EMPTY, not_(orderings.has_earlier(kind.table)))
     window = (
-        select(key.label("key"), priority.label("priority"))
+        select(key.label("key"), priority.label("priority"), columns.due_at_ms)
         .where(columns.connector == bindparam("of_connector"), columns.sweep_at_ms.is_not(None))
         .where(columns.effect_name.in_(bindparam("known_names", expanding=True)))
         .where(_waits(kind, verb, now), unhinted, its_turn)
@@ -229,7 +245,7 @@ def _statements(kind: Kind[Any], verb: Verb, now: ColumnElement[int]) -> tuple[S
         .limit(BATCH)
         .subquery("waiting_longest")
     )
-    candidates = select(window).order_by(window.c.priority.desc(), window.c.key)
+    candidates = select(window).order_by(window.c.priority.desc(), window.c.due_at_ms, window.c.key)
     candidates = candidates.limit(bindparam("at_most", type_=Integer))
     these = key.in_(bindparam("keys", expanding=True))
     locking = select(key).where(these, _waits(kind, verb, now), unhinted).order_by(key)

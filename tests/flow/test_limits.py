@@ -192,6 +192,27 @@ def test_a_pass_that_ends_calls_hints_as_many_of_those_that_wait(lite: Tape, mon
     assert {str(lite.get(key).status) for key in keys} == {"CONFIRMED"}
 
 
+def test_a_worker_with_a_hint_takes_what_waits_for_longer(tape: Tape) -> None:
+    """Else what is new, whose hints come in crowds, would pass what waits. By hand, what is named goes."""
+    [first] = wires(tape, 1)
+    tape.limit("bank", at_once=1, **WHO)
+    tape.dispatch(first)
+    older, urgent = wires(tape, 1) + wires(tape, 1, priority=3)
+    [held] = wires(tape, 1)
+    claims.claim(tape.database, EFFECTS, [held], verb="call", reach=tape.engine.reach(), actor="another")
+    assert set(tape.dispatch(older, urgent).values()) == {"limited"}
+    ahead(tape, 31)
+    moved = tape.sweep()
+    assert (moved.lapsed, moved.dispatch_hints) == (1, 1)
+    newer, last = wires(tape, 2)
+    report = tape.engine.dispatch([newer], in_turn=True)
+    assert report.outcomes == {newer: "limited", older: "confirmed"}, "the urgent one has a hint on its way"
+    assert tape.engine.dispatch([urgent], in_turn=True).outcomes == {urgent: "confirmed"}
+    assert tape.dispatch(last) == {last: "confirmed"}
+    assert tape.engine.dispatch([newer], in_turn=True).outcomes == {newer: "confirmed"}
+    assert tape.audit() == []
+
+
 def test_a_long_backlog_that_waits_hides_no_lease_that_is_over(
     ready_sqlite_url: str, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
