@@ -106,7 +106,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/encryption.md",
         "docs/transactions.md",
         "docs/runs.md",
-        "docs/pausing.md",
+        "docs/flow-control.md",
         "docs/audited-acts.md",
         "docs/slow-calls.md",
         "docs/scale.md",
