@@ -62,8 +62,13 @@ def every(database: Database) -> list[Flow]:
 
 def held_ones(database: Database) -> dict[tuple[str, Verb], Flow]:
     """The flows that do not pass freely, by connector and verb."""
-    rows = database.read(lambda connection: connection.execute(select(flows).where(_HELD)).mappings().all())
-    return {(found.connector, found.verb): found for found in map(_read, rows)}
+    return {(found.connector, found.verb): found for found in database.read(held_by)}
+
+
+def held_by(connection: Connection) -> list[Flow]:
+    """The same, by name, in the caller's transaction."""
+    ordered = select(flows).where(_HELD).order_by(flows.c.connector, flows.c.verb)
+    return [_read(row) for row in connection.execute(ordered).mappings().all()]
 
 
 def pauses(database: Database) -> list[Pause]:
