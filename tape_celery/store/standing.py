@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Integer, Select, bindparam, case, func, or_, select
+from sqlalchemy import BigInteger, Connection, Executable, Integer, bindparam, case, func, or_, select
 
 from tape_celery.explanation.controls import Standing
 from tape_celery.flow import Flow, Verb
@@ -60,7 +60,7 @@ def _standing(
 
 
 @cache
-def _waiting(kind: Kind[Any], verb: Verb) -> Select[Any]:
+def _waiting(kind: Kind[Any], verb: Verb) -> Executable:
     """How many rows of the state were looked at, and how many of these are the connector's, due and free."""
     columns, now = kind.table.c, bindparam("now_ms", type_=BigInteger)
     status = EffectStatus.PENDING if verb == "call" else EffectStatus.UNKNOWN
