@@ -8,16 +8,18 @@ from typing import Any
 
 import click
 
+from tape_celery import flow
 from tape_celery.cli import filters, tables
 from tape_celery.cli.filters import Age
 from tape_celery.cli.group import as_json, command, watch
 from tape_celery.connectors import base
 from tape_celery.errors import NoSuchEffect, NoSuchRun
-from tape_celery.explanation import walk
+from tape_celery.explanation import controls, walk
+from tape_celery.explanation.controls import Standing
 from tape_celery.explanation.wording import counted, plain
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus
 from tape_celery.runs import EffectRun
-from tape_celery.store import inspection, owing, paging
+from tape_celery.store import flows, inspection, owing, paging, standing
 from tape_celery.store.owing import Owing
 from tape_celery.store.paging import Filters
 from tape_celery.tape import Tape
@@ -34,16 +36,20 @@ COUNTED = 1_000
     as_json,
 )
 def status(tape: Tape, exact: bool, as_json: bool) -> int:
-    """Counts by state. Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK or HELD."""
+    """Counts by state, and what holds connectors: pauses, limits, breakers.
+
+    Exit code: 0 nothing waits for anyone, 1 something is UNKNOWN, 2 something is STUCK or HELD.
+    """
     tape.import_connectors()
     at_most = None if exact else COUNTED
     effects, owed, known = tape.counts(at_most), tape.obligation_counts(at_most), base.names()
-    paused = tape.pauses()
+    held = standing.read(tape.database, tape.engine.reach().lease_ms)
     if as_json:
         found = {"effects": effects, "obligations": owed}
         told = {name: [dataclasses.asdict(count) for count in counts] for name, counts in found.items()}
-        waiting = [dataclasses.asdict(pause) for pause in paused]
-        tables.print_json({**told, "connectors_known_here": known, "paused": waiting})
+        waiting = [dataclasses.asdict(flows.as_pause(one.flow)) for one in held if one.flow.paused]
+        more = {"paused": waiting, "flows": [_held(one) for one in held]}
+        tables.print_json({**told, "connectors_known_here": known, **more})
     else:
         console = tables.console()
         tables.print_counts(console, "effects", effects, known)
@@ -53,11 +59,17 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
         if strange:
             named = ", ".join(map(tables.safe, strange))
             console.print(f"no connector here is named {named}: a worker that knows it has to run")
-        for pause in paused:
-            told_of = f"since {tables.moment(pause.since_ms)} by {pause.actor}: {pause.reason}"
-            console.print(f"[yellow]{tables.safe(pause.connector)} is paused[/] {tables.safe(told_of)}")
+        for one in held:
+            waits = bool(one.next.why)
+            for line in controls.lines(one):
+                console.print(tables.safe(line), style="yellow" if waits else "none")
     states = {count.status for count in (*effects, *owed)}
     return 2 if states & {EffectStatus.STUCK, EffectStatus.HELD} else 1 if EffectStatus.UNKNOWN in states else 0
+
+
+def _held(one: Standing) -> dict[str, Any]:
+    counted = {"in_flight": one.in_flight, "waiting": one.waiting, "more_wait": one.more}
+    return {**dataclasses.asdict(one.flow), "rate": flow.shown_rate(one.flow), **counted}
 
 
 @command(*filters.of_effects, filters.limit(50, inspection.MOST), watch, as_json)

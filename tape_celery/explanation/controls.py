@@ -86,6 +86,18 @@ def breaker(standing: Standing) -> str:
     )
 
 
+def lines(standing: Standing) -> list[str]:
+    """All that holds it, each on a line: its pause, its limits, its breaker."""
+    one, found = standing.flow, []
+    if one.paused:
+        found.append(f"{whose(one)} {'is' if one.verb == 'call' else 'are'} paused; {waiting(standing)} ({said(one)})")
+    if told := limits(standing):
+        found.append(f"{whose(one)}: {told}; {waiting(standing)} ({said(one)})")
+    if told := breaker(standing):
+        found.append(f"breaker of {whose(one)}: {told}; {waiting(standing)} ({said(one)})")
+    return found
+
+
 def _probe_goes(standing: Standing) -> str:
     until = standing.flow.breaker_at_ms + standing.flow.open_ms
     return f"a probe goes at {at(until)}" if until > standing.now_ms else "a probe goes with the next claim"

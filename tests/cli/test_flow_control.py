@@ -1,0 +1,63 @@
+"""The commands that pause, limit and break; and what status says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+from tape_celery import Tape
+
+WHO = ("--reason", "what they allow", "--actor", "ann")
+
+
+def test_limits_and_breakers_are_set_shown_and_taken_away(tape: Tape, run: Callable[..., Result]) -> None:
+    """A second command leaves what it does not name; status tells calls and looks apart."""
+    for number in range(2):
+        tape.effect.delay("scripted", {"a": number}, business_key=f"p-{number}")
+    assert run("limit", "scripted", "--at-once", "5", *WHO).exit_code == 0
+    told = run("limit", "scripted", "--rate", "100/m", *WHO).output
+    assert "scripted: 5 at once (0 in use), 100/minute; 2 wait" in told
+    shown = json.loads(run("breaker", "scripted", "--share", "25%", "--open", "5", "--looks", "--json", *WHO).output)
+    assert (shown["verb"], shown["trouble_percent"], shown["least_calls"], shown["open_ms"]) == ("look", 25, 10, 5000)
+    status = run("status").output
+    assert "5 at once (0 in use), 100/minute; 2 wait (by ann at" in status
+    assert "breaker of looks of scripted: closed since" in status
+    found = json.loads(run("status", "--json").output)
+    assert found["paused"] == []
+    assert [(one["verb"], one["at_once"], one["rate"], one["waiting"]) for one in found["flows"]] == [
+        ("call", 5, "100/minute", 2),
+        ("look", 0, "", 0),
+    ]
+    assert "scripted: neither limit nor breaker" in run("limit", "scripted", "--off", *WHO).output
+    assert run("breaker", "scripted", "--off", "--looks", *WHO).exit_code == 0
+    assert json.loads(run("status", "--json").output)["flows"] == []
+
+
+def test_a_pause_of_looks_is_none_of_calls(tape: Tape, run: Callable[..., Result]) -> None:
+    assert run("pause", "scripted", "--looks", *WHO).exit_code == 0
+    assert [(one.connector, one.looks) for one in tape.pauses()] == [("scripted", True)]
+    assert "looks of scripted are paused; 0 wait" in run("status").output
+    assert run("resume", "scripted", *WHO).exit_code == 0
+    assert len(tape.pauses()) == 1
+    assert run("resume", "scripted", "--looks", *WHO).exit_code == 0
+    assert tape.pauses() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("limit", "scripted"),
+        ("limit", "scripted", "--off", "--at-once", "5"),
+        ("limit", "scripted", "--rate", "fast"),
+        ("limit", "scripted", "--at-once", "-1"),
+        ("breaker", "scripted", "--share", "150%"),
+        ("breaker", "scripted", "--share", "half"),
+        ("breaker", "scripted", "--off", "--share", "0.5"),
+    ],
+)
+def test_what_cannot_be_meant_is_misuse(tape: Tape, run: Callable[..., Result], words: tuple[str, ...]) -> None:
+    assert run(*words, *WHO).exit_code == 64
+    assert tape.flows() == []
