@@ -29,6 +29,7 @@ from tape_celery.flow import Breaker, Flow, Trouble, Verb
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
 from tape_celery.logs import about
 from tape_celery.masking import Masks, masks_of
+from tape_celery.metering import Meter
 from tape_celery.policy import Terms, backoff_ms, margin_ms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
 from tape_celery.settings import Settings
@@ -219,7 +220,7 @@ class Engine:
         failpoints.reach(f"{work.name}.claimed")
         report.outcomes |= {key: Outcome(why.value) for key, why in taken.refused.items()}
         for before, after in taken.turned:
-            tell_breaker(before, after)
+            tell_breaker(before, after, meter=self._database.meter)
         give_back(len(keys) - len(claimed))
         if not claimed:
             return
@@ -365,14 +366,15 @@ class Engine:
             return
         try:
             changed = flows.count(self._database, name, work.verb, told)
-            tell_breaker(*changed or ())
+            tell_breaker(*changed or (), meter=self._database.meter)
             probe = dict(told).get(changed[1].probe_key) if changed else None
             if changed is None or changed[1].breaker is not Breaker.HALF_OPEN or probe is not Trouble.NONE:
                 return
             key = changed[1].probe_key
             result = results[key]
             seen = work.verb == "look" or (isinstance(result, moves.Moved) and self._is_seen(result.after))
-            tell_breaker(*flows.end_probe(self._database, name, work.verb, key, seen=seen) or ())
+            ended_probe = flows.end_probe(self._database, name, work.verb, key, seen=seen)
+            tell_breaker(*ended_probe or (), meter=self._database.meter)
         except StoreUnavailable as error:
             logger.warning("the breaker of %s was not told: %s", name, error)
 
@@ -573,10 +575,13 @@ def _trouble(event: ClaimEnd) -> Trouble | None:
     return Trouble.UNKNOWN if event.status == "unknown" and event.sent else Trouble.FAILED
 
 
-def tell_breaker(before: Flow | None = None, after: Flow | None = None) -> None:
-    """Log that the breaker opened or closed, loudly."""
+def tell_breaker(before: Flow | None = None, after: Flow | None = None, *, meter: Meter | None) -> None:
+    """Log that the breaker opened or closed, loudly, and count how often it opened."""
     if before is None or after is None or before.breaker is after.breaker:
         return
+    if meter is not None and after.breaker is Breaker.OPEN:
+        meter.count(metering.BREAKER_OPENINGS, after.connector, after.verb)
+        meter.send()
     what = "calls" if after.verb == "call" else "looks"
     if after.breaker is Breaker.OPEN and before.breaker is Breaker.CLOSED:
         text = "the breaker of %s opened for its %s: %d of %d were UNKNOWN and %d failed"

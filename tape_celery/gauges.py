@@ -14,9 +14,11 @@ import time
 from sqlalchemy.exc import SQLAlchemyError
 
 from tape_celery.errors import TapeError
+from tape_celery.explanation.controls import Standing
+from tape_celery.flow import Breaker
 from tape_celery.metering import Metric
 from tape_celery.records import EffectStatus, ObligationStatus
-from tape_celery.store import ages, fleet, flows, inspection
+from tape_celery.store import ages, fleet, inspection, standing
 from tape_celery.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -55,11 +57,26 @@ SWEEP_LAG = Metric("tape_sweep_lag_seconds", (), "Since when no sweep has begun;
 WORKERS = Metric("tape_workers", (), "Workers that said within 90 seconds that they are there")
 CONNECTOR_WORKERS = Metric("tape_connector_workers", ("connector",), "Those of them that know the connector")
 PAUSED = Metric("tape_paused", ("connector",), "1 where people have paused the connector, else 0")
+RESTRAINED = Metric(
+    "tape_restrained",
+    ("connector", "verb"),
+    "1 where a pause, a limit or an open breaker may make calls or looks wait, 0 where a breaker is closed",
+)
+BREAKER = Metric("tape_breaker", ("connector", "verb"), "Of a breaker that is set: 0 closed, 1 half-open, 2 open")
+PLACES = Metric(
+    "tape_places", ("connector", "verb"), "How many may be under way at once over all workers, where that is limited"
+)
+IN_USE = Metric("tape_places_in_use", ("connector", "verb"), "How many are under way, where that is limited")
+WAITING = Metric(
+    "tape_waiting",
+    ("connector", "verb"),
+    "What is due and waits for its turn, of a connector that is paused, limited or has a breaker; counted to 1,000",
+)
 UP = Metric("tape_store_up", (), "1 where the store answered when the gauges were read last, else 0")
 
 GAUGES = (
     EFFECTS, OBLIGATIONS, RUNS, OLDEST_EFFECT, OLDEST_OBLIGATION, DUE, SWEEP_OVERDUE, SWEEP_LAG, WORKERS,
-    CONNECTOR_WORKERS, PAUSED, UP,
+    CONNECTOR_WORKERS, PAUSED, RESTRAINED, BREAKER, PLACES, IN_USE, WAITING, UP,
 )  # fmt: skip
 
 _Values = dict[tuple[str, ...], float]
@@ -114,7 +131,8 @@ class StoreGauges:
         owed = inspection.count_obligations(self._database, AT_MOST)
         now, open_states = old.now_ms, (ObligationStatus.PENDING, ObligationStatus.UNKNOWN, ObligationStatus.STUCK)
         alive = [worker for worker in fleet.list_workers(self._database) if worker.alive(now)]
-        paused = {pause.connector for pause in flows.pauses(self._database) if not pause.looks}
+        held = standing.read(self._database)
+        paused = {one.flow.connector for one in held if one.flow.paused and one.flow.verb == "call"}
         swept_ms = fleet.last_sweep_ms(self._database)
         connectors = {state.connector for state in old.states} | {
             name for worker in alive for name in worker.connectors
@@ -144,11 +162,30 @@ class StoreGauges:
             SWEEP_OVERDUE: {(connector,): _span(since_ms, now) for connector, since_ms in old.sweep_ms.items()},
             SWEEP_LAG: {} if swept_ms is None else {(): _span(swept_ms, now)},
             PAUSED: {(name,): float(name in paused) for name in connectors},
+            **_of_flows(held),
             WORKERS: {(): float(len(alive))},
             CONNECTOR_WORKERS: {
                 (name,): float(sum(name in worker.connectors for worker in alive)) for name in connectors
             },
         }
+
+
+def _of_flows(held: list[Standing]) -> Reading:
+    reading: Reading = {}
+    for one in held:
+        flow, labels = one.flow, (one.flow.connector, one.flow.verb)
+        open_ = flow.breaker is not Breaker.CLOSED
+        values = {RESTRAINED: bool(flow.paused or flow.at_once or flow.rate_count or open_), WAITING: one.waiting}
+        if flow.trouble_percent:
+            values[BREAKER] = _BREAKERS.index(flow.breaker)
+        if flow.at_once:
+            values |= {PLACES: flow.at_once, IN_USE: one.in_flight}
+        for metric, value in values.items():
+            reading.setdefault(metric, {})[labels] = float(value)
+    return reading
+
+
+_BREAKERS = (Breaker.CLOSED, Breaker.HALF_OPEN, Breaker.OPEN)
 
 
 def _span(since_ms: int, now_ms: int) -> float:

@@ -63,8 +63,11 @@ SWEEPS = Metric(
     bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 SWEPT = Metric("tape_swept_rows_total", ("what",), "What passes of the sweep did, in rows")
+BREAKER_OPENINGS = Metric(
+    "tape_breaker_openings_total", ("connector", "verb"), "How often a breaker opened, or opened again after its probe"
+)
 
-METRICS = (TRANSITIONS, CALLS, UNKNOWN, LOST_RACES, HINTS, SWEEPS, SWEPT)
+METRICS = (TRANSITIONS, CALLS, UNKNOWN, LOST_RACES, HINTS, SWEEPS, SWEPT, BREAKER_OPENINGS)
 _BY_NAME = {metric.name: metric for metric in METRICS}
 
 Series = tuple[str, tuple[str, ...]]

@@ -209,7 +209,8 @@ class Sweep:
             if one.paused or not one.controlled:
                 continue
             if one.breaker is Breaker.HALF_OPEN:
-                tell_breaker(*flows.look_after_probe(self._database, connector, verb) or ())
+                turned = flows.look_after_probe(self._database, connector, verb)
+                tell_breaker(*turned or (), meter=self._database.meter)
             most = NEXT_AT_MOST if one.rate_count else BATCH
             hinted = hint_next(self._database, self._settings, self._engine, self._publish, connector, verb, most=most)
             report.dispatch_hints += hinted.get("dispatch", 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tape_celery import gauges
+from tape_celery import gauges, metering
 from tape_celery.gauges import StoreGauges
+from tape_celery.metering import Meter
 from tape_celery.store import fleet
 from tests.state.stage import CONFIRMED, FAILED, LOST, Stage
 
@@ -45,6 +46,7 @@ def test_gauges_tell_how_many_there_are_and_how_old_they_are(ready_url: str) -> 
         assert 30 <= told[gauges.SWEEP_LAG][()] < 50
         assert told[gauges.CONNECTOR_WORKERS] == {("scripted",): 1, ("nobody",): 0}
         assert told[gauges.PAUSED] == {("scripted",): 0, ("nobody",): 1}
+        assert gauges.BREAKER not in told
         assert told[gauges.WORKERS] == told[gauges.UP] == {(): 1}
         assert told[gauges.RUNS] == {("CANCELLING",): 0, ("COMPENSATING",): 0, ("STUCK",): 0}
         stage.connector.looks = [RuntimeError("down")] * 2
@@ -60,3 +62,36 @@ def test_gauges_tell_how_many_there_are_and_how_old_they_are(ready_url: str) -> 
     finally:
         database.shift_ms = 0
         stage.close()
+
+
+def test_gauges_tell_what_limits_and_breakers_hold_back(ready_url: str) -> None:
+    """Of calls and of looks; each opening of a breaker is counted; a connector of which nothing is said has none."""
+    stage = Stage(ready_url)
+    tape, database = stage.tape, stage.tape.database
+    meter = database.meter = Meter()
+    try:
+        who = {"reason": "as agreed", "actor": "ann"}
+        tape.effect.delay("other", {}, business_key="o")
+        keys = [tape.effect.delay("scripted", {"n": n}, business_key=f"b-{n}").id for n in range(3)]
+        tape.limit("scripted", at_once=2, looks=True, **who)
+        tape.breaker("scripted", share=0.5, least=1, **who)
+        told = StoreGauges(database).read()
+        call, look = ("scripted", "call"), ("scripted", "look")
+        assert told[gauges.BREAKER] == {call: 0}
+        assert told[gauges.RESTRAINED] == {call: 0, look: 1}
+        assert told[gauges.WAITING] == {call: 3, look: 0}
+        assert told[gauges.PLACES] == {look: 2}
+        assert told[gauges.IN_USE] == {look: 0}
+        stage.connector.answers = [LOST]
+        tape.dispatch(keys[0])
+        told = StoreGauges(database).read()
+        assert told[gauges.BREAKER] == {call: 2}
+        assert told[gauges.RESTRAINED] == {call: 1, look: 1}
+        assert told[gauges.WAITING][call] == 2
+        assert meter.totals()[metering.BREAKER_OPENINGS] == {call: [1]}
+        tape.breaker("scripted", share=0, **who)
+        tape.limit("scripted", at_once=0, looks=True, **who)
+        assert gauges.RESTRAINED not in StoreGauges(database).read()
+    finally:
+        stage.close()
+        meter.close()

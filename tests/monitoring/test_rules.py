@@ -21,7 +21,7 @@ WORDS = {
     "status": {*EffectStatus, *ObligationStatus, *RunStatus},
     "to": set(EffectStatus),
     "record": {"effect", "obligation"},
-    "verb": {"dispatch", "observe", "compensate"},
+    "verb": {"dispatch", "observe", "compensate", "call", "look"},
     "result": {"confirmed", "failed", "unknown", "raised", "published", "refused"},
     "kind": {"late"},
 }
