@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from tape_celery import Tape
 from tape_celery.schema import effects, journal, obligations
+from tape_celery.store import emptying
 
 _TABLES = (journal, obligations, effects)
 
 
 def emptied(tape: Tape) -> None:
     """Take every row out: each example starts from nothing."""
-    tape.database.write(lambda connection: [connection.execute(delete(table)) for table in _TABLES])
+    emptying.empty(tape.database)
 
 
 def counted(tape: Tape) -> dict[str, int]:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import BigInteger, Connection, delete, event, func, select
+from sqlalchemy import BigInteger, Connection, event, func, select
 from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery.errors import CommitUncertain
 from tape_celery.records import Effect, JournalEntry, Obligation
 from tape_celery.schema import effects, journal, obligations
+from tape_celery.store import emptying
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
 
@@ -111,11 +112,7 @@ class Arena:
         for database in filter(None, (self.database, self.other)):
             database.shift_ms, database.lose, database.meanwhile = 0, None, None
 
-        def unit(connection: Connection) -> None:
-            for table in (journal, obligations, effects):
-                connection.execute(delete(table))
-
-        self.database.write(unit)
+        emptying.empty(self.database)
 
     def pass_time(self, milliseconds: int) -> None:
         """Move the database's clock, as everybody sees it."""

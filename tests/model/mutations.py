@@ -81,6 +81,7 @@ _WRITE = Cut(
 """,
 )
 _CALLED = "(EffectStatus.PENDING.value,) if verb"
+_CALL_OF = "verb == 'call' and kind.table is"
 _ANY = '[*EffectStatus, "COMPENSATING", "COMPENSATED"]'
 _INVERSE_ABSENT = "(obligation.claimed_at_ms or 0) < (obligation.settled_at_ms or 0)"
 _LOOK_TOKEN = "effect.token != event.token or "
@@ -106,12 +107,12 @@ TOKEN = {
 STATUS = {
     "a row is written as it was read": Mutation((_WRITE,)),
     "what is PENDING is called": Mutation(
-        (Cut(claims._guarded, _CALLED, f"{_ANY} if verb == 'call' and kind.table is effects else {_CALLED}"),)
+        (Cut(claims._may_be_claimed, _CALLED, f"{_ANY} if {_CALL_OF} effects else {_CALLED}"),)
     ),
     "what is PENDING is compensated": Mutation(
-        (Cut(claims._guarded, _CALLED, f"{_ANY} if verb == 'call' and kind.table is obligations else {_CALLED}"),)
+        (Cut(claims._may_be_claimed, _CALLED, f"{_ANY} if {_CALL_OF} obligations else {_CALLED}"),)
     ),
-    "what may be looked at is looked at": Mutation((Cut(claims._guarded, "else kind.looking", f"else {_ANY}"),)),
+    "what may be looked at is looked at": Mutation((Cut(claims._may_be_claimed, "else kind.looking", f"else {_ANY}"),)),
     "a look that is under way is not taken over": Mutation(
         (Cut(claims._may_look, "columns.lease_until_ms <= now", "columns.lease_until_ms.is_not(None)"),)
     ),
@@ -133,7 +134,7 @@ SETTLE = {
     ),
     "that settles after a lost answer": Mutation((Cut(obligation_state._end_call, _SETTLE),)),
     "that settles after a lost worker": Mutation((Cut(obligation_state._lapsed, _SETTLE),)),
-    "what is not due waits": Mutation((Cut(claims._guarded, "        .where(columns.due_at_ms <= now)\n"),)),
+    "what is not due waits": Mutation((Cut(claims._may_be_claimed, "        columns.due_at_ms <= now,\n"),)),
 }
 UNIQUE = {
     "one effect for an idempotency key": Mutation(unique_key="tape_effects_one_per_idempotency_key"),
