@@ -103,7 +103,9 @@ def test_all_are_killed_and_one_comes_back(shop: Shop) -> None:
 
 
 def test_a_rolling_restart_loses_nothing(shop: Shop) -> None:
-    """`worker.restart()` of each in turn, while effects keep coming: a warm shutdown lets every call end."""
+    """`worker.restart()` of each in turn, while effects keep coming: a warm shutdown lets every call end, and hands
+    back what was not begun."""
+
     handles = []
     for number in range(3):
         handles += [shop.delay() for _ in range(10)]
@@ -111,4 +113,6 @@ def test_a_rolling_restart_loses_nothing(shop: Shop) -> None:
     for handle in handles:
         shop.ends(handle, "CONFIRMED")
         assert shop.landed(handle) == 1
-        assert shop.kinds(handle) == ["recorded", "claimed", "confirmed"]
+        kinds = shop.kinds(handle)
+        assert kinds == ["recorded", *["claimed", "unsent"] * kinds.count("unsent"), "claimed", "confirmed"]
+        assert shop.tape.get(handle.id).attempt == 1

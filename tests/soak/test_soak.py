@@ -44,7 +44,9 @@ def _is_seen_when_doctored(evidence: Evidence) -> None:
     """A booking too few, one too many, one that nobody asked for, an effect that is not there: each is an error."""
     lines = evidence.lines
     taken_back = {line["ref"] for line in lines if line["event"] == "reversed"}
-    booked = next(line for line in lines if line["event"] == "booked" and line["ref"] not in taken_back)
+    # Of one that is STUCK nobody can say whether it is booked.
+    stays = {effect.external_ref for effect in evidence.effects if effect.status == "CONFIRMED"} - taken_back
+    booked = next(line for line in lines if line["event"] == "booked" and line["ref"] in stays)
     elsewhere = {**booked, "key": "nobody's", "ref": "ref-nobody's"}
     doctored = [
         replace(evidence, lines=[line for line in lines if line is not booked]),

@@ -225,10 +225,10 @@ def test_32_threads_claim_500_effects_each_exactly_once(database: Database, rng:
 
 
 def test_8_processes_claim_500_effects_each_exactly_once(database: Database, rng: random.Random) -> None:
-    """Real processes, each with its own connections."""
+    """Real processes, each with its own connections; in chunks so small that none is through before another begins."""
     keys = record_many(database)
     url = url_of(database)
-    given = [(url, chunks(keys, rng), dict(REACH.lease_ms), f"worker-{number}") for number in range(8)]
+    given = [(url, chunks(keys, rng, CHUNK // 3), dict(REACH.lease_ms), f"worker-{number}") for number in range(8)]
     got = each_in_a_process(claim_in_chunks, given)
     assert_each_was_claimed_once(database, keys, got)
 
@@ -263,9 +263,9 @@ def record_many(database: Database) -> list[str]:
     return [record(database, intent({"number": number})).effect.effect_key for number in range(EFFECTS_TO_CLAIM)]
 
 
-def chunks(keys: Sequence[str], rng: random.Random) -> list[list[str]]:
+def chunks(keys: Sequence[str], rng: random.Random, size: int = CHUNK) -> list[list[str]]:
     mixed = rng.sample(list(keys), len(keys))
-    return [mixed[start : start + CHUNK] for start in range(0, len(mixed), CHUNK)]
+    return [mixed[start : start + size] for start in range(0, len(mixed), size)]
 
 
 def claim_all(database: Database, order: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
