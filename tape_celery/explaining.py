@@ -11,7 +11,7 @@ from tape_celery.errors import NoSuchEffect
 from tape_celery.explanation import Around, Explanation
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, Obligation, shown
-from tape_celery.store import fleet, flows, inspection, proposals, runs, surroundings, tombstones
+from tape_celery.store import fleet, inspection, proposals, runs, standing, surroundings, tombstones
 
 
 class Explaining(TapePart):
@@ -60,9 +60,7 @@ class Explaining(TapePart):
             known_by=[one.name for one in workers if one.alive(now) and row.connector in one.connectors],
             swept_at_ms=swept,
             sweeps_late=swept is None or now - swept > patience,
-            pause=next(
-                (one for one in flows.pauses(database) if one.connector == row.connector and not one.looks), None
-            ),
+            standings=standing.read(database, {row.connector: int(tape._terms(row).lease_ms)}, connector=row.connector),
             second_person=second_person.why_needed(limits, row.connector, request),
             proposals=proposals.of(database, row.obligation_key if isinstance(row, Obligation) else row.effect_key),
             **_known_here(row),

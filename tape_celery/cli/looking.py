@@ -145,6 +145,9 @@ def show(tape: Tape, key: str, as_json: bool) -> None:
         return
     console = tables.console()
     tables.print_record(console, record)
+    if record.status in ("PENDING", "UNKNOWN"):
+        for text in controls.kept(record, standing.read(tape.database, connector=record.connector)):
+            console.print(tables.safe(text), style="yellow")
     tables.print_journal(console, journal)
     if owed:
         tables.print_obligations(console, owed)

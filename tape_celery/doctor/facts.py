@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tape_celery.records import Pause, Violation, Worker
+from tape_celery.explanation.controls import Standing
+from tape_celery.records import Violation, Worker
 from tape_celery.settings import Settings
 from tape_celery.store.health import Health
 
@@ -75,7 +76,8 @@ class FleetFacts:
     open_connectors: tuple[str, ...] = ()
     """Those with an effect or obligation that is not over."""
     overdue: tuple[Violation, ...] = ()
-    pauses: tuple[Pause, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    """Of what is paused, limited or under a breaker."""
     keys_of_what_waits: tuple[str, ...] = ()
     """The ids of encryption keys."""
 

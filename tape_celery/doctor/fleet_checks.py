@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tape_celery.doctor.facts import Facts, FleetFacts
 from tape_celery.doctor.findings import Verdict, fine, problem, warning
+from tape_celery.explanation import controls
+from tape_celery.flow import Breaker
 from tape_celery.records import Worker
 
 CLOCK_MS = 5_000
@@ -153,17 +155,50 @@ def sweep(facts: Facts) -> Verdict:
 def paused(facts: Facts) -> Verdict:
     """Whether a connector waits because people have paused it."""
     fleet = _fleet(facts)
-    if fleet.pauses:
-        told = [
-            f"{pause.connector} for {(fleet.now_ms - pause.since_ms) / 60_000:.0f} min by {pause.actor}: {pause.reason}"
-            for pause in fleet.pauses
-        ]
+    told = [
+        f"{controls.whose(one.flow)} for {(fleet.now_ms - one.flow.updated_at_ms) / 60_000:.0f} min by "
+        f"{one.flow.actor}: {one.flow.reason}"
+        for one in fleet.standings
+        if one.flow.paused
+    ]
+    if told:
         return warning(
             "; ".join(told[:SHOWN]),
-            "Nothing of it is sent or undone until it is resumed; what has an expiry ends meanwhile.",
-            "celery -A APP tape resume CONNECTOR --reason …, when what it was paused for is over",
+            "Nothing of it is sent or undone, or looked at where looks are paused, until it is resumed; what has an "
+            "expiry ends meanwhile.",
+            "celery -A APP tape resume CONNECTOR --reason … (--looks for looks), when what it was paused for is over",
         )
     return fine("no connector is paused")
+
+
+def breakers(facts: Facts) -> Verdict:
+    """Whether a circuit breaker lets nothing pass."""
+    open_ones = [one for one in _fleet(facts).standings if one.flow.breaker is not Breaker.CLOSED]
+    if open_ones:
+        return warning(
+            "; ".join(f"{controls.whose(one.flow)}: {controls.breaker(one)}" for one in open_ones[:SHOWN]),
+            "Too many of its calls were UNKNOWN or failed, so nothing of it goes but one probe at a time. What waits "
+            "keeps its place and its attempts.",
+            "the upstream; it closes by itself when a probe has landed there. celery -A APP tape breaker CONNECTOR "
+            "--off --reason … lets everything go at once",
+        )
+    return fine("no circuit breaker is open")
+
+
+def controls_unknown(facts: Facts) -> Verdict:
+    """Whether a limit or a breaker is about a connector that nobody has."""
+    fleet = _fleet(facts)
+    known = {known.name for known in facts.connectors}
+    known |= {name for worker in fleet.living for name in worker.connectors}
+    strange = sorted({one.flow.connector for one in fleet.standings if one.flow.controlled} - known)
+    if strange:
+        return warning(
+            f"limits or breakers of {_some(strange)}, which neither a worker that is alive nor this process knows",
+            "If the connector was renamed, nothing limits it under its new name.",
+            "celery -A APP tape limit CONNECTOR --off --reason …, tape breaker CONNECTOR --off --reason …; and say it "
+            "of the new name",
+        )
+    return fine("limits and breakers are about connectors that somebody knows")
 
 
 def overdue(facts: Facts) -> Verdict:
@@ -203,5 +238,7 @@ CHECKS = {
     "clocks": clocks,
     "sweep": sweep,
     "paused": paused,
+    "breakers": breakers,
+    "controls-unknown": controls_unknown,
     "overdue": overdue,
 }

@@ -14,7 +14,7 @@ from tape_celery.bounded import Bounded
 from tape_celery.connectors import base
 from tape_celery.doctor.facts import BrokerFacts, CeleryFacts, ConnectorFacts, Facts, FleetFacts
 from tape_celery.errors import StoreUnavailable
-from tape_celery.store import audit, fleet, flows, health, inspection, reencryption
+from tape_celery.store import audit, fleet, health, inspection, reencryption, standing
 from tape_celery.store.database import Database
 from tape_celery.wiring import call_limit
 
@@ -137,7 +137,7 @@ def _fleet(database: Database, grace_seconds: float) -> FleetFacts:
         last_sweep_ms=fleet.last_sweep_ms(database),
         open_connectors=still_open,
         keys_of_what_waits=tuple(reencryption.keys_of_what_waits(database, still_open)),
-        pauses=tuple(flows.pauses(database)),
+        standings=tuple(standing.read(database)),
         overdue=tuple(audit.overdue(database, grace_seconds=grace_seconds)),
     )
 

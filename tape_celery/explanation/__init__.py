@@ -9,9 +9,10 @@ texts of connectors and people are cut and escaped.
 
 from __future__ import annotations
 
-from tape_celery.explanation import advice, causes, history, obligations, prospects
+from tape_celery.explanation import advice, causes, controls, history, obligations, prospects
 from tape_celery.explanation.values import Around, Explanation, SafeAct, Upcoming
 from tape_celery.explanation.wording import at, counted, record, short
+from tape_celery.flow import Breaker
 from tape_celery.records import Effect, EffectStatus, Obligation
 from tape_celery.state.ends import CONTRADICTION
 
@@ -89,12 +90,17 @@ def _headline(effect: Effect, around: Around) -> str:
 def _pending(effect: Effect, around: Around) -> str:
     if around.run.status != "OPEN":
         return "It is not sent any more, for its run is closed."
-    if around.pause is not None:
+    holding = around.holding(effect)
+    if holding is not None and holding.flow.paused:
         return "It is not sent for now: its connector is paused."
+    if holding is not None and holding.flow.breaker is not Breaker.CLOSED:
+        return "It is not sent for now: the circuit breaker of its connector is open."
     if around.turn_of is not None:
         return f"It waits for its turn: effect {around.turn_of.effect_key} comes first."
     if effect.due_at_ms is not None and effect.due_at_ms > around.now_ms:
         return f"It is sent at {at(effect.due_at_ms)}."
     if not around.known_by:
         return f"It waits for a worker that knows {short(effect.connector)}: none is alive."
+    if holding is not None and controls.obstacle(holding):
+        return "It waits for its turn: its connector is at its limit."
     return "It is to be sent as soon as a worker takes it."

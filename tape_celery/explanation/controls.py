@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tape_celery import flow
 from tape_celery.explanation.wording import at, plain, short, span
 from tape_celery.flow import Admitted, Breaker, Flow, Probe
+from tape_celery.records import Effect, Obligation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,28 @@ def breaker(standing: Standing) -> str:
     return f"half-open {since}: its probe {plain(one.probe_key)} told nothing, or is not believed yet; " + (
         _probe_goes(standing).replace("a probe", "another probe")
     )
+
+
+def of(row: Effect | Obligation, standings: Sequence[Standing]) -> Standing | None:
+    """What may hold the next call of ``row``, or the next look where it is not to be called."""
+    verb = "call" if row.status == "PENDING" else "look"
+    return next((one for one in standings if (one.flow.connector, one.flow.verb) == (row.connector, verb)), None)
+
+
+def kept(row: Effect | Obligation, standings: Sequence[Standing]) -> list[str]:
+    """What keeps the next call or look of ``row`` from being made now, in sentences."""
+    if (standing := of(row, standings)) is None:
+        return []
+    one, found = standing.flow, []
+    if one.paused:
+        what, nothing = ("is", "nothing is sent until it is") if one.verb == "call" else ("are", "none until they are")
+        by = f"since {at(one.updated_at_ms)}, by {short(one.actor)}: {short(one.reason)}"
+        found.append(f"{whose(one)} {what} paused ({by}): {nothing} resumed.")
+    is_due = row.due_at_ms is None or row.due_at_ms <= standing.now_ms
+    # Of places and rates nothing can be told before it is due; a breaker may still be open then.
+    if (is_due or one.breaker is not Breaker.CLOSED) and (text := obstacle(standing)):
+        found.append(text)
+    return found
 
 
 def lines(standing: Standing) -> list[str]:

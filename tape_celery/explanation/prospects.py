@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tape_celery.explanation import foresight
+from tape_celery.explanation import controls, foresight
 from tape_celery.explanation.values import Around, Upcoming
 from tape_celery.explanation.wording import at, counted, listed, plain, record, short
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, RunStatus, Semantics
@@ -49,10 +49,7 @@ def proposed(around: Around) -> list[Upcoming]:
 
 def obstacles(row: Effect | Obligation, around: Around) -> list[Upcoming]:
     """What keeps a call or look of ``row`` from being made, whenever it is due."""
-    found = []
-    if around.pause is not None and row.status == "PENDING":
-        by = f"since {at(around.pause.since_ms)}, by {short(around.pause.actor)}: {short(around.pause.reason)}"
-        found.append(Upcoming(what=f"{plain(row.connector)} is paused ({by}): nothing is sent until it is resumed."))
+    found = [Upcoming(what=text) for text in controls.kept(row, around.standings)]
     named = plain(row.connector) + (f" with {plain(row.effect_name)}" if row.effect_name else "")
     if not around.known_by:
         found.append(Upcoming(what=f"No worker is alive that knows {named}: nothing until one is."))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tape_celery.explanation import controls
+from tape_celery.explanation.controls import Standing
 from tape_celery.policy import Terms
 from tape_celery.records import (
     Effect,
@@ -12,7 +14,6 @@ from tape_celery.records import (
     JournalEntry,
     Obligation,
     ObligationStatus,
-    Pause,
     Proposal,
     Run,
 )
@@ -97,9 +98,13 @@ class Around:
     """When a sweep began last; ``None``: never."""
     sweeps_late: bool = False
     """That is longer ago than it should be."""
-    pause: Pause | None = None
-    """That of the connector."""
+    standings: Sequence[Standing] = ()
+    """Where what holds the connector stands, of calls and of looks."""
     second_person: str = ""
     """Why one person may not act on it alone; ``""`` where one may."""
     proposals: Sequence[Proposal] = ()
     """The open ones about the row."""
+
+    def holding(self, row: Effect | Obligation) -> Standing | None:
+        """What may hold the next call of ``row``, or the next look where it is not to be called."""
+        return controls.of(row, self.standings)

@@ -31,6 +31,10 @@ def test_limits_and_breakers_are_set_shown_and_taken_away(tape: Tape, run: Calla
         ("call", 5, "100/minute", 2),
         ("look", 0, "", 0),
     ]
+    tape.limit("scripted", rate="1/hour", reason="slow", actor="ann")
+    tape.dispatch(*(effect.effect_key for effect in tape.effects()))
+    waits = next(effect.effect_key for effect in tape.effects(status="PENDING"))
+    assert "no more than 1/hour may go" in run("show", waits).output
     assert "scripted: neither limit nor breaker" in run("limit", "scripted", "--off", *WHO).output
     assert run("breaker", "scripted", "--off", "--looks", *WHO).exit_code == 0
     assert json.loads(run("status", "--json").output)["flows"] == []

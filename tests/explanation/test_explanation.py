@@ -15,7 +15,7 @@ from tape_celery.explanation import Explanation
 from tape_celery.store import fleet, inspection
 from tests.explanation.acting import listed
 from tests.explanation.ways import WAYS
-from tests.state.stage import LOST, Stage, obs
+from tests.state.stage import CONFIRMED, LOST, Stage, obs
 
 SAYS: dict[str, tuple[str, ...]] = {
     "pending_and_due": ("Nothing was sent yet.", "It is due: attempt 1 of 5"),
@@ -242,6 +242,29 @@ def test_a_paused_connector_keeps_calls_waiting_and_not_looks(stage: Stage) -> N
     assert "paused" not in text_of(stage.tape.explain(unknown))
     stage.tape.resume("scripted", reason="they are back", actor="ann")
     assert "paused" not in text_of(stage.tape.explain(pending))
+
+
+def test_a_limit_and_a_breaker_say_why_it_waits(stage: Stage) -> None:
+    """How many places are in use, and when a probe goes; looks wait for what is said of looks alone."""
+    who = {"reason": "what they allow", "actor": "ann"}
+    worker = {"version": "1", "queues": ("q",), "started_at_ms": None, "wall_ms": lambda: 0.0}
+    fleet.say(stage.tape.database, "w1@host", connectors=("scripted",), **worker)
+    gone, waits, unknown = stage.record(), stage.record(), stage.record()
+    stage.dispatch(unknown, LOST)
+    stage.tape.limit("scripted", rate="1/hour", **who)
+    stage.dispatch(gone, CONFIRMED)
+    told = stage.tape.explain(waits)
+    assert told.headline == "It waits for its turn: its connector is at its limit."
+    assert re.search(r"scripted: no more than 1/hour may go, and the next may go at .*Z; 1 wait", text_of(told))
+    assert "1/hour" not in text_of(stage.tape.explain(unknown))
+    stage.tape.limit("scripted", rate="", **who)
+    stage.tape.breaker("scripted", share=0.5, least=1, **who)
+    stage.dispatch(stage.record(), LOST)
+    told = stage.tape.explain(waits)
+    assert told.headline == "It is not sent for now: the circuit breaker of its connector is open."
+    assert re.search(r"The breaker of scripted is open since .*1 of 1 calls in trouble.*a probe goes at", text_of(told))
+    stage.tape.pause("scripted", looks=True, **who)
+    assert "looks of scripted are paused (since" in text_of(stage.tape.explain(unknown))
 
 
 def test_what_one_person_may_not_do_alone_is_said(migrated_sqlite: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from sqlalchemy.pool import Pool
 
 from tape_celery import Tape, connectors, migrations
 from tape_celery.doctor import GROUPS, Finding, Severity, examine, gather
-from tape_celery.store import fleet
+from tape_celery.flow import Trouble
+from tape_celery.store import fleet, flows
 from tape_celery.store.health import filesystem_of
 from tests.celery_wiring.conftest import Shop
 from tests.celery_wiring.upstream import ObservedBank
@@ -70,7 +71,7 @@ class House:
     def forget(self) -> None:
         """Leave the worker alone, and no effects."""
         self.run("DELETE FROM tape_workers WHERE worker_name <> 'one@here'")
-        self.run("TRUNCATE tape_callbacks, tape_journal, tape_obligations, tape_effects")
+        self.run("TRUNCATE tape_callbacks, tape_journal, tape_obligations, tape_effects, tape_flows")
         self.tape.database.close()
 
 
@@ -377,6 +378,18 @@ def test_a_queue_a_connector_and_rows_that_nobody_takes_are_named(house: House) 
     assert set(found) == {"connectors-unknown", "overdue"}
     assert "strange" in found["connectors-unknown"].seen
     assert handle.id in found["overdue"].seen
+
+
+def test_a_breaker_that_is_open_and_a_limit_of_nobody_s_connector_are_named(house: House) -> None:
+    """The breaker says what it counted; a connector that was renamed has no limit any more."""
+    who = {"reason": "what they allow", "actor": "ann"}
+    flows.say(house.tape.database, "renamed", "call", lambda one, _now: dataclasses.replace(one, at_once=5), **who)
+    only(house.tape, "controls-unknown", "warning", "renamed")
+    house.tape.breaker("calm", **who)
+    flows.count(house.tape.database, "calm", "call", [(f"key-{n}", Trouble.UNKNOWN) for n in range(10)])
+    found = wrong(house.tape)
+    assert set(found) == {"controls-unknown", "breakers"}
+    assert "10 of 10 calls in trouble" in found["breakers"].seen
 
 
 def test_a_store_that_nobody_sweeps_or_works_on_is_named(house: House) -> None:
