@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tape_celery.errors import NeedsSecondPerson, NotAllowed
@@ -13,12 +14,22 @@ from tape_celery.tape import Tape
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A field of a form: its name, and what the page calls it."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Act:
     """One act: what the page calls it, and what it takes."""
 
     label: str
     takes_ref: bool = False
     """It takes the reference that the upstream knows the record by."""
+    asks: tuple[Asked, ...] = ()
+    """What else it takes."""
 
 
 ACTS = {
@@ -44,22 +55,6 @@ RUN_WORDS = {
 }
 """What the acts on a run do."""
 
-
-CONNECTOR_ACTS = {
-    "pause": Act("Pause it"),
-    "resume": Act("Resume it"),
-}
-"""On a connector."""
-
-CONNECTOR_WORDS = {
-    "pause": (
-        "No worker begins a call of it, or an inverse, until it is resumed. What is under way ends, looks go on, and "
-        "what waits keeps its place and its attempts."
-    ),
-    "resume": "When what it was paused for is over: what waits is sent with the next sweeps.",
-}
-"""What the acts on a connector do."""
-
 DECISIONS = ("confirm", "withdraw")
 """On an act that somebody else proposed."""
 
@@ -76,6 +71,8 @@ class Form:
     external_ref: str = ""
     proposal: str = ""
     """The key of what they confirm or withdraw."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """What they gave for what the act asks, by name."""
 
 
 def perform(tape: Tape, key: str, form: Form) -> str:
@@ -85,11 +82,6 @@ def perform(tape: Tape, key: str, form: Form) -> str:
     """
     if form.act in DECISIONS:
         return _decide(tape, key, form)
-    if form.act == "pause":
-        tape.pause(key, reason=form.reason, actor=form.actor)
-        return "Done: it is paused."
-    if form.act == "resume":
-        return f"Done: it is resumed, and {tape.resume(key, reason=form.reason, actor=form.actor)} that waited go on."
     said: dict[str, Any] = {"reason": form.reason, "actor": form.actor, "seen_version": form.seen_version}
     name, arguments = _CALLS[form.act]
     if form.external_ref and ACTS.get(form.act, PLAIN).takes_ref:

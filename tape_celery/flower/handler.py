@@ -8,9 +8,9 @@ import json
 import logging
 import re
 from base64 import b64decode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -22,7 +22,7 @@ from tornado.web import RequestHandler, StaticFileHandler
 from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, StoreUnavailable
 from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access
-from tape_celery.flower.acts import Form
+from tape_celery.flower.acts import Act, Form
 from tape_celery.records import Effect, Obligation, shown
 from tape_celery.redaction import Redaction, cut_out
 from tape_celery.tape import Tape
@@ -76,6 +76,7 @@ class Tried:
     reason: str = ""
     said: str = ""
     trouble: str = ""
+    given: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Tried()
@@ -151,7 +152,7 @@ class Page(BaseHandler):
 
     # --- acting ---
 
-    def form(self, known: Collection[str]) -> Form:
+    def form(self, known: Mapping[str, Act]) -> Form:
         """What somebody filled in; raises `Refused` where they may not act, or no form of ours says that."""
         if self.may_not_act:
             raise trouble.Refused(403, self.may_not_act)
@@ -167,15 +168,18 @@ class Page(BaseHandler):
             seen_version=int(said["seen_version"]),
             external_ref=said["external_ref"],
             proposal=said["proposal"],
+            given={
+                asked.name: self.get_body_argument(asked.name, "") for asked in known.get(said["act"], acts.PLAIN).asks
+            },
         )
 
-    async def act(self, key: str, form: Form) -> Tried:
+    async def act(self, key: str, form: Form, perform: Callable[[Tape, str, Form], str] = acts.perform) -> Tried:
         """Do what the form says, to the row of ``key``; what went wrong is told where the act was not allowed."""
         try:
-            said = await self.off_loop(lambda: acts.perform(self.tape, key, form))
+            said = await self.off_loop(lambda: perform(self.tape, key, form))
         except (NotAllowed, InvalidIntent) as error:
             self.set_status(409 if isinstance(error, NotAllowed) else 400)
-            return Tried(act=form.act, reason=form.reason, trouble=f"{error}.")
+            return Tried(act=form.act, reason=form.reason, trouble=f"{error}.", given=form.given)
         logger.info("%s did %s to %s", wording.visible(form.actor), form.act, wording.visible(key))
         return Tried(act=form.act, said=said)
 

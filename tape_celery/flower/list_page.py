@@ -6,6 +6,7 @@ from typing import Any
 
 from tornado.web import authenticated
 
+from tape_celery.flow import Breaker, Flow
 from tape_celery.flower.handler import Page
 from tape_celery.flower.trouble import Refused
 from tape_celery.flower.wording import with_query
@@ -67,8 +68,18 @@ class EffectsPage(Page):
             "counts": self.tape.counts(COUNTED),
             "owed": self.tape.obligation_counts(COUNTED),
             "proposals": self.tape.proposals(),
-            "paused": {pause.connector for pause in self.tape.pauses()},
+            "held": _held(self.tape.flows()),
         }
+
+
+def _held(flows: list[Flow]) -> dict[str, list[str]]:
+    """Of each connector that is held back, by what."""
+    held: dict[str, list[str]] = {}
+    for one in flows:
+        of = "" if one.verb == "call" else "looks "
+        facts = {"paused": one.paused, "breaker open": one.breaker is not Breaker.CLOSED}
+        held.setdefault(one.connector, []).extend(f"{of}{word}" for word, holds in facts.items() if holds)
+    return held
 
 
 FILTERS = ("status", "connector", "run", "business_key", "age")

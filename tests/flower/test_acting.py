@@ -121,6 +121,37 @@ def test_a_connector_is_paused_and_resumed(ann: httpx.Client, shop: Shop) -> Non
     assert 'data-act="resume"' not in ann.get(page).text
 
 
+def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop) -> None:
+    """Forms show what holds; an empty field takes it away; looks apart; nothing is done over what another has said."""
+    page = page_of("connector", "mail")
+    assert act(ann, page, "limit", at_once="5", rate="100/m", reason="their <i>contract</i>").status_code == 303
+    assert act(ann, page, "breaker-looks", share="50", window="30").status_code == 303
+    call, look = shop.tape.flows()
+    assert (call.at_once, call.rate_count, call.rate_ms, call.actor) == (5, 100, 60_000, "ann")
+    assert (look.trouble_percent, look.least_calls, look.window_ms, look.open_ms) == (50, 10, 30_000, 30_000)
+    text = ann.get(page).text
+    table = text.partition('id="flows"')[2].partition("</table>")[0]
+    assert "5 at once (0 in use), 100/minute" in table
+    assert "their &lt;i&gt;contract" in table
+    assert "closed since" in table
+    assert 'name="rate" maxlength="50" value="100/minute"' in text
+    assert act(ann, page, "breaker", share="0.5").status_code == 400
+    wrong = act(ann, page, "limit", at_once="many", rate="100/m")
+    assert wrong.status_code == 400
+    assert 'value="many"' in wrong.text
+    stale = filled(ann, page, "limit", at_once="", rate="")
+    assert act(ann, page, "pause-looks", reason="they mend it").status_code == 303
+    answer = ann.post(page, data=stale)
+    assert (answer.status_code, "ann was faster: they mend it" in unescape(answer.text)) == (409, True)
+    listed = ann.get("/effects").text
+    assert ">looks paused</span>" in listed
+    assert ">paused</span>" not in listed
+    for name in ("resume-looks", "limit", "breaker-looks"):
+        assert act(ann, page, name, at_once="", rate="", share="").status_code == 303
+    assert shop.tape.flows() == []
+    assert 'id="flows"' not in ann.get(page).text
+
+
 def test_what_is_not_there_takes_no_act(ann: httpx.Client, shop: Shop) -> None:
     """It is answered as its page is."""
     form = filled(ann, page_of("effect", shop.stuck("there")), "resolve-failed", seen_version="0")
