@@ -65,7 +65,7 @@ def test_an_effect_by_the_name_of_a_known_task_is_refused(make_tape: Callable[..
     app = Celery("full", broker="memory://")
     make_tape(app)
 
-    @app.task(name="tasks.letter")
+    @app.task(name="tasks.letter", shared=False)
     def letter(text: str) -> None:
         """A task of the app's own."""
 
@@ -79,7 +79,7 @@ def test_an_app_that_is_complete_and_has_such_a_task_gets_no_tape(make_tape: Cal
     decorated("tasks.postcard")
     app = Celery("complete", broker="memory://")
 
-    @app.task(name="tasks.postcard")
+    @app.task(name="tasks.postcard", shared=False)
     def postcard(text: str) -> None:
         """A task of the app's own."""
 

@@ -143,8 +143,9 @@ class Nothing:
 
 def hinted(raw: redis.Redis) -> list[str]:
     """The keys of all hints to dispatch in the broker, in the order in which they came; they are taken out."""
-    messages = [json.loads(message) for message in reversed(raw.lrange("tape.dispatch", 0, -1))]
-    raw.delete("tape.dispatch")
+    with raw.pipeline(transaction=True) as at_once:  # a hint that comes between reading and deleting would be lost
+        found, _ = at_once.lrange("tape.dispatch", 0, -1).delete("tape.dispatch").execute()
+    messages = [json.loads(message) for message in reversed(found)]
     return [key for message in messages for key in json.loads(base64.b64decode(message["body"]))[0][0]]
 
 

@@ -190,7 +190,7 @@ def test_every_variable_that_compose_gives_is_one_that_is_read(services: dict[st
     read = {f"TAPE_{name.upper()}" for name in NAMES} | {"TAPE_BROKER_URL", BANK_URL_VARIABLE, "FLOWER_BASIC_AUTH"}
     ours = {name: service for name, service in services.items() if service["image"] == "tape-celery"}
     assert set().union(*(service["environment"] for service in ours.values())) <= read
-    assert {service["stop_grace_period"] for service in ours.values()} == {"45s"}
+    assert {service["stop_grace_period"] for service in ours.values()} == {"75s"}
     assert "compose/tape.env" in (ROOT / ".gitignore").read_text().split()
 
 
@@ -200,10 +200,10 @@ def test_the_units_of_the_page_stop_a_worker_as_compose_does() -> None:
     [unit] = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
     [manifest] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     service = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
-    assert (service["KillMode"], service["TimeoutStopSec"]) == ("mixed", "45")
+    assert (service["KillMode"], service["TimeoutStopSec"]) == ("mixed", "75")
     options = {option for known in worker.params for option in known.opts}
     assert set(re.findall(r" (--[\w-]+)", service["ExecStart"])) <= options
-    assert "terminationGracePeriodSeconds: 45 " in manifest
+    assert "terminationGracePeriodSeconds: 75 " in manifest
     assert "args: [worker, dispatch]" in manifest
     image = (ROOT / "compose/Dockerfile").read_text()
     assert 'CMD ["worker-answers"]' in image

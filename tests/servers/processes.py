@@ -144,8 +144,11 @@ class Process:
             error.add_note(f"the end of {self.log}:\n{self._tail()}")
             raise
 
-    def wait(self, timeout: float = 20.0) -> int:
-        """Wait for its end and return its exit code (negative: the signal). Children may live on."""
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait for its end and return its exit code (negative: the signal). Children may live on.
+
+        A worker with a prefork pool may take 30 s more than its tasks: `tape_celery.stopping.MARGIN_SECONDS`.
+        """
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -42,7 +42,7 @@ class ShopContainer(CeleryWorkerContainer):
         self.reload()
         return self.status
 
-    def ends(self, timeout: float = 30) -> int:
+    def ends(self, timeout: float = 60) -> int:
         """Wait for its end, and return its exit code."""
         until(lambda: self.state() == "exited", timeout=timeout, what=f"the end of {self.name}")
         return int(self.attrs["State"]["ExitCode"])
