@@ -20,6 +20,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tape_celery import __version__
+from tape_celery.connectors.trace_context import marked
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, Obligation, replace
 
@@ -67,7 +68,7 @@ class _Recorded(Span):
     def __enter__(self) -> Self:
         from opentelemetry import context, trace
 
-        self._before = context.attach(trace.set_span_in_context(self._span))
+        self._before = context.attach(marked(trace.set_span_in_context(self._span)))
         return self
 
     def __exit__(self, *_: object) -> None:

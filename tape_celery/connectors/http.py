@@ -38,6 +38,7 @@ from tape_celery.connectors.http_answers import (
 )
 from tape_celery.connectors.pool import ConnectionPool
 from tape_celery.connectors.references import SecretUnavailable, Value, resolved
+from tape_celery.connectors.trace_context import FIELDS, trace_headers
 from tape_celery.connectors.wire_logs import names_of_events_only
 from tape_celery.errors import SettingsError
 from tape_celery.records import Effect, Obligation, Semantics
@@ -91,6 +92,9 @@ class HTTPConnector:
     mask_fields: Sequence[str] | None = None
     """The ends of names of fields whose values are masked before an answer is stored, in the place of
     `tape_celery.masking.SECRET_FIELDS`; ``()``: none."""
+    send_traceparent: bool = True
+    """Whether an upstream is told the span of a call, look or inverse that is traced, by W3C's ``traceparent`` and
+    ``tracestate``. Where ``headers`` has one of the two, that is sent instead."""
     _headers: dict[str, str] = field(init=False, repr=False, compare=False)
     _references: dict[str, Value] = field(init=False, repr=False, compare=False)
     _secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -199,6 +203,8 @@ class HTTPConnector:
             return NoAnswer(type(error).__name__, str(error), sent=False)
         secrets = with_secrets(self._secrets, looked_up.values()) if looked_up else self._secrets
         headers = {"Host": place.netloc.decode(), **self._headers, **looked_up, **headers}
+        if self.send_traceparent and (traced := trace_headers()) and not FIELDS & headers.keys():
+            headers |= traced
         content = None if body is None else body.encode()
         if content is not None:
             headers["Content-Length"] = str(len(content))
