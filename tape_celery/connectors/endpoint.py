@@ -108,6 +108,7 @@ def tls_context(ca_bundle: str, what: str) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise SettingsError(f"{what}: ca_bundle {ca_bundle!r} cannot be loaded: {error}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
     return context
 
 

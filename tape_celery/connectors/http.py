@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import ssl
@@ -12,12 +13,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpcore
+import h11
 import httpx
 
 from tape_celery.connectors.backoff import jittered_ms
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
-from tape_celery.connectors.deadline import DeadlineBackend
 from tape_celery.connectors.endpoint import (
     check_url,
     checked_headers,
@@ -27,6 +27,7 @@ from tape_celery.connectors.endpoint import (
     tls_context,
     with_secrets,
 )
+from tape_celery.connectors.http11 import HTTPConnection, Origin, Request
 from tape_celery.connectors.http_answers import (
     Answer,
     Codes,
@@ -39,9 +40,10 @@ from tape_celery.connectors.http_answers import (
 from tape_celery.connectors.pool import ConnectionPool
 from tape_celery.connectors.references import SecretUnavailable, Value, resolved
 from tape_celery.connectors.trace_context import FIELDS, trace_headers
-from tape_celery.connectors.wire_logs import names_of_events_only
 from tape_celery.errors import SettingsError
 from tape_celery.records import Effect, Obligation, Semantics
+
+logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 """The longest wait for a connection: secrets by reference, a free place, the name, TCP and TLS together."""
@@ -49,9 +51,8 @@ IDLE_SECONDS = 1.0
 """A connection idle for longer is not used again: the upstream may be closing it."""
 
 _DEFAULT_HEADERS = {"accept": "application/json", "content-type": "application/json", "user-agent": "tape-celery"}
-_TROUBLE = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+_TROUBLE = (httpx.TimeoutException, httpx.NetworkError, httpx.ProtocolError)
 """All that a network can cause."""
-_BEFORE_THE_FIRST_BYTE = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 
 
 @dataclass
@@ -192,9 +193,6 @@ class HTTPConnector:
 
     def _exchange(self, method: str, url: str, headers: dict[str, str], body: str | None = None) -> Answer | NoAnswer:
         """One request and what came of it, within ``timeout_s``; raises nothing that a network can cause."""
-        parts = urlsplit(url)
-        path = parts.path or "/"
-        place = _place(origin(url))
         began = time.monotonic()
         connect_seconds = min(CONNECT_SECONDS, self.timeout_s)
         try:
@@ -202,57 +200,40 @@ class HTTPConnector:
         except SecretUnavailable as error:
             return NoAnswer(type(error).__name__, str(error), sent=False)
         secrets = with_secrets(self._secrets, looked_up.values()) if looked_up else self._secrets
-        headers = {"Host": place.netloc.decode(), **self._headers, **looked_up, **headers}
+        place, host, target = _address(url)
+        headers = {"Host": host, **self._headers, **looked_up, **headers}
         if self.send_traceparent and (traced := trace_headers()) and not FIELDS & headers.keys():
             headers |= traced
-        content = None if body is None else body.encode()
-        if content is not None:
+        content = b"" if body is None else body.encode()
+        if body is not None:
             headers["Content-Length"] = str(len(content))
-        handed_over = False
-
-        def trace(event: str, _: object) -> None:
-            nonlocal handed_over
-            handed_over = handed_over or event.endswith("send_request_headers.started")
-
-        request = httpcore.Request(
-            method,
-            httpcore.URL(
-                scheme=place.raw_scheme,
-                host=place.raw_host,
-                port=place.port,
-                target=f"{path}?{parts.query}" if parts.query else path,  # as it was given: httpx normalizes paths
-            ),
-            headers=list(headers.items()),
-            content=content,
-            extensions={
-                "timeout": {
-                    "pool": connect_seconds,
-                    "connect": began + connect_seconds,
-                    "write": began + self.timeout_s,
-                    "read": began + self.timeout_s,
-                },
-                "trace": trace,
-            },
-        )
+        request = Request(method, place, target, list(headers.items()), content)
+        sent, until = False, began + self.timeout_s
         try:
-            with names_of_events_only(), self._this_process_pool().exchange(request) as answer:
-                return self._read(answer, secrets)
+            with self._this_process_pool().connection(place, connect_seconds, began + connect_seconds) as connection:
+                sent = True
+                connection.send(request, until)
+                outcome = self._read(connection, connection.head(until), until, secrets)
         except _TROUBLE as error:
-            sent = handed_over or not isinstance(error, _BEFORE_THE_FIRST_BYTE)
-            return NoAnswer(type(error).__name__, _redacted(str(error), secrets), sent)
+            outcome = NoAnswer(type(error).__name__, _redacted(str(error), secrets), sent)
+        if logger.isEnabledFor(logging.DEBUG):
+            what = outcome.code if isinstance(outcome, Answer) else outcome.type
+            logger.debug("%s to %s: %s", method, origin(url), what)
+        return outcome
 
-    def _read(self, answer: httpcore.Response, secrets: tuple[str, ...]) -> Answer | NoAnswer:
+    def _read(
+        self, connection: HTTPConnection, head: h11.Response, until: float, secrets: tuple[str, ...]
+    ) -> Answer | NoAnswer:
         """The answer as far as it came; what is too long or breaks off is cut."""
-        if not getattr(answer.extensions["network_stream"], "heard", True):
+        if not connection.heard:
             # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
             return NoAnswer("RemoteProtocolError", "the answer was there before the request")
-        protocol = answer.extensions["http_version"]
-        if protocol not in (b"HTTP/1.0", b"HTTP/1.1"):
-            text = f"the answer is in {protocol.decode('latin-1')!r}, which was not asked for"
+        if head.http_version not in (b"1.0", b"1.1"):
+            text = f"the answer is in 'HTTP/{head.http_version.decode('latin-1')}', which was not asked for"
             return NoAnswer("RemoteProtocolError", text)
         body, cut = bytearray(), ""
         try:
-            for chunk in answer.iter_stream():  # as it came: not unpacked
+            for chunk in connection.body(until):  # as it came: not unpacked
                 body += chunk
                 if len(body) > self.max_response_bytes:
                     cut = f"the body is larger than max_response_bytes ({self.max_response_bytes})"
@@ -260,10 +241,10 @@ class HTTPConnector:
         except _TROUBLE as error:
             cut = f"{type(error).__name__}: {error}"
         return Answer(
-            answer.status,
+            head.status_code,
             {
-                name.decode("latin-1").lower(): _redacted(value.decode(errors="replace"), secrets)
-                for name, value in answer.headers
+                name.decode("latin-1"): _redacted(value.decode(errors="replace"), secrets)
+                for name, value in head.headers
             },
             _redacted(body[: self.max_response_bytes].decode("latin-1"), secrets).encode("latin-1"),
             _redacted(cut, secrets),
@@ -276,13 +257,16 @@ class HTTPConnector:
         return self._pool[1]
 
     def _new_pool(self) -> tuple[int, ConnectionPool]:
-        return os.getpid(), ConnectionPool(self._tls, self.max_connections, IDLE_SECONDS, DeadlineBackend())
+        return os.getpid(), ConnectionPool(self._tls, self.max_connections, IDLE_SECONDS)
 
 
 @lru_cache(maxsize=128)
-def _place(shown: str) -> httpx.URL:
-    """Where an `origin` leads: the host as it is looked up, and as its ``Host`` header has it."""
-    return httpx.URL(shown)
+def _address(url: str) -> tuple[Origin, str, str]:
+    """Where ``url`` leads, its ``Host`` header, and its path and query as they were given: httpx normalizes paths."""
+    parts, place = urlsplit(url), httpx.URL(origin(url))
+    port = place.port or (443 if place.scheme == "https" else 80)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Origin(place.scheme, place.raw_host.decode(), port), place.netloc.decode(), target
 
 
 def _redacted(text: str, secrets: tuple[str, ...]) -> str:

@@ -1,8 +1,7 @@
 """The connections of one process to one upstream. Each belongs to one exchange at a time.
 
-httpcore's own pool hands out an idle connection before it is in use, so that another thread may find it idle for too
-long and close it under the request: an answer that nobody but ourselves lost. It also looks at each of its connections
-for each request, which is slow with hundreds of them.
+A pool that hands out an idle connection before it is in use lets another thread find it idle for too long and close it
+under the request: an answer that nobody but ourselves lost.
 """
 
 from __future__ import annotations
@@ -10,9 +9,12 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
-import httpcore
+import httpx
+
+from tape_celery.connectors.deadline import connected
+from tape_celery.connectors.http11 import HTTPConnection, Origin
 
 
 class ConnectionPool:
@@ -21,31 +23,35 @@ class ConnectionPool:
     A connection idle for over ``idle_seconds`` is not used again. The one used last is used next, so the rest can go.
     """
 
-    def __init__(
-        self, tls: ssl.SSLContext, max_connections: int, idle_seconds: float, backend: httpcore.NetworkBackend
-    ) -> None:
+    def __init__(self, tls: ssl.SSLContext, max_connections: int, idle_seconds: float) -> None:
         self._tls = tls
         self._most = max_connections
         self._idle_seconds = idle_seconds
-        self._backend = backend
         self._changed = threading.Condition()
         self._in_use = 0
-        self._idle: list[httpcore.HTTPConnection] = []
+        self._idle: list[HTTPConnection] = []
         """The longest idle first."""
         self._closed = False
 
     @contextmanager
-    def exchange(self, request: httpcore.Request) -> Iterator[httpcore.Response]:
-        """One exchange, once: yields the answer, whose body is still to be read.
+    def connection(self, origin: Origin, seconds: float, until: float) -> Iterator[HTTPConnection]:
+        """A connection to ``origin`` for one exchange: an idle one, or one that is open at the instant ``until``.
 
-        Raises `PoolTimeout` when no connection becomes free, and what httpcore does.
+        Raises `PoolTimeout` of httpx when none becomes free within ``seconds``, `ConnectTimeout` and `ConnectError`.
         """
-        connection = self._take(request.url.origin, request.extensions["timeout"]["pool"])
+        found = self._take(origin, seconds)
+        kept = None
         try:
-            with closing(connection.handle_request(request)) as answer:
-                yield answer
+            if found is None:
+                tls = self._tls if origin.scheme == "https" else None
+                found = HTTPConnection(origin, connected(origin.host, origin.port, tls, until))
+            yield found
+            if found.end():
+                kept = found
         finally:
-            self._put_back(connection)
+            self._give_back(kept)
+            if kept is None and found is not None:
+                found.close()
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when their exchanges end."""
@@ -54,47 +60,42 @@ class ConnectionPool:
             idle, self._idle = self._idle, []
         _close(idle)
 
-    def _take(self, origin: httpcore.Origin, seconds: float) -> httpcore.HTTPConnection:
+    def _take(self, origin: Origin, seconds: float) -> HTTPConnection | None:
+        """A place, and an idle connection for it if there is one."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._in_use < self._most, seconds):
-                raise httpcore.PoolTimeout(f"all {self._most} connections are in use")
+            if self._in_use >= self._most and not self._changed.wait_for(lambda: self._in_use < self._most, seconds):
+                raise httpx.PoolTimeout(f"all {self._most} connections are in use")
             self._in_use += 1
             connection, left = self._find(origin)
         _close(left)
-        return connection or httpcore.HTTPConnection(
-            origin,
-            ssl_context=self._tls,
-            keepalive_expiry=self._idle_seconds,
-            retries=0,
-            network_backend=self._backend,
-        )
+        return connection
 
-    def _find(self, origin: httpcore.Origin) -> tuple[httpcore.HTTPConnection | None, list[httpcore.HTTPConnection]]:
+    def _find(self, origin: Origin) -> tuple[HTTPConnection | None, list[HTTPConnection]]:
         """An idle connection, if there is one, and those that are of no use any more."""
         left = []
-        while self._idle and self._idle[0].has_expired():
+        while self._idle and self._idle[0].is_older(self._idle_seconds):
             left.append(self._idle.pop(0))
         for place in reversed(range(len(self._idle))):
-            if self._idle[place].can_handle_request(origin):
+            if self._idle[place].origin == origin:
                 connection = self._idle.pop(place)
-                if not connection.has_expired():
+                if not connection.is_readable():
                     return connection, left
                 left.append(connection)
         if self._idle and self._in_use + len(self._idle) > self._most:
             left.append(self._idle.pop(0))  # it leads elsewhere, and takes the place of the one to be opened
         return None, left
 
-    def _put_back(self, connection: httpcore.HTTPConnection) -> None:
+    def _give_back(self, connection: HTTPConnection | None) -> None:
         with self._changed:
             self._in_use -= 1
-            kept = connection.is_available() and not self._closed
-            if kept:
+            if connection is not None and not self._closed:
                 self._idle.append(connection)
+                connection = None
             self._changed.notify()
-        if not kept:
+        if connection is not None:
             connection.close()
 
 
-def _close(connections: Iterable[httpcore.HTTPConnection]) -> None:
+def _close(connections: Iterable[HTTPConnection]) -> None:
     for connection in connections:
         connection.close()

@@ -123,7 +123,7 @@ def test_nothing_of_an_effect_chooses_where_a_call_goes(serve: Serve, connect: C
 def test_no_log_shows_more_of_a_url_than_its_origin(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """httpx logs the URL of each request for everybody who logs at INFO, httpcore its steps; ours may hold a token."""
+    """httpx would log the URL of each request for everybody who logs at INFO; ours may hold a token."""
     caplog.set_level(logging.DEBUG)
     upstream = serve()
     connector = connect(upstream, observe_endpoint=f"{upstream.url}/CANARY?token=CANARY")
@@ -212,7 +212,7 @@ def test_a_connection_that_the_upstream_closed_is_not_used_again(serve: Serve, c
     connector = connect(upstream)
     assert connector.dispatch(an_effect()).status == "confirmed"
     _, pool = connector._pool
-    until(lambda: all(connection.has_expired() for connection in pool._idle), what="the upstream's FIN")
+    until(lambda: all(connection.is_readable() for connection in pool._idle), what="the upstream's FIN")
     assert connector.dispatch(an_effect(effect_key="effect-2")).status == "confirmed"
     assert upstream.accepted == 2
 
