@@ -50,7 +50,7 @@ class EffectCaller:
         effect, and sent when it is CONFIRMED (with its response), ends otherwise, is UNKNOWN, or STUCK (with its key).
         When it returns, the intent is in the store; the broker may be down, which costs at most
         ``tape_publish_timeout_seconds``, once. When it raises, nothing was recorded (`InvalidIntent` and its kinds,
-        `RunClosed` among them, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
+        `RunClosed` among them, `QueueFull`, `StoreUnavailable`, `SchemaMismatch`), with one exception that says so:
         `IntentUncertain`. Whether an effect without a business key could ever be resolved (else: `UnsafeEffect`) is
         judged where ``tape_connectors`` has its connector; one that this process does not know is taken.
 

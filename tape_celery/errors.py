@@ -17,6 +17,7 @@ TapeError
 │   ├── KeyConflict               the key belongs to another request
 │   ├── WrongSession              ``session=`` is no transaction on this store
 │   └── ChordNeedsBackend         no result backend that could be told of a chord's part
+├── QueueFull                 so many effects of its connector wait that no more may; nothing was recorded
 ├── IntentUncertain           the answer to COMMIT was lost: the intent may exist
 ├── StoreUnavailable          the store cannot be reached or did not answer in time
 │   └── CommitUncertain           the answer to COMMIT was lost (inside the store; callers resolve it)
@@ -170,6 +171,28 @@ class WrongSession(InvalidIntent):
 
 class ChordNeedsBackend(InvalidIntent):
     """The app has no result backend that could be told, and told again, how a part of a chord ended."""
+
+
+class QueueFull(TapeError):
+    """As many effects of a connector wait to be sent as may (`Tape.limit`): nothing was recorded, and later it may be.
+
+    ``connector``; ``limit``, how many may wait; ``count``, how many did, counted to 1,000 above the limit; ``asked``,
+    how many more there were to be.
+    """
+
+    def __init__(self, connector: str, limit: int, count: int, asked: int = 1) -> None:
+        super().__init__(connector, limit, count, asked)
+        self.connector = connector
+        self.limit = limit
+        self.count = count
+        self.asked = asked
+
+    def __str__(self) -> str:
+        more = "1 more was" if self.asked == 1 else f"{self.asked} more were"
+        return (
+            f"{self.count} effects of {self.connector!r} wait to be sent, of {self.limit} that may; {more} asked for, "
+            "and nothing was recorded: try again when some have been sent"
+        )
 
 
 class StoreUnavailable(TapeError):

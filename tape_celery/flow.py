@@ -23,18 +23,22 @@ ended in a way that says nothing of the upstream, another probe goes once ``open
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 from tape_celery.errors import InvalidIntent
 
 Verb = Literal["call", "look"]
+What = Literal["pause", "limit", "breaker"]
+"""What people say of a connector's calls or looks."""
 
 MOST_AT_ONCE = 100_000
 MOST_COUNT = 1_000_000
+MOST_WAITING = 1_000_000
 MOST_MS = 31 * 86_400_000
 SLOT_MS = 250
 """Hints of a fast rate go together, for so long at the most."""
@@ -77,6 +81,15 @@ class Probe(StrEnum):
     """It says nothing of the upstream: it was cancelled, pruned, given back, or nobody asked."""
 
 
+@dataclass(frozen=True)
+class Said:
+    """Who has said something, when and why."""
+
+    reason: str
+    actor: str
+    at_ms: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Flow:
     """What people have said of one connector's calls or looks at run time, and where its limits stand."""
@@ -110,10 +123,32 @@ class Flow:
     actor: str = ""
     updated_at_ms: int = 0
     version: int = 0
+    most_waiting: int = 0
+    """How many effects may wait to be sent, before no more are recorded; 0: any number."""
+    said_json: str = ""
+    """Who has said each thing of it last, and why; see `said`."""
+
+    def said(self, what: What) -> Said:
+        """Who has said ``what`` of it last; where that was not kept apart, who has said anything."""
+        told = json.loads(self.said_json)[what] if self.said_json else (self.reason, self.actor, self.updated_at_ms)
+        return Said(*told)
+
+    def saying(self, what: What, reason: str, actor: str, now_ms: int) -> Flow:
+        """The flow of which somebody has just said ``what``."""
+        one_for_all = [self.reason, self.actor, self.updated_at_ms]  # where it was not kept apart
+        before = json.loads(self.said_json) if self.said_json else dict.fromkeys(get_args(What), one_for_all)
+        told = before | {what: [reason, actor, now_ms]}
+        one = dataclasses.replace(self, said_json=json.dumps(told), version=self.version + 1)
+        return dataclasses.replace(one, reason=reason, actor=actor, updated_at_ms=now_ms)
+
+    @property
+    def said_anything(self) -> bool:
+        """Whether anything holds of it."""
+        return self.paused or self.controlled or bool(self.most_waiting)
 
     @property
     def controlled(self) -> bool:
-        """Whether any limit or a breaker is set."""
+        """Whether any limit or a breaker is set that holds back what waits."""
         return bool(self.at_once or self.rate_count or self.trouble_percent)
 
     @property

@@ -60,7 +60,7 @@ PAUSED = Metric("tape_paused", ("connector",), "1 where people have paused the c
 RESTRAINED = Metric(
     "tape_restrained",
     ("connector", "verb"),
-    "1 where a pause, a limit or an open breaker may make calls or looks wait, 0 where a breaker is closed",
+    "1 where a pause, a limit or an open breaker may make calls or looks wait, 0 where none does",
 )
 BREAKER = Metric("tape_breaker", ("connector", "verb"), "Of a breaker that is set: 0 closed, 1 half-open, 2 open")
 PLACES = Metric(
@@ -72,11 +72,17 @@ WAITING = Metric(
     ("connector", "verb"),
     "What is due and waits for its turn, of a connector that is paused, limited or has a breaker; counted to 1,000",
 )
+QUEUE_LIMIT = Metric(
+    "tape_queue_limit", ("connector", "verb"), "How many effects may wait before no more are recorded, where limited"
+)
+QUEUED = Metric(
+    "tape_queued", ("connector", "verb"), "How many are to be sent, now or later; counted to 1,000 above that limit"
+)
 UP = Metric("tape_store_up", (), "1 where the store answered when the gauges were read last, else 0")
 
 GAUGES = (
     EFFECTS, OBLIGATIONS, RUNS, OLDEST_EFFECT, OLDEST_OBLIGATION, DUE, SWEEP_OVERDUE, SWEEP_LAG, WORKERS,
-    CONNECTOR_WORKERS, PAUSED, RESTRAINED, BREAKER, PLACES, IN_USE, WAITING, UP,
+    CONNECTOR_WORKERS, PAUSED, RESTRAINED, BREAKER, PLACES, IN_USE, WAITING, QUEUE_LIMIT, QUEUED, UP,
 )  # fmt: skip
 
 _Values = dict[tuple[str, ...], float]
@@ -178,6 +184,8 @@ def _of_flows(held: list[Standing]) -> Reading:
         values = {RESTRAINED: bool(flow.paused or flow.at_once or flow.rate_count or open_), WAITING: one.waiting}
         if flow.trouble_percent:
             values[BREAKER] = _BREAKERS.index(flow.breaker)
+        if flow.most_waiting:
+            values |= {QUEUE_LIMIT: flow.most_waiting, QUEUED: one.queued}
         if flow.at_once:
             values |= {PLACES: flow.at_once, IN_USE: one.in_flight}
         for metric, value in values.items():

@@ -40,7 +40,7 @@ def submit_within(
         recorded = app_transaction.within(
             connection,
             tape.database,
-            lambda: bulk.record_many_within(connection, tape.database, asked, actor=actor, hint_ms=hint_ms),
+            lambda _bounded: bulk.record_many_within(connection, tape.database, asked, actor=actor, hint_ms=hint_ms),
         )
     follower.add(tape, recorded, forget=forget)
     return _handles(tape, recorded)

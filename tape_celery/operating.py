@@ -12,7 +12,7 @@ from tape_celery import doctor, flow
 from tape_celery.connectors import base
 from tape_celery.doctor.findings import Finding
 from tape_celery.errors import InvalidIntent, UnknownConnector
-from tape_celery.flow import Flow, Verb
+from tape_celery.flow import Flow, Verb, What
 from tape_celery.intent import check_connector_name, said
 from tape_celery.part import TapePart
 from tape_celery.records import Pause, Worker
@@ -56,7 +56,7 @@ class Operating(TapePart):
         `UnknownConnector` for a name that neither this process, nor a worker, nor any effect knows; `InvalidIntent`;
         `StoreUnavailable`.
         """
-        _, after = self._say(connector, looks, lambda one, now: replace(one, paused=True), reason, actor)
+        _, after = self._say(connector, looks, "pause", lambda one, now: replace(one, paused=True), reason, actor)
         logger.warning("connector %s was paused%s by %s: %s", connector, _for(looks), after.actor, after.reason)
         return flows.as_pause(after)
 
@@ -67,7 +67,7 @@ class Operating(TapePart):
         still sleep: when it died in between, the rest wakes by itself in some minutes, or when it is called again.
         Raises what `pause` raises.
         """
-        _, after = self._say(connector, looks, lambda one, now: replace(one, paused=False), reason, actor)
+        _, after = self._say(connector, looks, "pause", lambda one, now: replace(one, paused=False), reason, actor)
         woken = waiting.wake(self._tape.database, connector, after.verb)
         logger.warning("connector %s was resumed%s by %s: %s", connector, _for(looks), after.actor, after.reason)
         return woken
@@ -78,28 +78,38 @@ class Operating(TapePart):
         *,
         at_once: int | None = None,
         rate: str | None = None,
+        waiting: int | None = None,
         looks: bool = False,
         reason: str,
         actor: str,
     ) -> Flow:
         """Let no more than ``at_once`` calls of ``connector`` be under way over all workers, and begin no more than
-        ``rate`` says, like ``"10/second"`` or ``"100/minute"``, from the next claim on.
+        ``rate`` says, like ``"10/second"`` or ``"100/minute"``, from the next claim on; and record no more effects of
+        it while ``waiting`` of them are PENDING: who asks for one more gets `QueueFull`.
 
         ``None`` leaves a limit as it is, ``0`` and ``""`` take it away. Dispatches and inverses count together;
         ``looks``: limit looks instead. What waits uses no attempt, and goes in its order: the urgent first, then what
         waits longest. A worker that dies gives its places back when its leases end. In no period of the rate's length
         are more admitted than its count, a tenth of them at once at the most; the sustained rate is up to a tenth
-        lower. Raises `InvalidIntent`, and what `pause` raises.
+        lower. ``waiting`` may be exceeded by what others record at the same moment; inverses, webhooks, reissues and
+        what is recorded already never count against it, and it is not for looks. Raises `InvalidIntent`, and what
+        `pause` raises.
         """
         if at_once is not None and not _is_count(at_once, 0, flow.MOST_AT_ONCE):
             raise InvalidIntent(f"at_once must be 0 to {flow.MOST_AT_ONCE}, not {at_once!r}")
-        if at_once is None and rate is None:
-            raise InvalidIntent("give at_once or rate")
-        limits: dict[str, Any] = {} if at_once is None else {"at_once": at_once}
+        if waiting is not None and not _is_count(waiting, 0, flow.MOST_WAITING):
+            raise InvalidIntent(f"waiting must be 0 to {flow.MOST_WAITING}, not {waiting!r}")
+        if waiting and looks:
+            raise InvalidIntent("waiting is about what is to be sent, and not for looks")
+        if at_once is None and rate is None and waiting is None:
+            raise InvalidIntent("give at_once, rate or waiting")
+        given = {"at_once": at_once, "most_waiting": waiting}
+        limits: dict[str, Any] = {name: number for name, number in given.items() if number is not None}
         if rate is not None:
             limits |= dict(zip(("rate_count", "rate_ms"), flow.parse_rate(rate), strict=True))
-        after = self._control(connector, looks, lambda one, now: replace(one, **limits), reason, actor)
+        after = self._control(connector, looks, "limit", lambda one, now: replace(one, **limits), reason, actor)
         told = f"{after.at_once or 'any number'} at once, {flow.shown_rate(after) or 'at any rate'}"
+        told += f", {after.most_waiting} may wait" if after.most_waiting else ""
         logger.warning("connector %s was limited%s by %s: %s: %s", connector, _for(looks), actor, told, after.reason)
         return after
 
@@ -137,7 +147,7 @@ class Operating(TapePart):
         chosen: dict[str, Any] = {name: round(seconds * 1000) for name, seconds in spans.items()}
         chosen |= {"trouble_percent": max(1, round(share * 100)) if share else 0, "least_calls": least}
         after = self._control(
-            connector, looks, lambda one, now: flow.closed(replace(one, **chosen), now), reason, actor
+            connector, looks, "breaker", lambda one, now: flow.closed(replace(one, **chosen), now), reason, actor
         )
         told = f"{after.trouble_percent} % of {least} or more" if share else "none"
         logger.warning("breaker of connector %s%s, by %s: %s: %s", connector, _for(looks), actor, told, after.reason)
@@ -145,24 +155,24 @@ class Operating(TapePart):
 
     def flows(self) -> list[Flow]:
         """The connectors that are paused or under a control, for calls and for looks, by name; and where it stands."""
-        return [one for one in flows.every(self._tape.database) if one.paused or one.controlled]
+        return [one for one in flows.every(self._tape.database) if one.said_anything]
 
     def _control(
-        self, connector: str, looks: bool, change: Callable[[Flow, int], Flow], reason: str, actor: str
+        self, connector: str, looks: bool, what: What, change: Callable[[Flow, int], Flow], reason: str, actor: str
     ) -> Flow:
-        before, after = self._say(connector, looks, change, reason, actor)
+        before, after = self._say(connector, looks, what, change, reason, actor)
         if before.controlled and not after.controlled and not after.paused:
             waiting.wake(self._tape.database, connector, after.verb)
         return after
 
     def _say(
-        self, connector: str, looks: bool, change: Callable[[Flow, int], Flow], reason: str, actor: str
+        self, connector: str, looks: bool, what: What, change: Callable[[Flow, int], Flow], reason: str, actor: str
     ) -> tuple[Flow, Flow]:
         check_connector_name(connector)
         self._refuse_strange(connector)
         verb: Verb = "look" if looks else "call"
         who, why = said("actor", actor), said("reason", reason)
-        return flows.say(self._tape.database, connector, verb, change, reason=why, actor=who)
+        return flows.say(self._tape.database, connector, verb, what, change, reason=why, actor=who)
 
     def reencrypt(self, *, limit: int | None = None, dry_run: bool = False) -> ReencryptReport:
         """Encrypt what is stored plain, or under another key than the first of ``tape_encryption_keys``, under that.

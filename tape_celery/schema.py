@@ -511,6 +511,8 @@ flows = Table(
     Column("actor", _BYTEWISE, nullable=False),
     _ms("updated_at_ms", nullable=False),
     _count("version"),
+    _added_count("most_waiting"),
+    Column("said_json", _BODY),
     CheckConstraint("verb IN ('call', 'look')", name="tape_flows_verb_is_known"),
     CheckConstraint("breaker IN ('CLOSED', 'OPEN', 'HALF_OPEN')", name="tape_flows_breaker_is_known"),
     **MYSQL,

@@ -27,6 +27,7 @@ OF_THEIR_OWN: dict[str, tuple[Any, ...]] = {
     "TaskNameTaken": ("shop", "shop.pay"),
     "RunClosed": ("run 'order-42' is CANCELLED", "order-42", "CANCELLED"),
     "KeyConflict": ("the key is another's", "effect-1"),
+    "QueueFull": ("bank.wire", 1_000, 1_010, 3),
     "IntentUncertain": ("effect-1", "key-1"),
     "UnknownConnector": ("bank.wire", {"bank.card", "bank.cash"}),
     "NoSuchEffect": ("effect-1",),

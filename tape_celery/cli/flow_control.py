@@ -69,6 +69,11 @@ def resume(tape: Tape, connector: str, looks: bool, reason: str, actor: str, as_
     click.argument("connector"),
     click.option("--at-once", type=click.IntRange(0, flow.MOST_AT_ONCE), help="Over all workers; 0 takes it away."),
     click.option("--rate", callback=_rate, help='Like 10/second, 100/minute, "5/2 hours"; "" takes it away.'),
+    click.option(
+        "--waiting",
+        type=click.IntRange(0, flow.MOST_WAITING),
+        help="How many may wait before no more are recorded; 0: any number.",
+    ),
     looks,
     off,
     reason,
@@ -76,16 +81,27 @@ def resume(tape: Tape, connector: str, looks: bool, reason: str, actor: str, as_
     as_json,
 )
 def limit(
-    tape: Tape, connector: str, at_once: int | None, rate: str | None, off: bool, as_json: bool, **said: Any
+    tape: Tape,
+    connector: str,
+    at_once: int | None,
+    rate: str | None,
+    waiting: int | None,
+    off: bool,
+    as_json: bool,
+    **said: Any,
 ) -> None:
-    """Let no more calls of CONNECTOR be under way over all workers, or be begun in a time.
+    """Let no more calls of CONNECTOR be under way over all workers, or be begun in a time, or wait.
 
-    What is not given stays as it is. What waits keeps its place, and uses no attempt.
+    What is not given stays as it is. What waits keeps its place, and uses no attempt. While as many effects wait as
+    --waiting says, the producer who asks for another one gets QueueFull.
     """
-    given = at_once is not None or rate is not None
-    if given == off:
-        raise click.UsageError("give --at-once, --rate or both, or else --off")
-    wanted: dict[str, Any] = {"at_once": 0, "rate": ""} if off else {"at_once": at_once, "rate": rate}
+    if waiting and said["looks"]:
+        raise click.UsageError("--waiting is about what is to be sent, and not for looks")
+    if all(given is None for given in (at_once, rate, waiting)) != off:
+        raise click.UsageError("give --at-once, --rate or --waiting, or else --off")
+    wanted: dict[str, Any] = {"at_once": at_once, "rate": rate, "waiting": waiting}
+    if off:
+        wanted = {"at_once": 0, "rate": "", "waiting": 0}
     _tell(tape, tape.limit(connector, **wanted, **said), as_json)
 
 
@@ -127,7 +143,7 @@ def breaker(
 
 def _tell(tape: Tape, after: Flow, as_json: bool) -> None:
     if as_json:
-        tables.print_json({**dataclasses.asdict(after), "rate": flow.shown_rate(after)})
+        tables.print_json(tables.of_flow(after))
         return
     tape.import_connectors()
     found = standing.read(tape.database, tape.engine.reach().lease_ms, connector=after.connector)

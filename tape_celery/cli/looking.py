@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from tape_celery import flow
 from tape_celery.cli import filters, tables
 from tape_celery.cli.filters import Age
 from tape_celery.cli.group import as_json, command, watch
@@ -60,7 +59,7 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
             named = ", ".join(map(tables.safe, strange))
             console.print(f"no connector here is named {named}: a worker that knows it has to run")
         for one in held:
-            waits = bool(one.next.why)
+            waits = bool(one.next.why) or one.full
             for line in controls.lines(one):
                 console.print(tables.safe(line), style="yellow" if waits else "none")
     states = {count.status for count in (*effects, *owed)}
@@ -68,8 +67,8 @@ def status(tape: Tape, exact: bool, as_json: bool) -> int:
 
 
 def _held(one: Standing) -> dict[str, Any]:
-    counted = {"in_flight": one.in_flight, "waiting": one.waiting, "more_wait": one.more}
-    return {**dataclasses.asdict(one.flow), "rate": flow.shown_rate(one.flow), **counted}
+    counted = {"in_flight": one.in_flight, "waiting": one.waiting, "more_wait": one.more, "queued": one.queued}
+    return {**tables.of_flow(one.flow), **counted}
 
 
 @command(*filters.of_effects, filters.limit(50, inspection.MOST), watch, as_json)

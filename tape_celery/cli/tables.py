@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,9 +16,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tape_celery import flow
 from tape_celery.doctor import Finding, Severity
 from tape_celery.explanation import Explanation
 from tape_celery.explanation.wording import plain
+from tape_celery.flow import Flow
 from tape_celery.records import Effect, JournalEntry, Obligation, Worker, shown
 from tape_celery.store.inspection import Count
 
@@ -40,6 +42,13 @@ def as_dict(record: Effect | Obligation) -> dict[str, Any]:
     plain = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in HIDDEN}
     columns = [column for column in BODIES if hasattr(record, column)]
     return {**plain, **{column.removesuffix("_json"): shown(record, column) for column in columns}}
+
+
+def of_flow(one: Flow) -> dict[str, Any]:
+    """What is said of a connector, for ``--json``."""
+    plain = {f.name: getattr(one, f.name) for f in fields(one) if f.name != "said_json"}
+    said = {what: asdict(one.said(what)) for what in get_args(flow.What)}
+    return {**plain, "rate": flow.shown_rate(one), "said": said}
 
 
 @dataclass(frozen=True)

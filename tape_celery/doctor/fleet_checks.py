@@ -156,10 +156,9 @@ def paused(facts: Facts) -> Verdict:
     """Whether a connector waits because people have paused it."""
     fleet = _fleet(facts)
     told = [
-        f"{controls.whose(one.flow)} for {(fleet.now_ms - one.flow.updated_at_ms) / 60_000:.0f} min by "
-        f"{one.flow.actor}: {one.flow.reason}"
-        for one in fleet.standings
-        if one.flow.paused
+        f"{controls.whose(one)} for {(fleet.now_ms - said.at_ms) / 60_000:.0f} min by {said.actor}: {said.reason}"
+        for one, said in ((one.flow, one.flow.said("pause")) for one in fleet.standings)
+        if one.paused
     ]
     if told:
         return warning(
@@ -185,12 +184,27 @@ def breakers(facts: Facts) -> Verdict:
     return fine("no circuit breaker is open")
 
 
+def full_queues(facts: Facts) -> Verdict:
+    """Whether producers are refused, as too many effects of a connector wait."""
+    full = [one for one in _fleet(facts).standings if one.full]
+    if full:
+        return warning(
+            "; ".join(f"{controls.whose(one.flow)}: {controls.queue(one)}" for one in full[:SHOWN]),
+            "Who asks for another effect of it gets QueueFull, and nothing is recorded.",
+            "what keeps them from being sent (celery -A APP tape status), more workers; or celery -A APP tape limit "
+            "CONNECTOR --waiting N --reason …, where more may wait (0: any number)",
+        )
+    return fine("no connector's queue is full")
+
+
 def controls_unknown(facts: Facts) -> Verdict:
     """Whether a limit or a breaker is about a connector that nobody has."""
     fleet = _fleet(facts)
     known = {known.name for known in facts.connectors}
     known |= {name for worker in fleet.living for name in worker.connectors}
-    strange = sorted({one.flow.connector for one in fleet.standings if one.flow.controlled} - known)
+    strange = sorted(
+        {one.flow.connector for one in fleet.standings if one.flow.controlled or one.flow.most_waiting} - known
+    )
     if strange:
         return warning(
             f"limits or breakers of {_some(strange)}, which neither a worker that is alive nor this process knows",
@@ -239,6 +253,7 @@ CHECKS = {
     "sweep": sweep,
     "paused": paused,
     "breakers": breakers,
+    "full-queues": full_queues,
     "controls-unknown": controls_unknown,
     "overdue": overdue,
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tape_celery import flow
 from tape_celery.explanation.wording import at, plain, short, span
-from tape_celery.flow import Admitted, Breaker, Flow, Probe
+from tape_celery.flow import Admitted, Breaker, Flow, Probe, What
 from tape_celery.records import Effect, Obligation
 
 
@@ -24,6 +24,8 @@ class Standing:
     """How many effects and obligations are due, and wait."""
     more: bool = False
     """More wait than were counted."""
+    queued: int = 0
+    """How many effects are to be sent, now or later, where that is limited; counted to 1,000 above the limit."""
     probe: Probe = Probe.GONE
     """Of a half-open breaker: what became of it."""
 
@@ -32,15 +34,31 @@ class Standing:
         """Whether one more may go now; if not, why and until when."""
         return flow.admit(self.flow, self.now_ms, self.in_flight, 1, self.probe)
 
+    @property
+    def full(self) -> bool:
+        """Whether no more effects of it are recorded."""
+        return bool(self.flow.most_waiting) and self.queued >= self.flow.most_waiting
+
 
 def whose(one: Flow) -> str:
     """What it is about."""
     return plain(one.connector) if one.verb == "call" else f"looks of {plain(one.connector)}"
 
 
-def said(one: Flow) -> str:
+def said(one: Flow, what: What) -> str:
     """Who said it last, when and why."""
-    return f"by {short(one.actor)} at {at(one.updated_at_ms)}: {short(one.reason)}"
+    told = one.said(what)
+    return f"by {short(told.actor)} at {at(told.at_ms)}: {short(told.reason)}"
+
+
+def said_of_all(one: Flow) -> str:
+    """Who said each thing that holds."""
+    held: dict[What, bool] = {
+        "pause": one.paused,
+        "limit": bool(one.at_once or one.rate_count or one.most_waiting),
+        "breaker": bool(one.trouble_percent),
+    }
+    return "; ".join(f"{what} {said(one, what)}" for what, holds in held.items() if holds)
 
 
 def waiting(standing: Standing) -> str:
@@ -49,10 +67,17 @@ def waiting(standing: Standing) -> str:
 
 
 def limits(standing: Standing) -> str:
-    """Places and rate, and how many places are in use; empty where there is no limit."""
+    """Places, rate and how many may wait, and how many places are in use; empty where there is no limit."""
     one = standing.flow
     found = [f"{one.at_once} at once ({standing.in_flight} in use)"] if one.at_once else []
-    return ", ".join(found + ([flow.shown_rate(one)] if one.rate_count else []))
+    found += [flow.shown_rate(one)] if one.rate_count else []
+    return ", ".join(found + ([queue(standing)] if one.most_waiting else []))
+
+
+def queue(standing: Standing) -> str:
+    """How many effects may wait to be sent, and how many do."""
+    full = ", so no more are recorded" if standing.full else ""
+    return f"{standing.flow.most_waiting:,} may wait ({standing.queued:,} do{full})"
 
 
 def rule(one: Flow) -> str:
@@ -101,7 +126,8 @@ def kept(row: Effect | Obligation, standings: Sequence[Standing]) -> list[str]:
     one, found = standing.flow, []
     if one.paused:
         what, nothing = ("is", "nothing is sent until it is") if one.verb == "call" else ("are", "none until they are")
-        by = f"since {at(one.updated_at_ms)}, by {short(one.actor)}: {short(one.reason)}"
+        told = one.said("pause")
+        by = f"since {at(told.at_ms)}, by {short(told.actor)}: {short(told.reason)}"
         found.append(f"{whose(one)} {what} paused ({by}): {nothing} resumed.")
     is_due = row.due_at_ms is None or row.due_at_ms <= standing.now_ms
     # Of places and rates nothing can be told before it is due; a breaker may still be open then.
@@ -114,11 +140,13 @@ def lines(standing: Standing) -> list[str]:
     """All that holds it, each on a line: its pause, its limits, its breaker."""
     one, found = standing.flow, []
     if one.paused:
-        found.append(f"{whose(one)} {'is' if one.verb == 'call' else 'are'} paused; {waiting(standing)} ({said(one)})")
+        found.append(
+            f"{whose(one)} {'is' if one.verb == 'call' else 'are'} paused; {waiting(standing)} ({said(one, 'pause')})"
+        )
     if told := limits(standing):
-        found.append(f"{whose(one)}: {told}; {waiting(standing)} ({said(one)})")
+        found.append(f"{whose(one)}: {told}; {waiting(standing)} ({said(one, 'limit')})")
     if told := breaker(standing):
-        found.append(f"breaker of {whose(one)}: {told}; {waiting(standing)} ({said(one)})")
+        found.append(f"breaker of {whose(one)}: {told}; {waiting(standing)} ({said(one, 'breaker')})")
     return found
 
 
@@ -141,7 +169,7 @@ def obstacle(standing: Standing) -> str:
         return ""
     if one.at_once and standing.in_flight >= one.at_once:
         places = f"{standing.in_flight} of {one.at_once} places are in use"
-        return f"{whose(one)}: {places}, {waiting(standing)} ({said(one)}). It is {what} when its turn comes."
+        return f"{whose(one)}: {places}, {waiting(standing)} ({said(one, 'limit')}). It is {what} when its turn comes."
     when = "" if now.until_ms is None else f", and the next may go at {at(now.until_ms)}"
     used = f"no more than {flow.shown_rate(one)} may go{when}; {waiting(standing)}"
-    return f"{whose(one)}: {used} ({said(one)}). It is {what} when its turn comes."
+    return f"{whose(one)}: {used} ({said(one, 'limit')}). It is {what} when its turn comes."

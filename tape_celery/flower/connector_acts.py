@@ -17,6 +17,7 @@ _LIMITS = (
     Asked("at_once", "At once, over all workers (empty: any number)"),
     Asked("rate", "Rate, like 10/second or 100/minute (empty: any)"),
 )
+_WAITING = Asked("waiting", "How many may wait before no more are recorded (empty: any number)")
 _BREAKER = (
     Asked("share", "Share in trouble that opens it, in percent (empty: no breaker)"),
     Asked("least", "Of how many at least"),
@@ -28,7 +29,7 @@ _LOOKS = "-looks"
 CONNECTOR_ACTS = {
     "pause": Act("Pause it"),
     "resume": Act("Resume it"),
-    "limit": Act("Limit it", asks=_LIMITS),
+    "limit": Act("Limit it", asks=(*_LIMITS, _WAITING)),
     "breaker": Act("Set its breaker", asks=_BREAKER),
     "pause-looks": Act("Pause its looks"),
     "resume-looks": Act("Resume its looks"),
@@ -43,7 +44,10 @@ CONNECTOR_WORDS = {
         "what waits keeps its place and its attempts."
     ),
     "resume": "When what it was paused for is over: what waits is sent with the next sweeps.",
-    "limit": "Calls and inverses count together. What waits uses no attempt and goes in its order.",
+    "limit": (
+        "Calls and inverses count together. What waits uses no attempt and goes in its order. While too many wait, who "
+        "asks for another effect is refused."
+    ),
     "breaker": (
         "It stops calls once too many are UNKNOWN or failed, and asks the upstream about one that landed before it "
         "lets the others go. Setting it closes it."
@@ -87,7 +91,8 @@ def _suffixes(both: tuple[Flow, Flow]) -> list[tuple[Flow, str]]:
 
 
 def _limits(one: Flow) -> dict[str, str]:
-    return {"at_once": str(one.at_once or ""), "rate": flow.shown_rate(one)}
+    shown = {"at_once": str(one.at_once or ""), "rate": flow.shown_rate(one)}
+    return shown | ({"waiting": str(one.most_waiting or "")} if one.verb == "call" else {})
 
 
 def _breaker(one: Flow) -> dict[str, str]:
@@ -122,8 +127,10 @@ def perform(tape: Tape, connector: str, form: Form) -> str:
         return f"Done: {what} resumed, and {tape.resume(connector, **said)} that waited go on."
     given = form.given
     if name == "limit":
-        at_once = int(_number(given, "at_once", "0"))
-        tape.limit(connector, at_once=at_once, rate=given["rate"].strip(), **said)
+        numbers: dict[str, Any] = {
+            each: int(_number(given, each, "0")) for each in ("at_once", "waiting") if each in given
+        }
+        tape.limit(connector, rate=given["rate"].strip(), **numbers, **said)
         return "Done: the limit holds from the next claim on."
     tape.breaker(
         connector,
@@ -142,7 +149,7 @@ def _number(given: Mapping[str, str], name: str, empty: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    whole = name in ("at_once", "least", "share")
+    whole = name in ("at_once", "waiting", "least", "share")
     if not 0 <= number < 1e9 or (whole and number != int(number)):
         raise InvalidIntent(f"{name} must be a {'whole ' if whole else ''}number, not {text!r}")
     return number

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from tape_celery.errors import StoreUnavailable, WrongSession
 from tape_celery.intent import Intent
 from tape_celery.schema import installation
-from tape_celery.store import callbacks, intents, sharing
+from tape_celery.store import callbacks, intents, queues, sharing
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 
@@ -28,12 +28,12 @@ def record(connection: Connection, database: Database, intent: Intent, *, actor:
     """Record ``intent`` on ``connection``, or find the effect that already stands for it.
 
     It becomes real when the transaction of ``connection`` commits, and goes with its roll-back. Raises `WrongSession`
-    where that is no transaction on this store, `KeyConflict` where a key belongs to another request,
+    where that is no transaction on this store, `KeyConflict` where a key belongs to another request, `QueueFull`,
     `StoreUnavailable` where the database refused (a deadlock, a lock that was not free in time): then roll back.
     """
 
-    def work() -> Recorded:
-        recorded = intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms)
+    def work(bounded: bool) -> Recorded:
+        recorded = intents.record_within(connection, database, intent, actor=actor, hint_ms=hint_ms, bounded=bounded)
         if sharing.is_needed(recorded, intent):
             sharing.share(connection, database, recorded, intent, actor=actor)
         if intent.callbacks and not recorded.created:
@@ -43,8 +43,9 @@ def record(connection: Connection, database: Database, intent: Intent, *, actor:
     return within(connection, database, work)
 
 
-def within(connection: Connection, database: Database, work: Callable[[], T]) -> T:
-    """Do ``work`` in a savepoint of the transaction of ``connection``, which must be one on this store."""
+def within(connection: Connection, database: Database, work: Callable[[bool], T]) -> T:
+    """Do ``work`` in a savepoint of the transaction of ``connection``, which must be one on this store; it is told
+    whether there is any bound on how many effects may wait."""
     ours = database.installation_id
     _refuse_another_kind(connection, database)
     try:
@@ -53,8 +54,7 @@ def within(connection: Connection, database: Database, work: Callable[[], T]) ->
         elif database.url.get_backend_name() == "mysql":
             _refuse_mysql_autocommit(connection)
         with connection.begin_nested():
-            _refuse_another_store(connection, ours)
-            return work()
+            return work(_refuse_another_store(connection, ours))
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "25P01":
             raise _commits_by_itself() from error
@@ -88,9 +88,12 @@ def _refuse_mysql_autocommit(connection: Connection) -> None:
         raise _commits_by_itself()
 
 
-def _refuse_another_store(connection: Connection, ours: str) -> None:
+def _refuse_another_store(connection: Connection, ours: str) -> bool:
+    """Also whether any queue is bounded: read here, and in no statement that writes, as MySQL would keep what that
+    reads locked until the app commits."""
+    asked = select(installation.c.installation_id, queues.any_bounded())
     try:
-        theirs = connection.execute(select(installation.c.installation_id)).scalar()
+        theirs, bounded = connection.execute(asked).first() or (None, False)
     except (OperationalError, ProgrammingError) as error:
         if error.connection_invalidated:
             raise
@@ -100,6 +103,7 @@ def _refuse_another_store(connection: Connection, ours: str) -> None:
         ) from error
     if theirs != ours:
         raise WrongSession(f"session= sees the installation {theirs}, and this store is {ours}; nothing was recorded")
+    return bool(bounded)
 
 
 def _commits_by_itself() -> WrongSession:

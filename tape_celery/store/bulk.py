@@ -17,12 +17,13 @@ from tape_celery.errors import (
     IntentUncertain,
     InvalidIntent,
     KeyConflict,
+    QueueFull,
     StoreUnavailable,
 )
 from tape_celery.intent import Callback, Intent
 from tape_celery.records import Effect
 from tape_celery.schema import effects
-from tape_celery.store import callbacks, intents, orderings, runs, sharing, tombstones
+from tape_celery.store import callbacks, intents, orderings, queues, runs, sharing, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 from tape_celery.store.rows import EFFECTS, write_journal
@@ -45,7 +46,8 @@ def record_many(database: Database, asked: Sequence[Intent], *, actor: str, hint
     """Commit all of ``asked``, or find the effects that stand for them already; in the order of ``asked``.
 
     Two of one key and the same request are one effect. Raises what `intents.record` does, and nothing was recorded
-    then; `IntentUncertain` names the first of them: all of them were recorded, or none.
+    then (`QueueFull`: those that are new are too many); `IntentUncertain` names the first of them: all of them were
+    recorded, or none.
     """
     uncertain: CommitUncertain | None = None
     buried = False
@@ -66,6 +68,9 @@ def record_many(database: Database, asked: Sequence[Intent], *, actor: str, hint
                 continue
             except tombstones.KeyBuried:
                 buried = True
+            except QueueFull:
+                if uncertain is None:
+                    raise
             except CommitNotDurable as error:
                 raise _uncertain(asked) from error
             except CommitUncertain as error:
@@ -212,14 +217,17 @@ def _existing(
 def _insert(
     connection: Connection, database: Database, asked: Sequence[Intent], actor: str, hint_ms: int
 ) -> list[Recorded]:
+    added = Counter(intent.connector for intent in asked)
     if any(intent.hold_within_ms is not None for intent in asked):
         # Each of them may look like the one before it.
-        return [intents.insert_intent(connection, database, intent, actor, hint_ms) for intent in asked]
+        recorded = [intents.insert_intent(connection, database, intent, actor, hint_ms) for intent in asked]
+        queues.refuse_full(connection, added)
+        return recorded
     for run_id in sorted({intent.run_id for intent in asked if intent.run_id != intent.effect_key}):
         runs.refuse_closed(connection, run_id)
     counts = Counter(intent.ordering_key for intent in asked if intent.ordering_key)
     following = orderings.take_numbers(connection, counts)
-    now = database.read_now(connection)
+    now, bounded = queues.now_and_any_bounded(connection, database)
     made: list[Effect] = []
     for intent in asked:
         number = following.get(intent.ordering_key, 0)
@@ -234,6 +242,8 @@ def _insert(
         connection.execute(insert(effects), [_row(database, effect) for effect in chunk])
         tombstones.refuse_buried(connection, [asked[index] for index in chosen])
         write_journal(connection, [intents.recorded_entry(effect, actor) for effect in chunk])
+    if bounded:
+        queues.refuse_full(connection, added)
     return [Recorded(effect, created=True) for effect in made]
 
 

@@ -30,13 +30,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery import flow
-from tape_celery.flow import Breaker, Flow, Probe, Trouble, Verb
+from tape_celery.flow import Breaker, Flow, Probe, Trouble, Verb, What
 from tape_celery.records import EffectStatus, ObligationStatus, Pause
 from tape_celery.schema import flows
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
 _HELD = or_(flows.c.paused.is_(true()), flows.c.controlled.is_(true()))
+_SAID = or_(_HELD, flows.c.most_waiting > 0)
 _NAMES = tuple(field.name for field in dataclasses.fields(Flow))
 _STATE = (
     "full_at_us", "breaker", "breaker_at_ms", "probe_key", "window_at_ms", "calls", "unknown_calls", "failed_calls",
@@ -67,7 +68,16 @@ def held_ones(database: Database) -> dict[tuple[str, Verb], Flow]:
 
 def held_by(connection: Connection) -> list[Flow]:
     """The same, by name, in the caller's transaction."""
-    ordered = select(flows).where(_HELD).order_by(flows.c.connector, flows.c.verb)
+    return _read_all(connection, _HELD)
+
+
+def said_of(connection: Connection) -> list[Flow]:
+    """The flows of which anything holds, by name; a bound on what may wait holds back nothing that does."""
+    return _read_all(connection, _SAID)
+
+
+def _read_all(connection: Connection, which: ColumnElement[bool]) -> list[Flow]:
+    ordered = select(flows).where(which).order_by(flows.c.connector, flows.c.verb)
     return [_read(row) for row in connection.execute(ordered).mappings().all()]
 
 
@@ -78,11 +88,12 @@ def pauses(database: Database) -> list[Pause]:
 
 def as_pause(one: Flow) -> Pause:
     """What people have said of a paused connector."""
+    said = one.said("pause")
     return Pause(
         connector=one.connector,
-        reason=one.reason,
-        actor=one.actor,
-        since_ms=one.updated_at_ms,
+        reason=said.reason,
+        actor=said.actor,
+        since_ms=said.at_ms,
         version=one.version,
         looks=one.verb == "look",
     )
@@ -90,7 +101,8 @@ def as_pause(one: Flow) -> Pause:
 
 def _read(row: Any) -> Flow:
     values = {name: row[name] for name in _NAMES}
-    return Flow(**values | {"paused": bool(values["paused"]), "breaker": Breaker(values["breaker"])})
+    made = {"paused": bool(values["paused"]), "breaker": Breaker(values["breaker"])}
+    return Flow(**values | made | {"said_json": values["said_json"] or ""})
 
 
 def _columns(one: Flow) -> dict[str, Any]:
@@ -114,7 +126,14 @@ def _asked(connector: str, verb: Verb) -> dict[str, Any]:
 
 
 def say(
-    database: Database, connector: str, verb: Verb, change: Callable[[Flow, int], Flow], *, reason: str, actor: str
+    database: Database,
+    connector: str,
+    verb: Verb,
+    what: What,
+    change: Callable[[Flow, int], Flow],
+    *,
+    reason: str,
+    actor: str,
 ) -> tuple[Flow, Flow]:
     """Let ``change`` make of a flow what a person wants, by the database's time; returns it as it was, and is.
 
@@ -131,8 +150,7 @@ def say(
                 pass  # another person was first
             before = _read(connection.execute(_of(True), _asked(connector, verb)).mappings().one())
         now = database.read_now(connection)
-        said: dict[str, Any] = {"reason": reason, "actor": actor, "updated_at_ms": now, "version": before.version + 1}
-        after = dataclasses.replace(change(before, now), **said)
+        after = change(before, now).saying(what, reason, actor, now)
         connection.execute(_saying(), _parameters(after, _columns(after).keys() - {"connector", "verb"}))
         return before, after
 

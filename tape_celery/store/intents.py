@@ -16,13 +16,14 @@ from tape_celery.errors import (
     CommitUncertain,
     IntentUncertain,
     KeyConflict,
+    QueueFull,
     RunClosed,
     StoreUnavailable,
 )
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus, replace
 from tape_celery.schema import effects
-from tape_celery.store import callbacks, holds, orderings, runs, tombstones
+from tape_celery.store import callbacks, holds, orderings, queues, runs, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.pipelining import commit_at_once
 from tape_celery.store.rows import EFFECTS, entry
@@ -60,7 +61,8 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     """Commit ``intent``, or find the effect that already stands for it.
 
     A sweep leaves the new effect to the caller's own hint for ``hint_ms``. Raises `KeyConflict` where a key belongs
-    to another request, `StoreUnavailable` when nothing was recorded, `IntentUncertain` when nobody can tell.
+    to another request, `QueueFull`, `StoreUnavailable` when nothing was recorded, `IntentUncertain` when nobody can
+    tell.
     """
     uncertain: CommitUncertain | None = None
     for _ in range(TRIES):
@@ -69,7 +71,7 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
                 return database.write(lambda connection: _insert(connection, database, intent, actor, hint_ms))
             except (IntegrityError, tombstones.KeyBuried):
                 pass
-            except RunClosed:
+            except (RunClosed, QueueFull):
                 if uncertain is None:
                     raise
             except CommitNotDurable as error:
@@ -91,17 +93,21 @@ def record(database: Database, intent: Intent, *, actor: str, hint_ms: int) -> R
     raise StoreUnavailable(f"the keys of this intent were taken and freed {TRIES} times while it was recorded")
 
 
-def record_within(connection: Connection, database: Database, intent: Intent, *, actor: str, hint_ms: int) -> Recorded:
+def record_within(
+    connection: Connection, database: Database, intent: Intent, *, actor: str, hint_ms: int, bounded: bool = False
+) -> Recorded:
     """Record ``intent`` in a transaction that is somebody else's, or find the effect that already stands for it.
 
-    What a try wrote in vain goes with its own savepoint. Raises `KeyConflict`, and `StoreUnavailable` where the key
-    was taken by somebody whom this transaction's snapshot cannot see.
+    What a try wrote in vain goes with its own savepoint. ``bounded``: some queue is. Raises `KeyConflict`,
+    `QueueFull`, and `StoreUnavailable` where the key was taken by somebody whom this transaction's snapshot cannot see.
     """
     for _ in range(TRIES):
         try:
             with connection.begin_nested():
                 recorded = insert_intent(connection, database, intent, actor, hint_ms)
                 tombstones.refuse_unseen(connection, [intent])
+                if bounded:
+                    queues.refuse_full(connection, {intent.connector: 1})
                 return recorded
         except (IntegrityError, tombstones.KeyBuried):
             existing = standing_for(connection, intent, latest=True)
@@ -118,7 +124,7 @@ def _insert(connection: Connection, database: Database, intent: Intent, actor: s
         recorded = _insert_at_once(connection, database, intent, actor, hint_ms)
         if recorded is not None:
             return recorded
-    return insert_intent(connection, database, intent, actor, hint_ms)
+    return insert_intent(connection, database, intent, actor, hint_ms, bounded=True)
 
 
 def _insert_at_once(
@@ -133,10 +139,13 @@ def _insert_at_once(
     return None if row is None else Recorded(effect_of(intent, row[0], hint_ms), created=True)
 
 
-def insert_intent(connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int) -> Recorded:
+def insert_intent(
+    connection: Connection, database: Database, intent: Intent, actor: str, hint_ms: int, *, bounded: bool = False
+) -> Recorded:
     """Write ``intent`` as one row and its journal entry, in the caller's transaction.
 
-    Raises SQLAlchemy's `IntegrityError` where a key of it is taken, `KeyBuried` where a tombstone has it, `RunClosed`.
+    Raises SQLAlchemy's `IntegrityError` where a key of it is taken, `KeyBuried` where a tombstone has it, `RunClosed`;
+    and where it counts among those that may wait, ``bounded``, `QueueFull`.
     """
     if intent.run_id != intent.effect_key:
         runs.refuse_closed(connection, intent.run_id)
@@ -153,7 +162,7 @@ def insert_intent(connection: Connection, database: Database, intent: Intent, ac
         if similar is not None:
             effect = replace(effect, status=EffectStatus.HELD, reason=similar.reason, sweep_at_ms=effect.expires_at_ms)
         connection.execute(_INSERT, EFFECTS.sealed(effect.effect_key, EFFECTS.columns(effect), database.cipher))
-    tombstones.write_entry(connection, intent, recorded_entry(effect, actor, similar))
+    tombstones.write_entry(connection, intent, recorded_entry(effect, actor, similar), bounded=bounded)
     callbacks.keep(connection, database, {effect.effect_key: effect.status}, {effect.effect_key: intent.callbacks})
     recorded = Recorded(effect, created=True)
     announce_within(connection, database, recorded.changes)

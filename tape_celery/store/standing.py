@@ -1,6 +1,6 @@
 """Where flows stand, to be shown: what of each is under way and what waits. It takes no lock, so nothing relies on it.
 
-Read of flows that do not pass freely alone, at a price that stays the same however much is kept.
+Read of flows of which anything holds alone, at a price that stays the same however much is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tape_celery.explanation.controls import Standing
 from tape_celery.flow import Flow, Verb
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects
-from tape_celery.store import flows
+from tape_celery.store import flows, queues
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
@@ -27,14 +27,14 @@ _NONE: Mapping[str, int] = {}
 def read(
     database: Database, lease_ms: Mapping[str, int] = _NONE, *, connector: str | None = None, at_most: int = AT_MOST
 ) -> list[Standing]:
-    """Of every connector that is paused or under a control, or of one, for calls and for looks.
+    """Of every connector that is paused, limited or under a breaker, or of one, for calls and for looks.
 
     ``lease_ms``: of connectors whose leases are longer than a minute, without which looks under way are not all
     counted. Raises `StoreUnavailable`.
     """
 
     def ask(connection: Connection) -> list[Standing]:
-        held = [one for one in flows.held_by(connection) if connector in (None, one.connector)]
+        held = [one for one in flows.said_of(connection) if connector in (None, one.connector)]
         now_ms = database.read_now(connection)
         return [_standing(connection, database, one, now_ms, lease_ms.get(one.connector, 0), at_most) for one in held]
 
@@ -55,6 +55,7 @@ def _standing(
         in_flight=flows.in_flight(connection, one.connector, one.verb, database.now, lease_ms),
         waiting=waiting,
         more=seen >= at_most,
+        queued=queues.waiting(connection, one.connector, one.most_waiting + queues.COUNTED) if one.most_waiting else 0,
         probe=flows.probe_of(connection, one, now_ms),
     )
 

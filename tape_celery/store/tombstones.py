@@ -31,7 +31,7 @@ from tape_celery.errors import KeyConflict
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import effects, journal, tombstones
-from tape_celery.store import runs
+from tape_celery.store import queues, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import chained
 
@@ -86,11 +86,20 @@ def _buried(dialect: str, connectors: int) -> Select[Any]:
     return _latest(select(tombstones).where(or_(by_effect_key, by_idempotency_key, *held)), dialect)
 
 
-def write_entry(connection: Connection, intent: Intent, row: Mapping[str, Any]) -> None:
+def write_entry(connection: Connection, intent: Intent, row: Mapping[str, Any], *, bounded: bool = False) -> None:
     """Write ``row``, the first journal entry of ``intent``; raises `KeyBuried` as `refuse_buried` does, in one way
-    there and back."""
-    if connection.execute(_entry_unless_buried(), {**row, **_keys(intent)}).rowcount != 1:
+    there and back.
+
+    ``bounded``: it counts among those that may wait. Raises `QueueFull` where these are too many.
+    """
+    given = {**row, **_keys(intent)}
+    if bounded and connection.execute(_entry_unless_refused(), {**given, "queue": intent.connector}).rowcount == 1:
+        return
+    # There is no bound for whom it is "": no connector has that name.
+    if connection.execute(_entry_unless_refused(), {**given, "queue": ""}).rowcount != 1:
         raise KeyBuried(intent.effect_key)
+    if bounded:
+        queues.refuse_full(connection, {intent.connector: 1})
 
 
 def _keys(intent: Intent) -> dict[str, str | None]:
@@ -116,9 +125,9 @@ def _is_buried() -> ColumnElement[bool]:
 
 
 @cache
-def _entry_unless_buried() -> Insert:
+def _entry_unless_refused() -> Insert:
     values = [bindparam(column.name, type_=column.type) for column in journal.c]
-    entry = select(*values).where(not_(_is_buried()))
+    entry = select(*values).where(not_(_is_buried()), not_(queues.is_bounded(bindparam("queue"))))
     # SQLAlchemy forgets how many rows an INSERT wrote, unless it is told not to.
     return insert(journal).from_select(list(journal.c), entry).execution_options(preserve_rowcount=True)
 
@@ -128,8 +137,9 @@ STAND_IN = 8_888_888_888_888_888
 
 
 def entry_at_once(intent: Intent, row: Mapping[str, Any]) -> tuple[Insert, dict[str, Any]] | None:
-    """The statement of `write_entry`, for one whose answer nobody waits for: it fails where a key is buried, or the run
-    is closed. ``row`` has `STAND_IN` for its instants; ``None`` where another thing in it looks like that.
+    """The statement of `write_entry`, for one whose answer nobody waits for: it fails where a key is buried, the run is
+    closed, or too many wait. ``row`` has `STAND_IN` for its instants; ``None`` where another thing in it looks like
+    that.
     """
     chain_text, stand_in = chained("", row), str(STAND_IN)
     if (chain_text.count(stand_in), row["evidence_json"].count(stand_in)) != (2, 1):
@@ -144,7 +154,15 @@ def _entry_or_violation() -> Insert:
     made: dict[str, ColumnElement[Any]] = {
         # The column is NOT NULL: the one without a key ends the transaction.
         "key": case(
-            (or_(_is_buried(), runs.is_closed(bindparam("run_id", type_=Text))), null()), else_=effects.c.effect_key
+            (
+                or_(
+                    _is_buried(),
+                    runs.is_closed(bindparam("run_id", type_=Text)),
+                    queues.is_exceeded(bindparam("buried_connector")),
+                ),
+                null(),
+            ),
+            else_=effects.c.effect_key,
         ),
         "at_ms": effects.c.created_at_ms,
         "evidence_json": func.replace(bindparam("evidence_json", type_=Text), str(STAND_IN), instant),

@@ -50,6 +50,21 @@ def test_a_pause_of_looks_is_none_of_calls(tape: Tape, run: Callable[..., Result
     assert tape.pauses() == []
 
 
+def test_a_queue_that_is_full_is_told(tape: Tape, run: Callable[..., Result]) -> None:
+    """What may wait, what does, and that no more is recorded; each thing with who said it."""
+    tape.effect.delay("scripted", {}, business_key="p-1")
+    assert "scripted: 2 may wait (1 do); 1 wait" in run("limit", "scripted", "--waiting", "2", *WHO).output
+    tape.pause("scripted", reason="maintenance", actor="bob")
+    told = run("limit", "scripted", "--waiting", "1", *WHO).output
+    assert "1 may wait (1 do, so no more are recorded); 1 wait (by ann at" in told
+    assert "scripted is paused; 1 wait (by bob at" in told
+    [found] = json.loads(run("status", "--json").output)["flows"]
+    assert (found["most_waiting"], found["queued"], found["waiting"]) == (1, 1, 1)
+    assert (found["said"]["pause"]["actor"], found["said"]["limit"]["reason"]) == ("bob", "what they allow")
+    assert run("limit", "scripted", "--off", *WHO).exit_code == 0
+    assert [one.most_waiting for one in tape.flows()] == [0]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -57,6 +72,7 @@ def test_a_pause_of_looks_is_none_of_calls(tape: Tape, run: Callable[..., Result
         ("limit", "scripted", "--off", "--at-once", "5"),
         ("limit", "scripted", "--rate", "fast"),
         ("limit", "scripted", "--at-once", "-1"),
+        ("limit", "scripted", "--waiting", "5", "--looks"),
         ("breaker", "scripted", "--share", "150%"),
         ("breaker", "scripted", "--share", "half"),
         ("breaker", "scripted", "--off", "--share", "0.5"),

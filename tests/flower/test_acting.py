@@ -124,14 +124,16 @@ def test_a_connector_is_paused_and_resumed(ann: httpx.Client, shop: Shop) -> Non
 def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop) -> None:
     """Forms show what holds; an empty field takes it away; looks apart; nothing is done over what another has said."""
     page = page_of("connector", "mail")
-    assert act(ann, page, "limit", at_once="5", rate="100/m", reason="their <i>contract</i>").status_code == 303
+    limits = {"at_once": "5", "rate": "100/m", "waiting": "50"}
+    assert act(ann, page, "limit", **limits, reason="their <i>contract</i>").status_code == 303
     assert act(ann, page, "breaker-looks", share="50", window="30").status_code == 303
     call, look = shop.tape.flows()
     assert (call.at_once, call.rate_count, call.rate_ms, call.actor) == (5, 100, 60_000, "ann")
+    assert call.most_waiting == 50
     assert (look.trouble_percent, look.least_calls, look.window_ms, look.open_ms) == (50, 10, 30_000, 30_000)
     text = ann.get(page).text
     table = text.partition('id="flows"')[2].partition("</table>")[0]
-    assert "5 at once (0 in use), 100/minute" in table
+    assert "5 at once (0 in use), 100/minute, 50 may wait (0 do)" in table
     assert "their &lt;i&gt;contract" in table
     assert "closed since" in table
     assert 'name="rate" maxlength="50" value="100/minute"' in text
@@ -147,7 +149,7 @@ def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop
     assert ">looks paused</span>" in listed
     assert ">paused</span>" not in listed
     for name in ("resume-looks", "limit", "breaker-looks"):
-        assert act(ann, page, name, at_once="", rate="", share="").status_code == 303
+        assert act(ann, page, name, at_once="", rate="", waiting="", share="").status_code == 303
     assert shop.tape.flows() == []
     assert 'id="flows"' not in ann.get(page).text
 

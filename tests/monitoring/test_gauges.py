@@ -74,6 +74,7 @@ def test_gauges_tell_what_limits_and_breakers_hold_back(ready_url: str) -> None:
         tape.effect.delay("other", {}, business_key="o")
         keys = [tape.effect.delay("scripted", {"n": n}, business_key=f"b-{n}").id for n in range(3)]
         tape.limit("scripted", at_once=2, looks=True, **who)
+        tape.limit("scripted", waiting=5, **who)
         tape.breaker("scripted", share=0.5, least=1, **who)
         told = StoreGauges(database).read()
         call, look = ("scripted", "call"), ("scripted", "look")
@@ -82,6 +83,8 @@ def test_gauges_tell_what_limits_and_breakers_hold_back(ready_url: str) -> None:
         assert told[gauges.WAITING] == {call: 3, look: 0}
         assert told[gauges.PLACES] == {look: 2}
         assert told[gauges.IN_USE] == {look: 0}
+        assert told[gauges.QUEUE_LIMIT] == {call: 5}
+        assert told[gauges.QUEUED] == {call: 3}
         stage.connector.answers = [LOST]
         tape.dispatch(keys[0])
         told = StoreGauges(database).read()
@@ -91,6 +94,7 @@ def test_gauges_tell_what_limits_and_breakers_hold_back(ready_url: str) -> None:
         assert meter.totals()[metering.BREAKER_OPENINGS] == {call: [1]}
         tape.breaker("scripted", share=0, **who)
         tape.limit("scripted", at_once=0, looks=True, **who)
+        tape.limit("scripted", waiting=0, **who)
         assert gauges.RESTRAINED not in StoreGauges(database).read()
     finally:
         stage.close()

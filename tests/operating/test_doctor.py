@@ -383,13 +383,22 @@ def test_a_queue_a_connector_and_rows_that_nobody_takes_are_named(house: House) 
 def test_a_breaker_that_is_open_and_a_limit_of_nobody_s_connector_are_named(house: House) -> None:
     """The breaker says what it counted; a connector that was renamed has no limit any more."""
     who = {"reason": "what they allow", "actor": "ann"}
-    flows.say(house.tape.database, "renamed", "call", lambda one, _now: dataclasses.replace(one, at_once=5), **who)
+    flows.say(
+        house.tape.database, "renamed", "call", "limit", lambda one, _: dataclasses.replace(one, at_once=5), **who
+    )
     only(house.tape, "controls-unknown", "warning", "renamed")
     house.tape.breaker("calm", **who)
     flows.count(house.tape.database, "calm", "call", [(f"key-{n}", Trouble.UNKNOWN) for n in range(10)])
     found = wrong(house.tape)
     assert set(found) == {"controls-unknown", "breakers"}
     assert "10 of 10 calls in trouble" in found["breakers"].seen
+
+
+def test_a_queue_that_is_full_is_named(house: House) -> None:
+    """With how many wait, and how many may."""
+    house.tape.limit("calm", waiting=1, reason="what they allow", actor="ann")
+    house.tape.effect.apply_async(("calm", {}), {"business_key": "c-1"}, countdown=60)
+    only(house.tape, "full-queues", "warning", "calm: 1 may wait (1 do")
 
 
 def test_a_store_that_nobody_sweeps_or_works_on_is_named(house: House) -> None:

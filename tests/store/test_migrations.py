@@ -13,11 +13,12 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery import migrations, schema
 from tape_celery.errors import SchemaMismatch
+from tape_celery.flow import Said
 from tape_celery.records import Pause
 from tape_celery.store import flows, inspection
 from tape_celery.store.database import Database
@@ -264,3 +265,27 @@ def test_what_was_paused_before_limits_came_stays_paused(
     ]
     assert [one.controlled for one in flows.every(database)] == [False, False]
     assert "tape_connectors" not in tables(database)
+
+
+def test_each_thing_that_is_said_of_a_connector_keeps_who_said_it(
+    store_url: str, open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said before that was kept apart keeps who said anything last."""
+    database = open_database(store_url)
+    database.prepare_file()
+    with monkeypatch.context() as patched:
+        upgrade = command.upgrade
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0008"))
+        database.migrate()
+    columns = [column for column in schema.flows.c if column.name not in ("most_waiting", "said_json")]
+    values = {"connector": "bank", "verb": "call", "paused": True, "controlled": False, "breaker": "CLOSED"}
+    values |= {"probe_key": "", "reason": "maintenance", "actor": "ann", "updated_at_ms": 7, "version": 3}
+    row = {column.name: values.get(column.name, 0) for column in columns}
+    with engine_of(database).begin() as connection:
+        connection.execute(insert(schema.flows).values(row))
+    database.migrate()
+    [before] = flows.every(database)
+    assert (before.said("pause"), before.most_waiting) == (Said("maintenance", "ann", 7), 0)
+    _, after = flows.say(database, "bank", "call", "limit", lambda one, _: one, reason="slow", actor="bob")
+    assert [after.said("pause"), after.said("limit").reason] == [Said("maintenance", "ann", 7), "slow"]
+    assert flows.every(database) == [after]
