@@ -198,6 +198,20 @@ def mysql_binlog(facts: Facts) -> Verdict | None:
     return fine(f"binlog_format is {form}")
 
 
+def mysql_journal(facts: Facts) -> Verdict | None:
+    """Whether the server itself lets nobody change history."""
+    if (store := _of(facts, "mysql")) is None or store.revision != store.head:
+        return None
+    if store.missing_triggers:
+        return warning(
+            f"the journal is not append-only: there is no trigger {', '.join(store.missing_triggers)}",
+            "A mistake, or an app that shares the database, may change history; `tape audit --chain` would tell.",
+            "GRANT TRIGGER to who migrates; with a binary log SET GLOBAL log_bin_trust_function_creators = 1, for as "
+            f"long as this takes: {REMEDY}",
+        )
+    return fine("triggers keep the journal append-only")
+
+
 def writable(facts: Facts) -> Verdict | None:
     """Whether the server is one that may be written to."""
     if (store := facts.store) is None or store.kind == "sqlite":
@@ -247,6 +261,7 @@ CHECKS = {
     "mysql-durability": mysql_durability,
     "mysql-modes": mysql_modes,
     "mysql-binlog": mysql_binlog,
+    "mysql-journal": mysql_journal,
     "store-writable": writable,
     "store-connections": connections,
 }

@@ -15,6 +15,7 @@ from importlib.resources.abc import Traversable
 from sqlalchemy import Connection, column, func, inspect, select, table
 
 from tape_celery.errors import SchemaMismatch, StoreUnavailable
+from tape_celery.migrations import append_only
 
 VERSION_TABLE = "tape_alembic_version"
 REMEDY = "celery -A APP tape migrate"
@@ -44,6 +45,8 @@ def upgrade(connection: Connection) -> None:
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if connection.dialect.name == "mysql":
+            append_only.protect(connection)
 
 
 @contextlib.contextmanager

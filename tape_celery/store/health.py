@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from tape_celery import migrations
+from tape_celery.migrations import append_only
 from tape_celery.store import urls
 from tape_celery.store.database import Database
 
@@ -41,6 +42,8 @@ class Health:
     """Whether this code knows that revision: a newer one it does not."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """The database's own settings, by its own names."""
+    missing_triggers: tuple[str, ...] = ()
+    """Of MariaDB and MySQL: those of the journal's triggers that are not there, once the schema is this code's."""
     connections: int = 0
     """How many the server has open."""
     mode: int = 0
@@ -54,14 +57,15 @@ def look(database: Database) -> Health:
     kind = database.url.get_backend_name()
 
     def read(connection: Connection) -> Health:
-        revision = migrations.current(connection)
+        revision, head = migrations.current(connection), migrations.head()
         variables = _READ[kind](connection)
         return Health(
             kind=kind,
             shown=urls.shown(database.url),
             revision=revision,
-            head=migrations.head(),
+            head=head,
             known=revision is None or migrations.knows(revision),
+            missing_triggers=append_only.missing(connection) if kind == "mysql" and revision == head else (),
             connections=int(variables.pop("", "0")),
             variables=variables,
             mode=stat.S_IMODE(os.stat(str(database.url.database)).st_mode) if database.is_file else 0,

@@ -340,6 +340,9 @@ def test_a_mariadb_that_is_set_up_wrongly_is_named(
     variables = {**facts.store.variables, "log_bin": "ON", "binlog_format": "STATEMENT"}
     unsafe = dataclasses.replace(facts, store=dataclasses.replace(facts.store, variables=variables))
     assert "mysql-binlog" in [f.name for f in examine(unsafe) if f.severity is Severity.PROBLEM]
+    bare = dataclasses.replace(facts.store, missing_triggers=("tape_journal_is_kept",))
+    told = [f for f in examine(dataclasses.replace(facts, store=bare)) if f.severity is Severity.WARNING]
+    assert "tape_journal_is_kept" in next(f.seen for f in told if f.name == "mysql-journal")
 
 
 def test_workers_that_differ_or_have_wrong_clocks_are_named(house: House) -> None:

@@ -14,6 +14,7 @@ from tape_celery import intent
 from tape_celery.errors import NotAllowed
 from tape_celery.events import Answered, CancelAsked, ClaimEnd, Event, Unobservable
 from tape_celery.intent import Intent
+from tape_celery.migrations import append_only
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, Semantics
 from tape_celery.store import claims, inspection, intents, moves, pipelining
@@ -203,13 +204,23 @@ def execute(database: Database, statement: str, **values: Any) -> None:
 
 @contextmanager
 def unprotected_journal(connection: Connection) -> Iterator[None]:
-    """What keeps the journal append-only is away: for good in a file, which is the test's own."""
+    """What keeps the journal append-only is away: for good in a file, which is the test's own.
+
+    MariaDB commits what was done before, and what is done within.
+    """
     if connection.dialect.name == "sqlite":
         for name in ("tape_journal_is_not_changed", "tape_journal_is_kept"):
             connection.execute(text(f"DROP TRIGGER IF EXISTS {name}"))
     if connection.dialect.name == "postgresql":
         connection.execute(text("ALTER TABLE tape_journal DISABLE TRIGGER USER"))
-    yield
+    if connection.dialect.name == "mysql":
+        for name in append_only.TRIGGERS:
+            connection.execute(text(f"DROP TRIGGER IF EXISTS {name}"))
+    try:
+        yield
+    finally:
+        if connection.dialect.name == "mysql":
+            append_only.protect(connection)
     if connection.dialect.name == "postgresql":
         connection.execute(text("ALTER TABLE tape_journal ENABLE TRIGGER USER"))
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DBAPIError
 
+from tape_celery.migrations import append_only
 from tape_celery.schema import effects, journal, tombstones
-from tape_celery.store import emptying, inspection
+from tape_celery.store import emptying, health, inspection
 from tape_celery.store.database import Database
+from tests.servers import MariaDBServer
+from tests.store.conftest import Open, url_of
 from tests.store.steps import S, count, engine_of, in_state
 
 
-@pytest.fixture(params=["sqlite_store", "postgres_store"])
+@pytest.fixture(params=["sqlite_store", "postgres_store", "mariadb_store"])
 def kept(request: pytest.FixtureRequest) -> Database:
     """A store whose database has the triggers."""
     found: Database = request.getfixturevalue(request.param)
@@ -65,3 +70,56 @@ def test_a_store_of_tests_is_emptied_all_the_same(kept: Database) -> None:
         in_state(kept, status)
     emptying.empty(kept)
     assert [count(kept, table) for table in ("tape_effects", "tape_journal", "tape_tombstones")] == [0, 0, 0]
+
+
+# --- where the server asks for a right of its own ---
+
+ALLOWED = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, REFERENCES"
+
+Allow = Callable[[str], Database]
+
+
+@pytest.fixture
+def allow(mariadb: MariaDBServer, mariadb_store: Database, open_database: Open) -> Iterator[Allow]:
+    """Opens a store without triggers as somebody who may do this in it, and nothing else."""
+    somebody = f"'somebody'@'{mariadb.host}'"
+    url = mariadb_store.url.set(username="somebody", password="something")
+
+    def unprotect() -> None:
+        for name in append_only.TRIGGERS:
+            cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
+
+    def as_somebody(rights: str) -> Database:
+        cursor.execute(f"REVOKE ALL, GRANT OPTION FROM {somebody}")
+        cursor.execute(f"GRANT {rights} ON `{url.database}`.* TO {somebody}")
+        return open_database(url.render_as_string(hide_password=False))
+
+    with mariadb.connect(url_of(mariadb_store)) as connection, connection.cursor() as cursor:
+        unprotect()
+        cursor.execute(f"CREATE USER {somebody} IDENTIFIED BY 'something'")
+        yield as_somebody
+        unprotect()
+        cursor.execute(f"DROP USER {somebody}")
+    mariadb_store.migrate()
+
+
+def test_a_server_that_refuses_triggers_has_the_schema_all_the_same(
+    allow: Allow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`tape migrate` says so in one line, and makes them once the right is given; whether they are there can be told
+    without it."""
+    refused = allow(ALLOWED)
+    refused.migrate()
+    refused.ready()
+    [said] = [record.getMessage() for record in caplog.records if record.name == append_only.__name__]
+    assert "not append-only: the server refuses its triggers (1142)" in said
+    assert health.look(refused).missing_triggers == tuple(append_only.TRIGGERS)
+
+    caplog.clear()
+    allowed = allow(f"{ALLOWED}, TRIGGER")
+    allowed.migrate()
+    assert caplog.records == []
+    in_state(allowed, S.CONFIRMED)
+    with pytest.raises(DBAPIError, match="append-only"), engine_of(allowed).begin() as connection:
+        connection.execute(delete(journal))
+    assert health.look(allow("SELECT")).missing_triggers == ()
