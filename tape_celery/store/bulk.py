@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import (
@@ -23,13 +23,19 @@ from tape_celery.errors import (
 from tape_celery.intent import Callback, Intent
 from tape_celery.records import Effect
 from tape_celery.schema import effects
-from tape_celery.store import callbacks, intents, orderings, queues, runs, sharing, tombstones
+from tape_celery.store import callbacks, intents, new_rows, orderings, queues, runs, sharing, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.intents import Recorded
 from tape_celery.store.rows import EFFECTS, write_journal
+from tape_celery.store.together import among
 
 CHUNK = 500
 """Rows of one statement."""
+
+_OF_IDEMPOTENCY_KEYS = select(effects.c.idempotency_key).where(among(effects.c.idempotency_key, "keys"))
+_OF_BUSINESS_KEYS = select(effects.c.held_business_key).where(
+    effects.c.connector == bindparam("connector"), among(effects.c.held_business_key, "keys")
+)
 
 
 @contextmanager
@@ -195,23 +201,20 @@ def _taken(connection: Connection, asked: Sequence[Intent]) -> set[int]:
     """Those of ``asked`` that an effect may stand for already."""
     # A key that was made just now is nobody's.
     named = {one.idempotency_key: index for index, one in enumerate(asked) if one.idempotency_key != one.effect_key}
-    found = {named[key] for key in _existing(connection, effects.c.idempotency_key, list(named))}
+    found = {named[key] for key in _existing(connection, _OF_IDEMPOTENCY_KEYS, list(named))}
     held: dict[str, dict[str, int]] = {}
     for index, one in enumerate(asked):
         if one.business_key:
             held.setdefault(one.connector, {})[one.business_key] = index
     for connector, by_key in held.items():
-        of_connector = effects.c.connector == connector
-        found |= {by_key[key] for key in _existing(connection, effects.c.held_business_key, list(by_key), of_connector)}
+        existing = _existing(connection, _OF_BUSINESS_KEYS, list(by_key), connector=connector)
+        found |= {by_key[key] for key in existing}
     return found
 
 
-def _existing(
-    connection: Connection, column: ColumnElement[str], keys: Sequence[str], *conditions: ColumnElement[bool]
-) -> Iterator[str]:
+def _existing(connection: Connection, statement: Select[Any], keys: Sequence[str], **others: str) -> Iterator[str]:
     for start in range(0, len(keys), CHUNK):
-        statement = select(column).where(column.in_(keys[start : start + CHUNK]), *conditions)
-        yield from connection.execute(statement).scalars()
+        yield from connection.execute(statement, {"keys": keys[start : start + CHUNK], **others}).scalars()
 
 
 def _insert(
@@ -239,16 +242,12 @@ def _insert(
     for start in range(0, len(made), CHUNK):
         chosen = in_order[start : start + CHUNK]
         chunk = [made[index] for index in chosen]
-        connection.execute(insert(effects), [_row(database, effect) for effect in chunk])
+        new_rows.insert_all(connection, database, chunk)
         tombstones.refuse_buried(connection, [asked[index] for index in chosen])
         write_journal(connection, [intents.recorded_entry(effect, actor) for effect in chunk])
     if bounded:
         queues.refuse_full(connection, added)
     return [Recorded(effect, created=True) for effect in made]
-
-
-def _row(database: Database, effect: Effect) -> dict[str, Any]:
-    return EFFECTS.sealed(effect.effect_key, EFFECTS.columns(effect), database.cipher)
 
 
 def _keys_of(intent: Intent) -> tuple[str, str, str]:

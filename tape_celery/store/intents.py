@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, RowMapping, bindparam, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.announcing import Change
@@ -23,7 +22,7 @@ from tape_celery.errors import (
 from tape_celery.intent import Intent
 from tape_celery.records import Effect, EffectStatus, replace
 from tape_celery.schema import effects
-from tape_celery.store import callbacks, holds, orderings, queues, runs, tombstones
+from tape_celery.store import callbacks, holds, new_rows, orderings, queues, runs, tombstones
 from tape_celery.store.database import Database
 from tape_celery.store.pipelining import commit_at_once
 from tape_celery.store.rows import EFFECTS, entry
@@ -135,7 +134,8 @@ def _insert_at_once(
     first_entry = tombstones.entry_at_once(intent, recorded_entry(effect_of(intent, STAND_IN, hint_ms), actor))
     if first_entry is None:
         return None
-    row = commit_at_once(connection, _row_for_now(database, intent, hint_ms, 0), first_entry)
+    row_for_now = new_rows.row_for_now(database, effect_of(intent, 0, hint_ms), hint_ms)
+    row = commit_at_once(connection, row_for_now, first_entry)
     return None if row is None else Recorded(effect_of(intent, row[0], hint_ms), created=True)
 
 
@@ -183,30 +183,9 @@ def announce(database: Database, changes: Sequence[Change]) -> None:
 
 
 def _insert_for_now(connection: Connection, database: Database, intent: Intent, hint_ms: int, number: int) -> Effect:
-    now = connection.execute(*_row_for_now(database, intent, hint_ms, number)).scalar_one()
+    row_for_now = new_rows.row_for_now(database, effect_of(intent, 0, hint_ms, number), hint_ms)
+    now = connection.execute(*row_for_now).scalar_one()
     return effect_of(intent, now, hint_ms, number)
-
-
-def _row_for_now(database: Database, intent: Intent, hint_ms: int, number: int) -> tuple[Insert, dict[str, Any]]:
-    """The row of what is due as soon as it is there: its instants are the database's, which says them as it writes
-    them, so that nobody has to ask for the time before."""
-    plain = EFFECTS.columns(effect_of(intent, 0, hint_ms, number)) | {"hint_ms": hint_ms}
-    row = EFFECTS.sealed(intent.effect_key, plain, database.cipher)
-    for name in _INSTANTS:
-        del row[name]
-    return _inserting(database.now), row
-
-
-_INSTANTS = ("due_at_ms", "sweep_at_ms", "created_at_ms", "updated_at_ms")
-
-
-@lru_cache(maxsize=16)
-def _inserting(now: ColumnElement[int]) -> Insert:
-    instants = dict.fromkeys(_INSTANTS, now) | {"sweep_at_ms": now + bindparam("hint_ms", type_=BigInteger)}
-    others = {
-        column.name: bindparam(column.name, type_=column.type) for column in effects.c if column.name not in instants
-    }
-    return insert(effects).values({**others, **instants}).returning(effects.c.created_at_ms)
 
 
 def recorded_entry(effect: Effect, actor: str, similar: holds.Similar | None = None) -> dict[str, Any]:

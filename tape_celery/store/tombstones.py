@@ -34,6 +34,7 @@ from tape_celery.schema import effects, journal, tombstones
 from tape_celery.store import queues, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import chained
+from tape_celery.store.together import among
 
 PRUNED = "pruned"
 """The reason that an effect shows of which only the tombstone is left."""
@@ -76,12 +77,11 @@ def _buried(dialect: str, connectors: int) -> Select[Any]:
     """One question for all keys, made once for as many connectors: making it takes as long as executing it."""
     t = tombstones.c
     held = (
-        (t.connector == bindparam(f"connector_{n}"))
-        & t.held_business_key.in_(bindparam(f"business_keys_{n}", expanding=True))
+        (t.connector == bindparam(f"connector_{n}")) & among(t.held_business_key, f"business_keys_{n}")
         for n in range(connectors)
     )
-    by_effect_key = t.effect_key.in_(bindparam("effect_keys", expanding=True))
-    by_idempotency_key = t.idempotency_key.in_(bindparam("idempotency_keys", expanding=True))
+    by_effect_key = among(t.effect_key, "effect_keys")
+    by_idempotency_key = among(t.idempotency_key, "idempotency_keys")
     # Without LIMIT: PostgreSQL, which takes each key for a hit, would read all tombstones to find the first one soon.
     return _latest(select(tombstones).where(or_(by_effect_key, by_idempotency_key, *held)), dialect)
 
