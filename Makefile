@@ -92,7 +92,7 @@ sbom: $(VENV)/.release
 	    --output-file dist/sbom.json -
 
 audit-deps: $(VENV)/.release
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement .ci/requirements.lock $(AUDIT_ARGS)
+	$(BIN)/python .ci/audit_deps.py .ci/requirements.lock $(AUDIT_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
