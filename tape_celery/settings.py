@@ -16,6 +16,7 @@ from typing import Any
 
 from tape_celery import encryption, redaction
 from tape_celery.errors import SettingsError
+from tape_celery.people import People, Person, Role
 from tape_celery.second_person import Limits
 from tape_celery.signals import BY_TYPE
 
@@ -74,6 +75,10 @@ class Settings:
     second_person_above: Limits = field(default_factory=dict)
     """What one person may not do alone: by connector (``*``: any other), fields of the request and their limits; a
     connector without a field, always. As a text: ``bank.wire:amount=10000, card.charge``."""
+    people: People = field(default_factory=dict)
+    """Who may see and do what [in Flower](flower.md#roles), by the names that its login knows: a role (``viewer``,
+    ``operator``, ``approver``) and its connectors; nobody: whoever has a login may do everything. As a text:
+    ``ann=approver, bob@example.com=operator bank.* mail``."""
     metrics_address: str = ""
     """Where a worker serves its [metrics](monitoring.md), ``host:port`` or a port of 127.0.0.1; none without."""
     retention_days: float = 0.0
@@ -334,6 +339,49 @@ def _limit(name: str, field_: Any, most: Any) -> float:
     return limit
 
 
+_ROLES = {role.name.lower(): role for role in Role}
+
+
+def _people(name: str, value: Any) -> People:
+    if value is None:
+        return {}
+    given = _people_of_text(name, value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"{name} must map names to a role and connectors, or be a text, not {_shown(value)}")
+    people: dict[str, Person] = {}
+    for who, said in given.items():
+        if not isinstance(who, str) or not who.strip() or not isinstance(said, Mapping) or "role" not in said:
+            raise SettingsError(f"{name} must map names to {{'role': …, 'connectors': […]}}, not {_shown({who: said})}")
+        strange = sorted(set(map(str, said)) - {"role", "connectors"})
+        if strange:
+            raise SettingsError(f"{name}: of {who!r} it says {strange[0]!r}; there are role and connectors")
+        role = _ROLES.get(said["role"]) if isinstance(said["role"], str) else None
+        if role is None:
+            raise SettingsError(
+                f"{name}: the role of {who!r} is one of {', '.join(_ROLES)}, not {_shown(said['role'])}"
+            )
+        connectors = said.get("connectors", ("*",))
+        if not isinstance(connectors, list | tuple) or not connectors or not all(map(_is_word, connectors)):
+            raise SettingsError(f"{name}: the connectors of {who!r} are a list of names, not {_shown(connectors)}")
+        people[who] = Person(role, tuple(connectors))
+    return people
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _people_of_text(name: str, value: str) -> dict[str, dict[str, Any]]:
+    people: dict[str, dict[str, Any]] = {}
+    for part in _parts(name, value):
+        who, _, said = (piece.strip() for piece in part.rpartition("="))
+        role, *connectors = said.split() or [""]
+        if not who or who in people:
+            raise SettingsError(f"{name} has {part!r}; say name=role, or name=role connector connector, once a name")
+        people[who] = {"role": role, "connectors": connectors or ["*"]}
+    return people
+
+
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **{field.name: _number for field in fields(Settings) if field.type == "float"},
     **{field.name: _whole for field in fields(Settings) if field.type == "int"},
@@ -346,4 +394,5 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "absence_watch": _durations,
     "retention_days": _days,
     "second_person_above": _limits,
+    "people": _people,
 }

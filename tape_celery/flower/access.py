@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from tape_celery.errors import ConfigurationError
+from tape_celery.people import People
+
+ANONYMOUS = "anonymous"
+"""Whoever comes in without a login, in the journal and in ``tape_people``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,7 @@ class Access:
         return not self.loopback_only or is_loopback(_name_in(f"//{host}"))
 
 
-def access(options: Any, asked: Asked) -> Access:
+def access(options: Any, asked: Asked, people: People) -> Access:
     """What Flower's ``options`` and ours allow; raises `ConfigurationError` for what must not be started."""
     login = bool(options.basic_auth or options.auth)
     open_to_others = not options.unix_socket and not is_loopback(options.address)
@@ -56,6 +61,11 @@ def access(options: Any, asked: Asked) -> Access:
         )
     if asked.metrics_login and not login:
         raise ConfigurationError("--tape-metrics-login needs a login: --basic_auth or --auth")
+    if people and not login and ANONYMOUS not in people:
+        raise ConfigurationError(
+            "tape_people says who may do what, and without a login nobody is known: give Flower one (--basic_auth or "
+            f"--auth), or name {ANONYMOUS!r}"
+        )
     if asked.read_only or options.read_only:
         why = "This Flower is read only."
     elif not login and not asked.allow_anonymous_actions:
@@ -68,6 +78,16 @@ def access(options: Any, asked: Asked) -> Access:
         payloads=asked.show_payloads,
         loopback_only=not login and not asked.allow_anonymous and not options.unix_socket,
     )
+
+
+def actor_of(handler: Any) -> str:
+    """Who is logged in: the user's name, the address that OAuth vouches for, or nobody; Flower has checked it."""
+    options = handler.application.options
+    if options.auth:
+        return str(handler.current_user)
+    if options.basic_auth:
+        return b64decode(handler.request.headers["Authorization"].split()[1]).decode().partition(":")[0]
+    return ANONYMOUS
 
 
 def _name_in(address: str) -> str:

@@ -39,9 +39,10 @@ class ConnectorPage(Page):
 
     async def show_connector(self, connector: str, tried: Tried = NOTHING) -> None:
         """Show it as it is now, with what somebody tried in vain."""
+        self.refuse_out_of_scope(connector)
         now_ms, counts, told, workers, both, standings = await self.off_loop(lambda: self._read(connector))
         if not counts and not workers and not standings and connector not in base.names():
-            raise Refused(404, f"No effect and no worker knows the connector {connector}.")
+            raise _nobody_knows(connector)
         self.show(
             "connector.html",
             connector=connector,
@@ -65,6 +66,11 @@ class ConnectorPage(Page):
             safe=str,
         )
 
+    def refuse_out_of_scope(self, key: str) -> None:
+        """Refuse a connector that is not there for whoever asks."""
+        if not self.person.sees(key):
+            raise _nobody_knows(key)
+
     def _read(
         self, connector: str
     ) -> tuple[int, list[Count], figures.Figures, list[Worker], tuple[Flow, Flow], list[Standing]]:
@@ -75,3 +81,7 @@ class ConnectorPage(Page):
         standings = standing.read(database, self.tape.engine.reach().lease_ms, connector=connector)
         told = figures.of_connector(database, connector)
         return inspection.now_ms(database), counts, told, workers, both, standings
+
+
+def _nobody_knows(connector: str) -> Refused:
+    return Refused(404, f"No effect and no worker knows the connector {connector}.")

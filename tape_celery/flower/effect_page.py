@@ -81,20 +81,28 @@ class EffectPage(Page):
             facts=facts,
         )
 
+    def refuse_out_of_scope(self, key: str) -> None:
+        """Raise `NoSuchEffect` for what is not there for whoever asks."""
+        self._find(key)
+
+    def _find(self, key: str) -> tuple[Effect | Obligation, bool]:
+        """The row, and whether it was pruned."""
+        record: Effect | Obligation | None = self.tape.get(key) or inspection.get_obligation(self.tape.database, key)
+        found = record or self.tape.pruned(key)
+        if found is None or not self.person.sees(found.connector):
+            raise NoSuchEffect(key)
+        return found, record is None
+
     def _look(self, key: str) -> Looked:
         database = self.tape.database
-        record: Effect | Obligation | None = self.tape.get(key) or inspection.get_obligation(database, key)
-        pruned = None if record else self.tape.pruned(key)
-        found = record or pruned
-        if found is None:
-            raise NoSuchEffect(key)
+        found, pruned = self._find(key)
         owed = self.tape.obligations(effect_key=key) if isinstance(found, Effect) else []
         # First, so that its version, which an act is given, is no younger than what is shown.
         told = self.tape.explain(key)
         return Looked(
             now_ms=inspection.now_ms(database),
             record=found,
-            pruned=pruned is not None,
+            pruned=pruned,
             journal=self.tape.journal(key),
             obligations=owed,
             explanation=told,

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import re
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,12 +18,15 @@ from urllib.parse import urlencode
 from flower.views import BaseHandler
 from tornado.web import RequestHandler, StaticFileHandler
 
+from tape_celery import people
 from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, StoreUnavailable
 from tape_celery.flower import acts, trouble, wording
-from tape_celery.flower.access import Access
+from tape_celery.flower.access import Access, actor_of
 from tape_celery.flower.acts import Act, Form
-from tape_celery.records import Effect, Obligation, shown
+from tape_celery.people import Person
+from tape_celery.records import Effect, Obligation, Proposal, shown
 from tape_celery.redaction import Redaction, cut_out
+from tape_celery.store import listing
 from tape_celery.tape import Tape
 
 logger = logging.getLogger(__name__)
@@ -103,17 +105,35 @@ class Page(BaseHandler):
     @property
     def actor(self) -> str:
         """Who is logged in, for the journal: the user's name, or the address that OAuth vouches for."""
-        options = self.application.options
-        if options.auth:
-            return str(self.current_user)
-        if options.basic_auth:  # Flower has compared it already
-            return b64decode(self.request.headers["Authorization"].split()[1]).decode().partition(":")[0]
-        return "anonymous"
+        return actor_of(self)
+
+    @cached_property
+    def person(self) -> Person:
+        """What may be seen and done by whoever asks; the gate has let nobody else through."""
+        who = people.person(self.tape.settings.people, self.actor)
+        if who is None:
+            raise trouble.Refused(403, people.NOT_NAMED)
+        return who
 
     @property
     def may_not_act(self) -> str:
         """Why whoever asks may not act; ``""``: they may."""
-        return self.shared.access.may_not_act
+        return self.shared.access.may_not_act or people.why_not(self.person, "act")
+
+    def may_decide(self, proposal: Proposal) -> list[str]:
+        """What whoever asks may do with what was proposed."""
+        own = proposal.actor == self.actor
+        return [
+            act
+            for act in acts.DECISIONS
+            if not (self.may_not_act or people.why_not(self.person, act, own=own) or (own and act == "confirm"))
+        ]
+
+    def seen_connectors(self) -> tuple[str, ...] | None:
+        """The connectors in the store that are there for whoever asks; ``None``: all of them."""
+        if self.person.sees_all:
+            return None
+        return tuple(filter(self.person.sees, self.tape.database.read(listing.connectors)))
 
     def set_default_headers(self) -> None:
         """Nothing of ours is read by other sites, framed, kept by a proxy, or taken for what it is not."""
@@ -173,10 +193,26 @@ class Page(BaseHandler):
             },
         )
 
+    def refuse_out_of_scope(self, key: str) -> None:
+        """Raise what the page of ``key`` raises where there is none, unless whoever asks may act on all of it."""
+        raise NotImplementedError
+
+    def _refuse_by_role(self, key: str, form: Form) -> None:
+        if form.act in acts.DECISIONS:
+            own = any(p.proposal_key == form.proposal and p.actor == self.actor for p in self.tape.proposals(key))
+            if why := people.why_not(self.person, form.act, own=own):
+                raise trouble.Refused(403, why)
+
     async def act(self, key: str, form: Form, perform: Callable[[Tape, str, Form], str] = acts.perform) -> Tried:
         """Do what the form says, to the row of ``key``; what went wrong is told where the act was not allowed."""
+
+        def work() -> str:
+            self.refuse_out_of_scope(key)
+            self._refuse_by_role(key, form)
+            return perform(self.tape, key, form)
+
         try:
-            said = await self.off_loop(lambda: perform(self.tape, key, form))
+            said = await self.off_loop(work)
         except (NotAllowed, InvalidIntent) as error:
             self.set_status(409 if isinstance(error, NotAllowed) else 400)
             return Tried(act=form.act, reason=form.reason, trouble=f"{error}.", given=form.given)
@@ -193,6 +229,8 @@ class Page(BaseHandler):
             access=self.shared.access,
             actor=self.actor,
             may_not_act=self.may_not_act,
+            may_decide=self.may_decide,
+            role=self.person.role.name.lower() if self.tape.settings.people else "",
             moment=wording.moment,
             exact=wording.exact,
             distance=wording.distance,

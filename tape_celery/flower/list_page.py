@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tornado.web import authenticated
@@ -10,9 +11,10 @@ from tape_celery.flow import Breaker, Flow
 from tape_celery.flower.handler import Page
 from tape_celery.flower.trouble import Refused
 from tape_celery.flower.wording import with_query
-from tape_celery.records import EffectStatus, ObligationStatus
-from tape_celery.store import inspection, paging
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, Proposal
+from tape_celery.store import inspection, paging, runs
 from tape_celery.store.paging import Filters
+from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 
 ROWS = 50
 """How many effects a page of the list has."""
@@ -59,17 +61,32 @@ class EffectsPage(Page):
     head = get
 
     def _read(self, asked: dict[str, str], before: str, after: str) -> dict[str, Any]:
-        now_ms = inspection.now_ms(self.tape.database)
+        now_ms, sees = inspection.now_ms(self.tape.database), self.person.sees
+        wanted = replace(filters(asked, now_ms), connectors=self.seen_connectors())
         return {
             "now_ms": now_ms,
-            "page": paging.read_page(
-                self.tape.database, filters(asked, now_ms), before=before, after=after, limit=ROWS
-            ),
-            "counts": self.tape.counts(COUNTED),
-            "owed": self.tape.obligation_counts(COUNTED),
-            "proposals": self.tape.proposals(),
-            "held": _held(self.tape.flows()),
+            "page": paging.read_page(self.tape.database, wanted, before=before, after=after, limit=ROWS),
+            "counts": [count for count in self.tape.counts(COUNTED) if sees(count.connector)],
+            "owed": [count for count in self.tape.obligation_counts(COUNTED) if sees(count.connector)],
+            "proposals": self._seen(self.tape.proposals()),
+            "held": _held([one for one in self.tape.flows() if sees(one.connector)]),
         }
+
+    def _seen(self, proposals: list[Proposal]) -> list[Proposal]:
+        """Those on what is there, wholly, for whoever asks."""
+        if self.person.sees_all:
+            return proposals
+        database, keys = self.tape.database, [proposal.subject_key for proposal in proposals]
+        rows: dict[str, Effect | Obligation] = {
+            **inspection.get_many(database, EFFECTS, keys),
+            **inspection.get_many(database, OBLIGATIONS, keys),
+        }
+
+        def connectors(proposal: Proposal) -> list[str]:
+            row = None if proposal.act == "compensate_run" else rows.get(proposal.subject_key)
+            return runs.connectors_in(database, proposal.subject_key) if row is None else [row.connector]
+
+        return [one for one in proposals if (of := connectors(one)) and self.person.sees_each(of)]
 
 
 def _held(flows: list[Flow]) -> dict[str, list[str]]:

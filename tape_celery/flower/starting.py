@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 from flower import command, urls
-from flower.views.monitor import Metrics
 from prometheus_client import REGISTRY
-from tornado.web import authenticated, url
+from tornado.web import url
 
 from tape_celery.errors import ConfigurationError
 from tape_celery.exposition import Collector
 from tape_celery.flower.access import Asked, access
 from tape_celery.flower.connector_page import ConnectorPage
 from tape_celery.flower.effect_page import EffectPage
+from tape_celery.flower.gate import MetricsForWhoIsLoggedIn, guarded
 from tape_celery.flower.handler import Shared, StaticFiles
 from tape_celery.flower.list_page import EffectsPage
 from tape_celery.flower.loader import loader
@@ -35,15 +35,6 @@ METRICS_WAIT_SECONDS = 0.5
 STATIC = (r"/effects/static/(.+)", StaticFiles, "tape-static")
 
 
-class MetricsForWhoIsLoggedIn(Metrics):
-    """Flower's ``/metrics``, which by itself asks nobody who he is."""
-
-    @authenticated
-    async def get(self) -> None:
-        """The metrics, as Flower writes them."""
-        await super().get()
-
-
 def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[str]) -> None:
     """Run Flower with ``arguments``, which are its own, until it is stopped.
 
@@ -53,6 +44,7 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
     strange = [argument for argument in arguments if argument.lstrip("-").replace("_", "-").startswith("tape-")]
     if strange:
         raise ConfigurationError(f"there is no option {strange[0]}; Flower would not say so, and ignore it")
+    people = tape.settings.people
     tape.import_connectors()
     command.options.address = "127.0.0.1"
     started: Any = command.Flower
@@ -61,11 +53,15 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
         """Flower, which looks at its options when all of them are read, and before it listens."""
 
         def __init__(self, options: Any, **settings: Any) -> None:
-            shared = Shared(tape, access(options, asked))
+            shared = Shared(tape, access(options, asked, people))
             super().__init__(options=options, **settings, tape=shared)
 
+        def get_handler_delegate(self, request: Any, target_class: Any, *arguments: Any, **named: Any) -> Any:
+            """Nothing of Flower is reached but through the gate."""
+            return super().get_handler_delegate(request, guarded(target_class), *arguments, **named)
+
     install(urls.handlers, urls.settings)
-    if asked.metrics_login:
+    if asked.metrics_login or not all(person.sees_all for person in people.values()):
         urls.handlers.insert(0, (r"/metrics", MetricsForWhoIsLoggedIn))
     command.Flower = Flower
     try:

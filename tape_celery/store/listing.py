@@ -42,11 +42,11 @@ def parts(
 
 
 def pairs(
-    connection: Connection, states: Sequence[EffectStatus] = tuple(EffectStatus), connector: str | None = None
+    connection: Connection, states: Sequence[EffectStatus] = tuple(EffectStatus), among: Sequence[str] | None = None
 ) -> list[Part]:
-    """Each of ``states`` of each connector, or of one."""
+    """Each of ``states`` of each connector, or of each ``among`` them."""
     e = effects.c
-    known = connectors(connection) if connector is None else [connector]
+    known = connectors(connection) if among is None else among
     return [and_(e.status == state, e.connector == name) for name in known for state in states]
 
 

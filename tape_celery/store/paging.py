@@ -28,6 +28,8 @@ class Filters:
     business_key: str | None = None
     recorded_since_ms: int | None = None
     recorded_before_ms: int | None = None
+    connectors: tuple[str, ...] | None = None
+    """Those that may be seen at all: of no other is there anything."""
 
     def match(self, effect: Effect) -> bool:
         """Whether the effect is one of those."""
@@ -43,6 +45,7 @@ class Filters:
         return (
             self.status in (None, status)
             and self.connector in (None, connector)
+            and (self.connectors is None or connector in self.connectors)
             and (since is None or created_at_ms >= since)
             and (before is None or created_at_ms < before)
         )
@@ -52,6 +55,7 @@ class Filters:
         columns, since, before = effects.c, self.recorded_since_ms, self.recorded_before_ms
         conditions = [columns[name] == value for name, value in self._equal().items() if value is not None]
         conditions += [] if since is None else [columns.created_at_ms >= since]
+        conditions += [] if self.connectors is None else [columns.connector.in_(self.connectors)]
         conditions += [] if before is None else [columns.created_at_ms < before]
         return and_(true(), *conditions)
 
@@ -61,11 +65,15 @@ class Filters:
         Without ``settled``: of what is not over.
         """
         aged = self.recorded_since_ms is not None or self.recorded_before_ms is not None
-        if settled and not (aged and not any(self._equal().values())):
+        scoped = self.connectors is not None and self.run_id is None and self.business_key is None
+        if settled and not scoped and not (aged and not any(self._equal().values())):
             return listing.parts(connection, self.status, self.connector, self.run_id, self.business_key)
+        among = self.connectors if self.connector is None else [self.connector]
+        if among is not None and self.connectors is not None:
+            among = [name for name in among if name in self.connectors]
         # By the index that has the time of recording, too, so that no row is read in vain for it.
         states = [state for state in EffectStatus if settled or not state.settled]
-        return listing.pairs(connection, [s for s in states if self.status in (None, s)], self.connector)
+        return listing.pairs(connection, [s for s in states if self.status in (None, s)], among)
 
     def _equal(self) -> dict[str, str | None]:
         return {

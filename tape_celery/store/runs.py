@@ -60,6 +60,12 @@ def has_effects(database: Database, run_id: str) -> bool:
     return database.read(lambda connection: connection.execute(statement).first() is not None)
 
 
+def connectors_in(database: Database, run_id: str) -> list[str]:
+    """The connectors of the effects in the run."""
+    statement = select(effects.c.connector).where(contains(run_id)).distinct()
+    return list(database.read(lambda connection: connection.execute(statement).scalars().all()))
+
+
 def contains(run_id: str | ColumnElement[str], among: FromClause = effects) -> ColumnElement[bool]:
     """The condition that an effect is in the run."""
     return or_(*parts(run_id, among))

@@ -108,6 +108,7 @@ def printed_world(sqlite_url: str) -> Iterator[dict[str, Any]]:
         "docs/runs.md",
         "docs/flow-control.md",
         "docs/audited-acts.md",
+        "docs/flower.md",
         "docs/slow-calls.md",
         "docs/scale.md",
     ],

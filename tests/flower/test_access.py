@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 
 from tape_celery.errors import ConfigurationError
-from tape_celery.flower.access import Asked, access, is_loopback
+from tape_celery.flower.access import Access, Asked, is_loopback
+from tape_celery.flower.access import access as access_of
+from tape_celery.people import People, Person, Role
 
 
 def options(**given: Any) -> Any:
     """Flower's options as they are by default, but for the address that `start` gives it."""
     plain = {"basic_auth": None, "auth": "", "unix_socket": "", "address": "127.0.0.1", "read_only": False}
     return SimpleNamespace(**(plain | given))
+
+
+def access(options: Any, asked: Asked, people: People | None = None) -> Access:
+    """What it comes to, where nobody has a role unless ``people`` have."""
+    return access_of(options, asked, people or {})
 
 
 @pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "10.0.0.7", "flower.example"])
@@ -47,6 +54,15 @@ def test_who_may_act() -> None:
     assert "need a login" in access(options(), Asked()).may_not_act
     assert access(options(), Asked(allow_anonymous_actions=True)).may_not_act == ""
     assert access(options(), Asked(allow_anonymous_actions=True, read_only=True)).may_not_act
+
+
+def test_roles_need_a_login_to_be_known_by() -> None:
+    """Unless what anybody may do is said too."""
+    viewer = Person(Role.VIEWER)
+    with pytest.raises(ConfigurationError, match="without a login nobody is known"):
+        access(options(), Asked(), {"ann": viewer})
+    assert not access(options(), Asked(), {"anonymous": viewer}).login
+    assert access(options(basic_auth=["ann:b"]), Asked(), {"ann": viewer}).login
 
 
 def test_without_a_login_only_this_machines_own_names_are_served() -> None:

@@ -42,6 +42,12 @@ def test_pages_are_the_list_in_both_directions(
         Filters(recorded_since_ms=5, recorded_before_ms=20, connector="bank.wire", status=EffectStatus.CANCELLED),
         Filters(recorded_since_ms=25, status=EffectStatus.UNKNOWN),
         Filters(connector="nobody"),
+        Filters(connectors=("mail",)),
+        Filters(connectors=("mail", "nobody"), status=EffectStatus.PENDING),
+        Filters(connectors=("mail",), connector="bank.wire"),
+        Filters(connectors=("mail",), run_id="run-1"),
+        Filters(connectors=("bank.wire",), recorded_since_ms=5),
+        Filters(connectors=()),
     ):
         wanted = [effect for effect in everything if filters.match(effect)]
         pages = [read_page(database, filters, limit=4)]

@@ -12,6 +12,7 @@ from celery import Celery
 
 from tape_celery import Tape, redaction
 from tape_celery.errors import SettingsError
+from tape_celery.people import Person, Role
 from tape_celery.settings import NAMES, Settings, settings_from
 
 SECRET = "hunter2-is-secret"
@@ -112,6 +113,14 @@ def _as_float(value: Any) -> str:
             {"bank.wire": {"amount": 10000.0, "fee": 0.5}, "card.charge": {}},
         ),
         ("second_person_above", {"bank.wire": {"amount": 10_000}, "*": None}, {"bank.wire": {"amount": 1e4}, "*": {}}),
+        ("people", None, {}),
+        ("people", "", {}),
+        (
+            "people",
+            "ann=approver, bob+x=y@example.com = operator bank.*  mail",
+            {"ann": Person(Role.APPROVER), "bob+x=y@example.com": Person(Role.OPERATOR, ("bank.*", "mail"))},
+        ),
+        ("people", {"ann": {"role": "viewer", "connectors": ["mail"]}}, {"ann": Person(Role.VIEWER, ("mail",))}),
     ],
 )
 def test_a_good_value_is_taken_in_any_form(name: str, value: Any, expected: Any) -> None:
@@ -183,6 +192,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "encryption_keys": (),
         "reason_min_characters": 1,
         "second_person_above": {},
+        "people": {},
     }
     assert tuple(field.name for field in fields(Settings)) == NAMES
 
@@ -208,6 +218,22 @@ def test_limits_that_say_nothing_are_refused(value: Any) -> None:
     """A limit that is misspelt must not be none."""
     with pytest.raises(SettingsError, match="tape_second_person_above"):
         settings_from({"second_person_above": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        5, ["ann"], "ann", "ann=", "ann=owner", "=viewer", "ann=viewer, ann=approver", {"ann": "viewer"}, {"ann": {}},
+        {"ann": {"role": "Viewer"}}, {"ann": {"role": None}}, {"ann": {"role": ["viewer"]}}, {5: {"role": "viewer"}},
+        {" ": {"role": "viewer"}}, {"ann": {"role": "viewer", "connector": ["mail"]}},
+        {"ann": {"role": "viewer", "connectors": "mail"}}, {"ann": {"role": "viewer", "connectors": []}},
+        {"ann": {"role": "viewer", "connectors": [""]}}, {"ann": {"role": "viewer", "connectors": [None]}},
+    ],
+)  # fmt: skip
+def test_people_of_no_role_or_scope_are_refused(value: Any) -> None:
+    """None of them is somebody who may do everything."""
+    with pytest.raises(SettingsError, match="tape_people"):
+        settings_from({"people": value})
 
 
 def test_settings_do_not_change() -> None:

@@ -1,0 +1,71 @@
+"""Who may do what on the pages: roles of people, each for some connectors. Pure; the pages ask it.
+
+It holds people who come through Flower. Whoever has the store's own password (the command line, an app, a worker) can
+do what the store can, and is held by the database's roles alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+
+class Role(IntEnum):
+    """What somebody may do; each may do what the ones before it may."""
+
+    VIEWER = 1
+    """Looks."""
+    OPERATOR = 2
+    """Acts, proposes what takes a second person, and takes back what he proposed himself."""
+    APPROVER = 3
+    """Confirms and turns down what others proposed."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """The role of somebody, and the connectors that he has it for: names, with ``*`` for any part of one."""
+
+    role: Role
+    connectors: tuple[str, ...] = ("*",)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether there is no connector, of today or of tomorrow, that he does not see."""
+        return "*" in self.connectors
+
+    def sees(self, connector: str) -> bool:
+        """Whether the connector, and what is of it, is there for him."""
+        return self.sees_all or any(_pattern(name).fullmatch(connector) for name in self.connectors)
+
+    def sees_each(self, connectors: Collection[str]) -> bool:
+        """Whether each of them is."""
+        return all(map(self.sees, connectors))
+
+
+People = Mapping[str, Person]
+"""By name, as Flower's login knows it; nobody named: whoever has a login may do everything."""
+
+ANYBODY = Person(Role.APPROVER)
+NOT_NAMED = "tape_people does not name you, so there is nothing here that you may see or do."
+
+
+def person(people: People, name: str) -> Person | None:
+    """Who ``name`` is, compared exactly; ``None``: nobody, who may do nothing."""
+    return people.get(name) if people else ANYBODY
+
+
+def why_not(who: Person, act: str, *, own: bool = False) -> str:
+    """Why he may not do an act of the pages (``own``: to a proposal of his own); ``""``: his role allows it."""
+    approves = act == "confirm" or (act == "withdraw" and not own)
+    needed = Role.APPROVER if approves else Role.OPERATOR
+    if who.role >= needed:
+        return ""
+    return f"Your role, {who.role.name.lower()}, does not allow that: it takes an {needed.name.lower()}."
+
+
+@lru_cache(maxsize=1000)
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
