@@ -14,6 +14,7 @@ from tests import compiled_statements
 from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
 from tests.servers import (
     Chromium,
+    ForkServer,
     LocalServer,
     MariaDBServer,
     MissingServerError,
@@ -22,6 +23,7 @@ from tests.servers import (
     Processes,
     RabbitMQServer,
     RedisServer,
+    clean_environment,
 )
 from tests.stores import emptied, migrated
 
@@ -261,10 +263,18 @@ def migrated_mariadb_url(mariadb: MariaDBServer) -> str:
     return migrated(mariadb.fresh_database())
 
 
+@pytest.fixture(scope="session")
+def forkserver() -> Iterator[ForkServer]:
+    """Has imported what Celery's commands need of others, once for all that this test process starts."""
+    server = ForkServer(clean_environment())
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
+def processes(tmp_path: Path, forkserver: ForkServer) -> Iterator[Processes]:
     """Starts workers, beats and other commands, and ends them with the test."""
-    started = Processes(tmp_path / "processes")
+    started = Processes(tmp_path / "processes", forkserver)
     yield started
     started.close()
 

@@ -91,7 +91,8 @@ class Shop:
 
     def run(self, code: str, failpoints: str = "") -> Process:
         """Run Python that may use `shop`, the module of the app."""
-        return self.processes.python("-c", f"import {APP} as shop\n{code}", env=self.environment(failpoints))
+        code = f"import {APP} as shop\n{code}"
+        return self.processes.python("-c", code, env=self.environment(failpoints), forked=True)
 
     def rearm(self) -> None:
         """Forget that limited failpoints have been reached: they act again."""

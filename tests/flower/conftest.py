@@ -10,7 +10,7 @@ import pytest
 
 from tape_celery.testing import kept_registry
 from tests.flower.shop import Shop
-from tests.servers import Processes
+from tests.servers import ForkServer, Processes
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Ite
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+def started(tmp_path_factory: pytest.TempPathFactory, forkserver: ForkServer) -> Iterator[Processes]:
     """Starts processes, which end with the module."""
-    processes = Processes(tmp_path_factory.mktemp("processes"))
+    processes = Processes(tmp_path_factory.mktemp("processes"), forkserver)
     yield processes
     processes.close()

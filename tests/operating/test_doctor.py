@@ -21,7 +21,7 @@ from tape_celery.store import fleet, flows
 from tape_celery.store.health import filesystem_of
 from tests.celery_wiring.conftest import Shop
 from tests.celery_wiring.upstream import ObservedBank
-from tests.servers import MariaDBServer, PostgresServer, Processes, RedisServer, TcpProxy, until, wall_clock
+from tests.servers import ForkServer, MariaDBServer, PostgresServer, Processes, RedisServer, TcpProxy, until, wall_clock
 
 CALM = "tests.celery_wiring.apps.calm"
 TALKATIVE = "tests.celery_wiring.apps.talkative"
@@ -35,8 +35,8 @@ PATIENT = {"lease_seconds": 30.0, "settle_seconds": 30.0, "sweep_seconds": 5.0, 
 class House:
     """A sound installation: PostgreSQL that syncs, Redis, a worker of all queues, and a sweep a moment ago."""
 
-    def __init__(self, directory: Path, postgres: PostgresServer, redis: RedisServer) -> None:
-        self.processes = Processes(directory / "processes")
+    def __init__(self, directory: Path, postgres: PostgresServer, redis: RedisServer, forkserver: ForkServer) -> None:
+        self.processes = Processes(directory / "processes", forkserver)
         self.postgres, self.redis = postgres, redis
         self.store_url = postgres.fresh_database()
         how = {"store_url": self.store_url, "broker_url": redis.url, "conf": SOUND, "connectors": [CALM]}
@@ -76,9 +76,11 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def the_house(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[House]:
+def the_house(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer, forkserver: ForkServer
+) -> Iterator[House]:
     with PostgresServer(durable=True) as postgres:
-        house = House(tmp_path_factory.mktemp("house"), postgres, redis_server)
+        house = House(tmp_path_factory.mktemp("house"), postgres, redis_server, forkserver)
         house.worker("one@here")
         yield house
         house.processes.close()

@@ -5,11 +5,12 @@ by process id at the end, and by `reaper` if the run itself is killed.
 """
 
 from tests.servers.chromium import Chromium
+from tests.servers.forkserver import ForkServer
 from tests.servers.local_server import LocalServer, MissingServerError
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import Postgres15Server, PostgresServer
 from tests.servers.preloads import SYNCS, FailingCalls, WrongClock, wall_clock
-from tests.servers.processes import Process, Processes, lives
+from tests.servers.processes import Process, Processes, clean_environment, lives
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
 from tests.servers.tcp_proxy import Cut, TcpProxy
@@ -20,6 +21,7 @@ __all__ = [
     "Chromium",
     "Cut",
     "FailingCalls",
+    "ForkServer",
     "LocalServer",
     "MariaDBServer",
     "MissingServerError",
@@ -31,6 +33,7 @@ __all__ = [
     "RedisServer",
     "TcpProxy",
     "WrongClock",
+    "clean_environment",
     "lives",
     "until",
     "wall_clock",

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from tests.servers import reaper
+from tests.servers.forkserver import Forked, ForkServer
 from tests.servers.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ class Process:
     """One command, started at once; `close` ends it and everything that came from it.
 
     `env` is the whole environment of the command (see `clean_environment`); `user` and `group` are ids to
-    run under, for servers that refuse root.
+    run under, for servers that refuse root. With a `forkserver` a command of this Python is forked by it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Process:
         name: str = "",
         user: int | None = None,
         group: int | None = None,
+        forkserver: ForkServer | None = None,
     ) -> None:
         self.argv = [str(part) for part in argv]
         self.name = name or Path(self.argv[0]).name
@@ -59,17 +61,22 @@ class Process:
         identity: dict[str, Any] = {}
         if user is not None:
             identity = {"user": user, "group": group, "extra_groups": []}
+        env = clean_environment() if env is None else dict(env)
+        self._popen: subprocess.Popen[bytes] | Forked
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=clean_environment() if env is None else dict(env),
-                cwd=cwd,
-                start_new_session=True,
-                **identity,
-            )
+            if forkserver is not None:
+                self._popen = forkserver.fork(self.argv[1:], log=log, env=env, cwd=cwd or Path.cwd())
+            else:
+                self._popen = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,
+                    **identity,
+                )
         self.pid = self._popen.pid  # of the process, of its group and of its session
         reaper.adopt(self.pid)
 
@@ -219,10 +226,14 @@ def _stopped(process: psutil.Process) -> bool:
 
 
 class Processes:
-    """Starts processes for one test, keeps their logs in `directory`, and ends them all with `close`."""
+    """Starts processes for one test, keeps their logs in `directory`, and ends them all with `close`.
 
-    def __init__(self, directory: Path) -> None:
+    With a `forkserver`, Celery's commands are forked by it wherever it takes them (see `tests.servers.forkserver`).
+    """
+
+    def __init__(self, directory: Path, forkserver: ForkServer | None = None) -> None:
         self.directory = directory
+        self._forkserver = forkserver
         self._started: list[Process] = []
 
     def start(
@@ -232,16 +243,25 @@ class Processes:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         name: str = "",
+        forked: bool | None = None,
     ) -> Process:
-        """Start any command; `env` is added to a clean environment, `cwd` defaults to the logs' directory."""
+        """Start any command; `env` is added to a clean environment, `cwd` defaults to the logs' directory.
+
+        `forked` says whether a command of this Python may come from the fork server: by default Celery's do.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         name = name or Path(argv[0]).name
+        environment = clean_environment(env)
+        if forked is None:
+            forked = [*argv[:3]] == [sys.executable, "-m", "celery"] and not {"gevent", "eventlet"} & {*argv}
+        forked = forked and self._forkserver is not None and self._forkserver.takes(environment)
         process = Process(
             argv,
             log=self.directory / f"{len(self._started):02d}-{name}.log",
-            env=clean_environment(env),
+            env=environment,
             cwd=cwd or self.directory,
             name=name,
+            forkserver=self._forkserver if forked else None,
         )
         self._started.append(process)
         return process

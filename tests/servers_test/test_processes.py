@@ -130,13 +130,18 @@ def test_nothing_outlives_a_test_run_that_was_killed(processes: Processes, tmp_p
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from tests.servers import PostgresServer, Processes
+import psutil
+from tests.servers import reaper
+from tests.servers import ForkServer, PostgresServer, Processes, clean_environment
 server = PostgresServer()
 server.start()
-parent = Processes(Path({str(tmp_path)!r})).python("-c", {PARENT!r})
-parent.wait_for("child up")
-children = [*server.process.children(), *parent.children()]
-print("pids", server.process.pid, parent.pid, *[child.pid for child in children], server.directory)
+processes = Processes(Path({str(tmp_path)!r}), ForkServer(clean_environment()))
+parents = [processes.python("-c", {PARENT!r}, forked=forked) for forked in (False, True)]
+for parent in parents:
+    parent.wait_for("child up")
+of_this = psutil.Process().children(recursive=True)  # the fork server and the guard as well
+children = [child for child in of_this if child.cmdline()[-1] != reaper.__file__]
+print("pids", *[child.pid for child in children], server.directory)
 sys.stdout.flush()
 sys.stdin.read()
 """
@@ -146,7 +151,7 @@ sys.stdin.read()
         assert run.stdout is not None
         _, *pids, directory = run.stdout.readline().split()
         left = [psutil.Process(int(pid)) for pid in pids]
-        assert len(left) > 3
+        assert len(left) > 7
         run.kill()
     until(lambda: not any(map(lives, left)), what="the end of what the killed run had started")
     until(lambda: not Path(directory).exists(), what="the end of its directory")
