@@ -89,6 +89,7 @@ def the_house(
 
 @pytest.fixture
 def house(the_house: House) -> Iterator[House]:
+    connectors.clear()  # some are registered by modules of other tests as soon as these are imported
     connectors.register(ObservedBank("calm", total_seconds=10.0))
     the_house.tape.sweep()
     yield the_house
