@@ -231,7 +231,7 @@ class Engine:
         with self._keeper(work, claimed) as keeper:
             for ended in self._threads.each(lambda record: self._perform(work, record, began, caller), claimed):
                 keeper.release(work.kind.key_of(record) for record, _, _ in ended)
-                self._seal(work, [(record, event) for record, event, _ in ended], report, taken.flows)
+                self._seal(work, [(record, event) for record, event, _ in ended], report, taken)
                 give_back(len(ended))
                 fatal = next((error for _, _, error in ended if error is not None), fatal)
         for record in claimed:
@@ -314,9 +314,15 @@ class Engine:
         return outcomes.look_raised(error, backoff_ms=self._backoff(record), masks=masks), described
 
     def _seal(
-        self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report, limited: Mapping[str, Flow]
+        self, work: _Work[R], ended: Sequence[tuple[R, ClaimEnd]], report: Report, taken: claims.Taken[R]
     ) -> None:
-        batch = [moves.Move(work.kind.key_of(record), event, self.terms(record), record) for record, event in ended]
+        terms: dict[tuple[str, str], Terms] = {}
+        batch = []
+        for record, event in ended:
+            key, alike = work.kind.key_of(record), (record.connector, record.effect_name)
+            if alike not in terms:
+                terms[alike] = self.terms(record)
+            batch.append(moves.Move(key, event, terms[alike], record, taken.heads.get(key)))
         began = monotonic()
         while True:
             try:
@@ -345,7 +351,7 @@ class Engine:
             text = "the result of %s of %s was refused: %s %r: %s"
             logger.error(text, work.name, key, word, ref, result, extra=about(record))
             report.outcomes[key] = Outcome.NO_SUCH_KEY
-        for name, one in limited.items():
+        for name, one in taken.flows.items():
             if one.trouble_percent:
                 mine = [(record, event) for record, event in ended if record.connector == name]
                 self._count_troubles(work, name, mine, results)
@@ -518,7 +524,7 @@ class Engine:
     # --- what is known of a connector ---
 
     def _connector(self, name: str) -> Any:
-        return base.get(name) if name in base.names() else None
+        return base.find(name)
 
     def _authored_by(self, record: Effect | Obligation) -> Authored:
         return self._authored.get(record.effect_name, Authored())
@@ -531,7 +537,9 @@ class Engine:
         return self._authored_by(record).compensate
 
     def _knows(self, record: Effect | Obligation) -> bool:
-        return record.connector in base.names() and (not record.effect_name or record.effect_name in self._authored)
+        return self._connector(record.connector) is not None and (
+            not record.effect_name or record.effect_name in self._authored
+        )
 
     def _masks(self, record: Effect | Obligation) -> Masks:
         return masks_of(base.mask_fields(self._connector(record.connector)))

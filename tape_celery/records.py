@@ -23,10 +23,11 @@ else:
 
         Of fifty fields it calls each by its name; copied as they are, they take a tenth of the time.
         """
-        if not changes.keys() <= vars(record).keys():
+        values = vars(record) | changes
+        if len(values) > len(vars(record)):
             raise TypeError(f"{type(record).__name__} has no {', '.join(sorted(changes.keys() - vars(record).keys()))}")
         made = object.__new__(type(record))
-        vars(made).update(vars(record), **changes)
+        object.__setattr__(made, "__dict__", values)
         return made
 
 

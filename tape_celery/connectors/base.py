@@ -145,6 +145,11 @@ def get(name: str) -> Any:
         raise UnknownConnector(name, known=names()) from None
 
 
+def find(name: str) -> Any | None:
+    """The connector registered under ``name``, if there is one."""
+    return _registered.get(name)
+
+
 def names() -> list[str]:
     """The names registered in this process, sorted."""
     return sorted(_registered)

@@ -19,7 +19,7 @@ from tape_celery.intent import Callback, callback_key
 from tape_celery.records import SEALED, Effect, EffectStatus, is_sealed
 from tape_celery.schema import callbacks, effects
 from tape_celery.store.database import Database
-from tape_celery.store.together import among
+from tape_celery.store.together import among, one_of
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ def _falling_due(status: EffectStatus) -> Update:
     reached, at = REACHED[status], bindparam("at_ms", type_=callbacks.c.sweep_at_ms.type)
     return (
         update(callbacks)
-        .where(among(callbacks.c.effect_key, "keys"), callbacks.c.event.in_(reached))
+        .where(among(callbacks.c.effect_key, "keys"), one_of(callbacks.c.event, reached))
         .where(callbacks.c.status == "WAITING")
         .values(status="DUE", sweep_at_ms=at, updated_at_ms=at)
     )

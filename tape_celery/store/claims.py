@@ -42,7 +42,7 @@ from tape_celery.schema import effects, journal, obligations
 from tape_celery.store import flows, orderings, runs, waiting
 from tape_celery.store.database import Database
 from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
-from tape_celery.store.together import among
+from tape_celery.store.together import among, one_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class Reach:
         """The guard that leaves the rows of others alone."""
         columns = kind.table.c
         return and_(
-            columns.connector.in_(sorted(self.lease_ms)), columns.effect_name.in_(["", *sorted(self.effect_names)])
+            one_of(columns.connector, sorted(self.lease_ms)),
+            one_of(columns.effect_name, ["", *sorted(self.effect_names)]),
         )
 
 
@@ -71,6 +72,8 @@ class Taken(Generic[R]):
 
     claimed: list[R] = field(default_factory=list)
     """Leased to the caller alone."""
+    heads: dict[str, str] = field(default_factory=dict)
+    """The digests of their claims' journal entries, by key, where they are known."""
     refused: dict[str, Why] = field(default_factory=dict)
     """What would have been claimed, but for a pause, a limit or a breaker; by key."""
     flows: dict[str, Flow] = field(default_factory=dict)
@@ -106,7 +109,7 @@ def take(
     tried = list(keys)
     try:
         taken.claimed = database.write(
-            lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor)
+            lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor, taken.heads)
         )
         if len(taken.claimed) < len(keys):
             mine = {kind.key_of(record) for record in taken.claimed}
@@ -117,8 +120,7 @@ def take(
                         connection, database, kind, left, names, verb, reach, nonce, actor, in_turn, tried
                     )
                 )
-                within.claimed[:0] = taken.claimed
-                return within
+                return _joined(taken, within)
         return taken
     except _Unreadable as found:
         for error in found.errors:
@@ -126,17 +128,21 @@ def take(
         rest = [key for key in keys if key not in {error.key for error in found.errors}]
         rest = [key for key in rest if key not in {kind.key_of(record) for record in taken.claimed}]
         if rest:
-            again = take(database, kind, rest, verb=verb, reach=reach, actor=actor)
-            again.claimed[:0] = taken.claimed
-            return again
+            return _joined(taken, take(database, kind, rest, verb=verb, reach=reach, actor=actor))
         return taken
     except CommitNotDurable as error:
         # A claim that goes with the power would let the same call be made again.
         raise StoreUnavailable(f"nothing may be sent under a claim that may not last: {error}") from error
     except CommitUncertain:
         # The nonce decides: what carries it was committed, and by us.
-        taken.claimed = database.read(lambda connection: _claimed_with(connection, database, kind, tried, nonce))
-        return taken
+        claimed = database.read(lambda connection: _claimed_with(connection, database, kind, tried, nonce))
+        return Taken(claimed)
+
+
+def _joined(first: Taken[R], then: Taken[R]) -> Taken[R]:
+    then.claimed[:0] = first.claimed
+    then.heads |= first.heads
+    return then
 
 
 def _held(connection: Connection, kind: Kind[Any], keys: Sequence[str], verb: Verb) -> list[str]:
@@ -147,7 +153,7 @@ def _held(connection: Connection, kind: Kind[Any], keys: Sequence[str], verb: Ve
 @cache
 def _held_of(kind: Kind[Any], verb: Verb) -> Select[Any]:
     columns = kind.table.c
-    these = columns[kind.key].in_(bindparam("keys", expanding=True))
+    these = among(columns[kind.key], "keys")
     found = select(columns.connector).distinct().where(these, columns.connector.in_(flows.held(verb)))
     return found.order_by(columns.connector)
 
@@ -190,7 +196,7 @@ def _take_within(
         tried += first
         claimed: list[R] = []
         if first:
-            claimed = _claim(connection, database, kind, first, verb, reach, nonce, actor, limited=True)
+            claimed = _claim(connection, database, kind, first, verb, reach, nonce, actor, taken.heads, limited=True)
             one = flow.taken(one, now, [kind.key_of(record) for record in claimed])
         flows.save(connection, before, one)
         rest = [key for key in wanted if key not in first]
@@ -228,9 +234,11 @@ def _claim(
     reach: Reach,
     nonce: str,
     actor: str,
+    ends: dict[str, str],
     *,
     limited: bool = False,
 ) -> list[R]:
+    """Claim what may be claimed; ``ends`` gets the digests of the entries."""
     asked: dict[str, Any] = {"claimed_keys": list(keys), "nonce": nonce}
     if verb == "call" and kind.table is effects:
         asked[orderings.KEYS] = list(keys)
@@ -244,10 +252,9 @@ def _claim(
     heads = {row[kind.key]: _head(connection, kind, row) for row in rows}
     claimed = sorted((kind.opened(kind.read(row), database.cipher) for row in rows), key=kind.key_of)
     _refuse_unreadable(kind, claimed)
-    write_journal(
-        connection,
-        [_claim_entry(kind, record, verb, nonce, actor, heads[kind.key_of(record)]) for record in claimed],
-    )
+    entries = [_claim_entry(kind, record, verb, nonce, actor, heads[kind.key_of(record)]) for record in claimed]
+    write_journal(connection, entries)
+    ends |= {row["key"]: row["digest"] for row in entries}
     return claimed
 
 
@@ -325,7 +332,7 @@ def _may_be_claimed(kind: Kind[Any], verb: Verb, reach: Reach, now: ColumnElemen
     statuses = (EffectStatus.PENDING.value,) if verb == "call" else kind.looking
     return and_(
         among(columns[kind.key], "claimed_keys"),
-        _unsought(and_(reach.covers(kind), columns.status.in_(statuses))),
+        _unsought(and_(reach.covers(kind), one_of(columns.status, statuses))),
         columns.due_at_ms <= now,
         _may_call(kind, now) if verb == "call" else _may_look(kind, now),
     )

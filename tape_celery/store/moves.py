@@ -45,6 +45,9 @@ class Move:
     terms: Terms
     seen: Effect | Obligation | None = None
     """The row as its claim left it. It is decided on as long as the guard of the write finds the row so."""
+    head: str | None = None
+    """The digest of the entry of that claim, which is the last one as long as the row stands so; ``None``: it is
+    read."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +181,8 @@ def move_within(
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     for _ in range(ROUNDS):
         done = _journaled(connection, {key: item.event for key, item in waiting.items()}) if again else {}
-        seen: dict[str, Any] = {key: item.seen for key, item in waiting.items() if item.seen is not None}
-        if len(seen) == len(waiting) and not again:
-            now, rows, heads = _seen(connection, database, kind, seen)
+        if not again and all(item.seen is not None for item in waiting.values()):
+            now, rows, heads = _seen(connection, database, kind, waiting)
         else:
             now, rows, heads = _read(connection, database, kind, list(waiting))
         for key, made in done.items():
@@ -188,9 +190,10 @@ def move_within(
             del waiting[key]
         steps: list[_Step[R]] = []
         for key, item in waiting.items():
-            decided = _decide(connection, kind, rows.get(key), replace(item, event=replace(item.event, at_ms=now)))
+            event = replace(item.event, at_ms=now)
+            decided = _decide(connection, kind, rows.get(key), key, event, item.terms, heads.get(key, ""))
             if isinstance(decided, _Step):
-                steps.append(replace(decided, head=heads[key]))
+                steps.append(decided)
             else:
                 results[key] = decided
         moved = _written(connection, database, kind, steps, together)
@@ -242,9 +245,14 @@ def _made(connection: Connection, now: R, made: RowMapping) -> Moved[R]:
 
 
 def _seen(
-    connection: Connection, database: Database, kind: Kind[R], seen: Mapping[str, R]
+    connection: Connection, database: Database, kind: Kind[R], moves: Mapping[str, Move]
 ) -> tuple[int, dict[str, R], dict[str, str]]:
-    """As `_read`, but for the rows: those are as they were seen, or the guard of the write says that they are not."""
+    """As `_read`, but for the rows: those are as they were seen, or the guard of the write says that they are not.
+    So it is with the digests of the claims that they were seen after."""
+    seen: dict[str, Any] = {key: item.seen for key, item in moves.items()}
+    heads = {key: item.head for key, item in moves.items() if item.head is not None}
+    if len(heads) == len(seen):
+        return database.read_now(connection), seen, heads
     found = connection.execute(_heads(kind, database.now), {"keys": list(seen)}).all()
     now = found[0].now if found else 0
     return now, {row.key: seen[row.key] for row in found}, {row.key: row.head or "" for row in found}
@@ -280,40 +288,43 @@ class _Step(Generic[R]):
     kind: str
     event: Event
     terms: Terms
-    debts: Sequence[Obligation] = ()
-    head: str = ""
+    head: str
     """The digest of the last entry of the row's journal, as both were read."""
+    debts: Sequence[Obligation] = ()
 
 
-def _decide(connection: Connection, kind: Kind[R], before: R | None, item: Move) -> _Step[R] | Moved[R] | Refused:
-    """What ``item`` makes of its row; what it was made of it already, or why it is refused."""
+def _decide(
+    connection: Connection, kind: Kind[R], before: R | None, key: str, event: Event, terms: Terms, head: str
+) -> _Step[R] | Moved[R] | Refused:
+    """What ``event`` makes of its row; what it was made of it already, or why it is refused."""
     if before is None:
-        return NoSuchEffect(item.key)
+        return NoSuchEffect(key)
     try:
-        step = _decided(connection, kind, before, item)
+        step = _decided(connection, kind, before, key, event, terms, head)
     except NotAllowed as refused:
         return refused
-    if step.kind == "late" and (known := _journaled(connection, {item.key: step.event})):
+    if step.kind == "late" and (known := _journaled(connection, {key: step.event})):
         # The same seal, tried again after its answer was lost: it is late only because it was in time.
-        return _made(connection, before, known[item.key])
+        return _made(connection, before, known[key])
     return step
 
 
-def _decided(connection: Connection, kind: Kind[Any], before: Any, item: Move) -> _Step[Any]:
-    event = item.event
+def _decided(
+    connection: Connection, kind: Kind[Any], before: Any, key: str, event: Event, terms: Terms, head: str
+) -> _Step[Any]:
     if isinstance(event, Lapsed):
         event = replace(event, lease_until_ms=before.lease_until_ms or event.at_ms)
     if isinstance(before, Obligation):
-        inverse = obligation_state.decide(before, event, item.terms)
+        inverse = obligation_state.decide(before, event, terms)
         changed = _changed(kind, before, inverse.after)
-        return _Step(item.key, before, inverse.after, changed, inverse.kind, event, item.terms)
+        return _Step(key, before, inverse.after, changed, inverse.kind, event, terms, head)
     if isinstance(event, Observed):
         event = replace(event, superseded=_is_superseded(connection, before))
-    decided = state.decide(before, event, item.terms)
+    decided = state.decide(before, event, terms)
     owed = _not_owed_yet(connection, before, event, decided.owed)
     debts = [_obligation(decided.after, debt, event) for debt in owed]
     changed = _changed(kind, before, decided.after)
-    return _Step(item.key, before, decided.after, changed, decided.kind, event, item.terms, debts)
+    return _Step(key, before, decided.after, changed, decided.kind, event, terms, head, debts)
 
 
 def _written(
@@ -374,7 +385,8 @@ _NEW = "new_"
 
 def _changed(kind: Kind[R], before: R, after: R) -> dict[str, Any]:
     old = kind.columns(before)
-    return {_NEW + name: value for name, value in kind.columns(after).items() if value != old[name]}
+    new = kind.columns(after).items()
+    return {_NEW + name: value for name, value in new if value is not old[name] and value != old[name]}
 
 
 def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> bool:

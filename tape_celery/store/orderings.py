@@ -18,7 +18,7 @@ from tape_celery.records import Effect, EffectStatus
 from tape_celery.schema import EMPTY, effects, orderings
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
-from tape_celery.store.together import among
+from tape_celery.store.together import among, one_of
 
 _HOLDING = tuple(status.value for status in EffectStatus if not status.settled)
 """What holds its key: UNKNOWN and STUCK too, for they may have landed, or may be sent again."""
@@ -84,7 +84,7 @@ def has_earlier(waiting: FromClause) -> ColumnElement[bool]:
     return exists().where(
         _EARLIER.c.ordering_key == waiting.c.ordering_key,
         _EARLIER.c.ordering_key != EMPTY,
-        _EARLIER.c.status.in_(_HOLDING),
+        one_of(_EARLIER.c.status, _HOLDING),
         _EARLIER.c.order_number < waiting.c.order_number,
     )
 

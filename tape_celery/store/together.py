@@ -8,7 +8,7 @@ of the statement, which is as fast there.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,7 @@ from sqlalchemy import (
     column,
     func,
     insert,
+    literal,
     select,
 )
 from sqlalchemy.engine import Dialect
@@ -77,6 +78,12 @@ def _any(element: among, compiler: SQLCompiler, **kw: Any) -> str:
     # Out of a subquery: of a list that it sees, the server would make a plan for its length, each time anew.
     packed = compiler.process(cast(bindparam(listed.key, type_=_Packed), JSON), **kw)
     return f"{compiler.process(wanted, **kw)} = ANY (ARRAY(SELECT json_array_elements_text({packed})))"
+
+
+def one_of(wanted: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """``wanted IN (…)`` of values that are part of the statement, a parameter each: a list that is one parameter of
+    SQLAlchemy's is written into the text of the statement anew each time."""
+    return wanted.in_([literal(value, wanted.type) for value in values])
 
 
 def given(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
