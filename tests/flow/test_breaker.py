@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 
 import pytest
 
 from tape_celery import Tape, connectors
-from tape_celery.connectors import DispatchResult
+from tape_celery.connectors import DispatchResult, ObservationResult
 from tape_celery.errors import InvalidIntent
 from tape_celery.flow import Breaker
 from tape_celery.store import claims, flows
 from tape_celery.store.rows import EFFECTS
-from tests.flow.conftest import WHO, Bank, wires
+from tests.flow.conftest import WHO, Bank, tape_over, wires
 
 BREAKER = {"share": 0.5, "least": 4, "window_seconds": 60, "open_seconds": 30, **WHO}
 
@@ -184,6 +186,42 @@ def test_a_probe_that_nobody_asked_about_is_followed_by_another(
     ahead(lite, 31)
     assert lite.dispatch(second) == {second: "confirmed"}
     assert state(lite) is Breaker.CLOSED
+
+
+class Doomed(Bank):
+    """Its process is killed when the upstream is asked about what landed."""
+
+    def observe(self, effect: object) -> ObservationResult:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_process_that_is_killed_before_it_has_asked_about_its_probe_loses_nothing(lite: Tape, bank: Bank) -> None:
+    """The probe was counted and is CONFIRMED; another one goes at its time, and closes the breaker."""
+    first, second, third = opened(lite, bank)
+    url = lite.database.url.render_as_string(hide_password=False)
+    shift_ms = lite.database.shift_ms + 31_000
+    pid = os.fork()
+    if pid == 0:
+        try:
+            connectors.register(Doomed())
+            child = tape_over(url)
+            child.database.shift_ms = shift_ms
+            child.dispatch(first)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert (lite.get(first).status, state(lite)) == ("CONFIRMED", Breaker.HALF_OPEN)
+    lite.database.shift_ms = shift_ms + 15_000
+    assert lite.sweep().dispatch_hints == 0
+    assert lite.dispatch(second) == {second: "breaker_open"}
+    ahead(lite, 31)
+    assert lite.sweep().dispatch_hints == 1
+    assert lite.dispatch(second) == {second: "confirmed"}
+    assert state(lite) is Breaker.CLOSED
+    assert lite.dispatch(third) == {third: "confirmed"}
+    assert [effect.attempt for effect in map(lite.get, (first, second, third)) if effect] == [1, 1, 1]
+    assert lite.audit() == []
 
 
 def test_a_probe_that_was_cancelled_is_followed_by_another(lite: Tape, bank: Bank) -> None:

@@ -116,13 +116,51 @@ def test_a_breaker_counts_in_windows() -> None:
     assert told(one, LOST, at=NOW + 59_999).breaker is Breaker.OPEN
 
 
+def test_what_ends_in_one_millisecond_is_counted_together_and_a_clock_that_was_put_back_begins_anew() -> None:
+    """The window is from its first millisecond to the one before its last."""
+    one = told(told(BREAKER, LOST, LOST), LOST)
+    assert (one.calls, told(one, LOST).breaker) == (3, Breaker.OPEN)
+    assert told(one, LOST, at=NOW - 1).calls == 1
+
+
+def test_where_no_breaker_is_set_nothing_is_counted() -> None:
+    """A share of 0 is none, and not one that every call reaches."""
+    one = Flow(connector="bank", at_once=5)
+    assert told(one, LOST, LOST, LOST, LOST) == one
+
+
+def test_a_breaker_that_turns_forgets_its_probe_and_one_that_closes_what_it_counted() -> None:
+    """What was counted until it opened stays to be shown."""
+    half = flow.taken(told(BREAKER, LOST, REFUSED, LOST, OK), NOW + 30_000, ["probe"])
+    assert (half.calls, half.unknown_calls, half.failed_calls, flow.share(half)) == (4, 2, 1, 75.0)
+    again = flow.opened(half, NOW + 31_000)
+    assert (again.probe_key, again.breaker_at_ms, again.calls) == ("", NOW + 31_000, 4)
+    shut = flow.closed(half, NOW + 31_000)
+    assert (shut.probe_key, shut.calls, shut.unknown_calls, shut.failed_calls) == ("", 0, 0, 0)
+    assert (shut.breaker_at_ms, shut.window_at_ms, flow.share(shut)) == (NOW + 31_000, NOW + 31_000, 0.0)
+
+
+def test_who_takes_nothing_changes_nothing() -> None:
+    """Nobody becomes the probe of an open breaker, and no time of a rate is used."""
+    one = flow.opened(replace(BREAKER, rate_count=5, rate_ms=1000), NOW)
+    assert flow.taken(one, NOW + 30_000, []) == one
+
+
+def test_a_closed_breaker_narrows_no_rate_and_no_places() -> None:
+    """However long it has been what it is."""
+    one = replace(flow.closed(BREAKER, NOW), at_once=5)
+    assert flow.admit(one, NOW + 1, 1, 9) == Admitted(4, Why.LIMITED)
+    assert flow.schedule(one, NOW + 1, 1, span_ms=5000, most=9) == [0] * 4
+
+
 def test_an_open_breaker_lets_one_pass_after_its_time_and_then_waits_for_it() -> None:
     """The probe; nothing beside it while it is under way or looked at."""
     one = told(BREAKER, LOST, LOST, LOST, LOST)
     assert flow.admit(one, NOW + 29_999, 0, 5) == Admitted(0, Why.BREAKER_OPEN, NOW + 30_000)
     assert told(one, LOST, at=NOW + 10) == one
     assert flow.schedule(one, NOW + 29_000, 0, span_ms=5000, most=9) == [1000]
-    assert flow.schedule(one, NOW + 10_000, 0, span_ms=5000, most=9) == []
+    assert flow.schedule(one, NOW + 40_000, 0, span_ms=5000, most=9) == [0]
+    assert flow.schedule(one, NOW + 25_000, 0, span_ms=5000, most=9) == []
     at = NOW + 30_000
     assert flow.admit(one, at, 0, 5).number == 1
     half = flow.taken(one, at, ["probe"])
