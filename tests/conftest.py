@@ -33,6 +33,10 @@ hypothesis.settings.load_profile("patient")
 
 S = TypeVar("S", bound=LocalServer | Chromium)
 
+_MEMORY = Path("/dev/shm")
+"""A commit of SQLite waits for the disk; what is in memory need not, and no test cuts the power."""
+_MEMORY_BYTES = 4 * 2**30
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of the random tests; a fresh one if not given")
@@ -41,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:  # pytest-xdist hands this choice on to its workers
         config.option.seed = random.SystemRandom().randrange(2**32)
+    if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
