@@ -19,7 +19,10 @@ def running() -> Any:
     one that no redelivery brings again.
     """
     # Celery's own `get_current_worker_task` takes an applied one for the worker's, and loses one that calls itself.
-    nested = [request for task in _task_stack.stack or () for request in task.request_stack.stack]
+    tasks = _task_stack.stack
+    if not tasks:
+        return None
+    nested = [request for task in tasks for request in task.request_stack.stack]
     run = [request for request in nested if request.id and not request.called_directly]
     delivered = [request for request in run if not request.is_eager]
     if delivered:

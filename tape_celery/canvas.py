@@ -37,7 +37,9 @@ def wanted(app: Celery, options: Mapping[str, Any], *, max_bytes: int) -> tuple[
     found: list[Callback] = []
     for option, event in OPTIONS.items():
         given = options.get(option)
-        listed = given if isinstance(given, list | tuple) else [] if given is None else [given]
+        if given is None:
+            continue
+        listed = given if isinstance(given, list | tuple) else [given]
         found.extend(Callback(event, _as_json(option, one, max_bytes)) for one in listed)
     if chain := options.get("chain"):
         # Celery keeps what is left of a chain backwards; what comes next carries the rest of it.

@@ -27,6 +27,7 @@ MOST_SAID = 4096
 """The longest reason that a person may give, in bytes of ASCII JSON: half of what one journal entry holds."""
 DEPTH = 100
 """Levels of a request. An obligation's payload holds it one level deeper, and is ours: it is not checked again."""
+_canonical = json.JSONEncoder(ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
 
@@ -130,7 +131,7 @@ def canonical_json(value: Any, *, what: str = "request", max_bytes: int | None =
     room = itertools.count() if max_bytes is None else iter(range(max_bytes))  # a value takes a byte at least
     try:
         _check(value, what, room)
-        text = json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":"))
+        text = _canonical(value)
     except StopIteration:
         raise PayloadTooLarge(
             f"{what} holds more than {max_bytes} values; tape_max_payload_bytes allows {max_bytes} bytes"

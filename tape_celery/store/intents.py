@@ -32,6 +32,8 @@ TRIES = 5
 """How often a key may be taken and freed again under our hands before it is an error."""
 
 _INSERT = insert(effects)
+_FIRST = Effect(effect_key="", connector="", idempotency_key="", run_id="", request_json="", request_digest="")
+"""What every effect begins as, but for what its intent says."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ def effect_of(intent: Intent, now: int, hint_ms: int, number: int = 0) -> Effect
     due = max(now + intent.delay_ms, intent.due_at_ms or 0)
     expires = intent.expires_at_ms if intent.expires_in_ms is None else now + intent.expires_in_ms
     sweep = due + hint_ms if due <= now else due
-    return Effect(
+    return replace(
+        _FIRST,
         effect_key=intent.effect_key,
         connector=intent.connector,
         effect_name=intent.effect_name,

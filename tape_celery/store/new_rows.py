@@ -30,7 +30,7 @@ from tape_celery.store.together import ROWS, at_once, given
 
 _INSTANTS = ("due_at_ms", "sweep_at_ms", "created_at_ms", "updated_at_ms")
 _SAID = {field.name for field in fields(Intent)} | {*_INSTANTS, "held_business_key", "order_number"}
-_GIVEN: list[Column[Any]] = [column for column in effects.c if column.name in _SAID]
+_GIVEN: dict[str, Column[Any]] = {column.name: column for column in effects.c if column.name in _SAID}
 
 
 def insert_all(connection: Connection, database: Database, made: Sequence[Effect]) -> None:
@@ -56,7 +56,7 @@ def row_for_now(database: Database, effect: Effect, hint_ms: int) -> tuple[Inser
 
 def _given(database: Database, effect: Effect) -> dict[str, Any]:
     columns = EFFECTS.columns(effect)
-    return EFFECTS.sealed(effect.effect_key, {column.name: columns[column.name] for column in _GIVEN}, database.cipher)
+    return EFFECTS.sealed(effect.effect_key, {name: columns[name] for name in _GIVEN}, database.cipher)
 
 
 @lru_cache(maxsize=16)
@@ -67,13 +67,13 @@ def _inserting_for_now(now: ColumnElement[int]) -> Insert:
 
 @cache
 def _inserting() -> Insert:
-    parameters = {column.name: bindparam(column.name, type_=column.type) for column in _GIVEN}
+    parameters = {name: bindparam(name, type_=column.type) for name, column in _GIVEN.items()}
     return insert(effects).values({**parameters, **_FIRST})
 
 
 @cache
 def _inserting_given() -> Insert:
-    rows = given({column.name: column.type for column in _GIVEN})
+    rows = given({name: column.type for name, column in _GIVEN.items()})
     return insert(effects).from_select([*_GIVEN, *_FIRST], select(*rows.c, *_FIRST.values()))
 
 
