@@ -20,6 +20,14 @@ from tape_celery.tape import tape_of
 )
 @click.option("--tape-allow-anonymous-actions", "allow_anonymous_actions", is_flag=True, help="Acts without a login.")
 @click.option("--tape-metrics-login", "metrics_login", is_flag=True, help="Flower's /metrics takes the login, too.")
+@click.option(
+    "--tape-idle-minutes",
+    "idle_minutes",
+    type=click.IntRange(1, 40_000),
+    default=30,
+    show_default=True,
+    help="After how long without a request a login by OAuth is over.",
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def flower(
@@ -29,6 +37,7 @@ def flower(
     allow_anonymous: bool,
     allow_anonymous_actions: bool,
     metrics_login: bool,
+    idle_minutes: int,
     options: tuple[str, ...],
 ) -> None:
     """Flower, with a tab for effects. OPTIONS are Flower's own: --port=5555, --basic_auth=name:password, …
@@ -49,6 +58,7 @@ def flower(
             allow_anonymous=allow_anonymous,
             allow_anonymous_actions=allow_anonymous_actions,
             metrics_login=metrics_login,
+            idle_minutes=idle_minutes,
         )
         start(context, tape_of(context.obj.app), asked, options)
     except TapeError as error:

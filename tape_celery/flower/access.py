@@ -6,7 +6,7 @@ from base64 import b64decode
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tape_celery.errors import ConfigurationError
 from tape_celery.people import People
@@ -27,6 +27,8 @@ class Asked:
     """Acts without a login."""
     metrics_login: bool = False
     """Flower's ``/metrics`` asks for the login too."""
+    idle_minutes: int = 30
+    """How long somebody whom OAuth vouched for stays logged in without doing anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,10 @@ class Access:
     may_not_act: str = ""
     """Why nobody may act here; ``""``: they may."""
     payloads: bool = False
+    oauth: bool = False
+    """It does so by OAuth, and has a session."""
+    idle_minutes: int = 30
+    """After how long without a request a login by OAuth is over."""
     loopback_only: bool = False
     """Nobody logs in and nobody else was let in: requests must be addressed to this machine by a name of its own."""
 
@@ -74,8 +80,10 @@ def access(options: Any, asked: Asked, people: People) -> Access:
         why = ""
     return Access(
         login=login,
+        oauth=bool(options.auth),
         may_not_act=why,
         payloads=asked.show_payloads,
+        idle_minutes=asked.idle_minutes,
         loopback_only=not login and not asked.allow_anonymous and not options.unix_socket,
     )
 
@@ -86,7 +94,8 @@ def actor_of(handler: Any) -> str:
     if options.auth:
         return str(handler.current_user)
     if options.basic_auth:
-        return b64decode(handler.request.headers["Authorization"].split()[1]).decode().partition(":")[0]
+        handed_on = b64decode(handler.request.headers["Authorization"].split()[1]).decode()  # by our `Door`
+        return unquote(handed_on.partition(":")[0])
     return ANONYMOUS
 
 

@@ -23,6 +23,7 @@ from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, St
 from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access, actor_of
 from tape_celery.flower.acts import Act, Form
+from tape_celery.flower.door import Door
 from tape_celery.people import Person
 from tape_celery.records import Effect, Obligation, Proposal, shown
 from tape_celery.redaction import Redaction, cut_out
@@ -52,9 +53,11 @@ POLICY = (
 class Shared:
     """What all our pages of one Flower have in common."""
 
-    def __init__(self, tape: Tape, access: Access) -> None:
+    def __init__(self, tape: Tape, access: Access, door: Door | None) -> None:
         self.tape = tape
         self.access = access
+        self.door = door
+        """Where people come in by a password; there may be none."""
         self.redaction = Redaction(tape.settings.redact)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="tape-flower")
 

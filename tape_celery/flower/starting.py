@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from flower import command, urls
+from flower.views.auth import LoginHandler
 from prometheus_client import REGISTRY
 from tornado.web import url
 
@@ -15,8 +16,9 @@ from tape_celery.errors import ConfigurationError
 from tape_celery.exposition import Collector
 from tape_celery.flower.access import Asked, access
 from tape_celery.flower.connector_page import ConnectorPage
+from tape_celery.flower.door import Door
 from tape_celery.flower.effect_page import EffectPage
-from tape_celery.flower.gate import MetricsForWhoIsLoggedIn, guarded
+from tape_celery.flower.gate import MetricsForWhoIsLoggedIn, guarded, guarded_login
 from tape_celery.flower.handler import Shared, StaticFiles
 from tape_celery.flower.list_page import EffectsPage
 from tape_celery.flower.loader import loader
@@ -53,12 +55,13 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
         """Flower, which looks at its options when all of them are read, and before it listens."""
 
         def __init__(self, options: Any, **settings: Any) -> None:
-            shared = Shared(tape, access(options, asked, people))
+            shared = Shared(tape, access(options, asked, people), door_of(options))
             super().__init__(options=options, **settings, tape=shared)
 
         def get_handler_delegate(self, request: Any, target_class: Any, *arguments: Any, **named: Any) -> Any:
             """Nothing of Flower is reached but through the gate."""
-            return super().get_handler_delegate(request, guarded(target_class), *arguments, **named)
+            behind = guarded_login() if target_class is LoginHandler else guarded(target_class)
+            return super().get_handler_delegate(request, behind, *arguments, **named)
 
     install(urls.handlers, urls.settings)
     if asked.metrics_login or not all(person.sees_all for person in people.values()):
@@ -69,6 +72,15 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
             context.invoke(command.flower, tornado_argv=tuple(arguments))
     finally:
         command.Flower = started
+
+
+def door_of(options: Any) -> Door | None:
+    """The door for those of ``--basic_auth``, if there are any; Flower is left with what the door hands on."""
+    if not options.basic_auth:
+        return None
+    door = Door(options.basic_auth)
+    options.basic_auth = door.entries
+    return door
 
 
 @contextmanager
