@@ -8,7 +8,7 @@ from tape_celery import failpoints, intent, second_person
 from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NoSuchRun
 from tape_celery.events import Act, CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
-from tape_celery.intent import said
+from tape_celery.intent import check_seen_version, said
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, EffectStatus, Obligation, RunStatus
 from tape_celery.runs import EffectRun
@@ -165,8 +165,7 @@ class Acting(TapePart):
         told = said("reason", reason)
         if len(told) < (least := self._tape.settings.reason_min_characters):
             raise InvalidIntent(f"reason must be {least} characters or more, not {told!r}")
-        if seen_version is not None and (isinstance(seen_version, bool) or not isinstance(seen_version, int)):
-            raise InvalidIntent(f"seen_version must be the version of a row, or None, not {seen_version!r}")
+        check_seen_version(seen_version)
         return {"reason": told, "actor": said("actor", actor), "seen_version": seen_version}
 
     def _move(self, effect_key: str, event: Act, alongside: Alongside | None = None) -> moves.Moved[Effect]:

@@ -163,6 +163,12 @@ def said(what: str, text: str) -> str:
     return kept
 
 
+def check_seen_version(seen_version: Any) -> None:
+    """Raise `InvalidIntent` for what cannot be the version of a row that somebody looked at, or ``None``."""
+    if seen_version is not None and (isinstance(seen_version, bool) or not isinstance(seen_version, int)):
+        raise InvalidIntent(f"seen_version must be the version of a row, or None, not {seen_version!r}")
+
+
 def canonical_text(what: str, text: str) -> str:
     """``text`` if every database can store it, else `InvalidIntent`."""
     _check(text, what, itertools.count())

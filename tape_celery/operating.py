@@ -6,20 +6,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tape_celery import doctor, flow
 from tape_celery.connectors import base
 from tape_celery.doctor.findings import Finding
 from tape_celery.errors import InvalidIntent, UnknownConnector
 from tape_celery.flow import Flow, Verb, What
-from tape_celery.intent import check_connector_name, said
+from tape_celery.intent import check_connector_name, check_seen_version, said
 from tape_celery.part import TapePart
 from tape_celery.records import Pause, Worker
 from tape_celery.store import fleet, flows, reencryption, waiting
 from tape_celery.store.reencryption import ReencryptReport
 
 logger = logging.getLogger(__name__)
+
+
+class _Told(NamedTuple):
+    """Why, who, and which version they had before them."""
+
+    reason: str
+    actor: str
+    seen_version: int | None
 
 
 class Operating(TapePart):
@@ -47,27 +55,35 @@ class Operating(TapePart):
         """
         return doctor.diagnose(self._tape)
 
-    def pause(self, connector: str, *, reason: str, actor: str, looks: bool = False) -> Pause:
+    def pause(
+        self, connector: str, *, reason: str, actor: str, looks: bool = False, seen_version: int | None = None
+    ) -> Pause:
         """Let nobody call ``connector`` until it is resumed: no dispatch and no inverse of it is begun by any worker.
 
         What is under way ends, looks go on (to look changes nothing), and what waits keeps its place, its due time and
         its attempts; one whose expiry passes is CANCELLED. It holds from the next claim on, without a message to
-        anybody. ``looks``: let nobody look instead; calls go on. Pausing what is paused says anew who and why. Raises
-        `UnknownConnector` for a name that neither this process, nor a worker, nor any effect knows; `InvalidIntent`;
-        `StoreUnavailable`.
+        anybody. ``looks``: let nobody look instead; calls go on. Pausing what is paused says anew who and why.
+        ``seen_version``: the ``version`` of the `Flow` that the person looked at (0 where there is none), compared in
+        the act's own transaction: `StaleView` where somebody has said something of its calls (or of its looks) since.
+        Raises `UnknownConnector` for a name that neither this process, nor a worker, nor any effect knows;
+        `InvalidIntent`; `StoreUnavailable`.
         """
-        _, after = self._say(connector, looks, "pause", lambda one, now: replace(one, paused=True), reason, actor)
+        told = _Told(reason, actor, seen_version)
+        _, after = self._say(connector, looks, "pause", lambda one, now: replace(one, paused=True), told)
         logger.warning("connector %s was paused%s by %s: %s", connector, _for(looks), after.actor, after.reason)
         return flows.as_pause(after)
 
-    def resume(self, connector: str, *, reason: str, actor: str, looks: bool = False) -> int:
+    def resume(
+        self, connector: str, *, reason: str, actor: str, looks: bool = False, seen_version: int | None = None
+    ) -> int:
         """Let ``connector`` be called again, or be looked at; returns how many rows were asleep.
 
         The next sweeps hint them, as far as its limits let them go. Resuming what is not paused only wakes what may
         still sleep: when it died in between, the rest wakes by itself in some minutes, or when it is called again.
         Raises what `pause` raises.
         """
-        _, after = self._say(connector, looks, "pause", lambda one, now: replace(one, paused=False), reason, actor)
+        told = _Told(reason, actor, seen_version)
+        _, after = self._say(connector, looks, "pause", lambda one, now: replace(one, paused=False), told)
         woken = waiting.wake(self._tape.database, connector, after.verb)
         logger.warning("connector %s was resumed%s by %s: %s", connector, _for(looks), after.actor, after.reason)
         return woken
@@ -82,6 +98,7 @@ class Operating(TapePart):
         looks: bool = False,
         reason: str,
         actor: str,
+        seen_version: int | None = None,
     ) -> Flow:
         """Let no more than ``at_once`` calls of ``connector`` be under way over all workers, and begin no more than
         ``rate`` says, like ``"10/second"`` or ``"100/minute"``, from the next claim on; and record no more effects of
@@ -107,7 +124,8 @@ class Operating(TapePart):
         limits: dict[str, Any] = {name: number for name, number in given.items() if number is not None}
         if rate is not None:
             limits |= dict(zip(("rate_count", "rate_ms"), flow.parse_rate(rate), strict=True))
-        after = self._control(connector, looks, "limit", lambda one, now: replace(one, **limits), reason, actor)
+        by = _Told(reason, actor, seen_version)
+        after = self._control(connector, looks, "limit", lambda one, now: replace(one, **limits), by)
         told = f"{after.at_once or 'any number'} at once, {flow.shown_rate(after) or 'at any rate'}"
         told += f", {after.most_waiting} may wait" if after.most_waiting else ""
         logger.warning("connector %s was limited%s by %s: %s: %s", connector, _for(looks), actor, told, after.reason)
@@ -124,6 +142,7 @@ class Operating(TapePart):
         looks: bool = False,
         reason: str,
         actor: str,
+        seen_version: int | None = None,
     ) -> Flow:
         """Stop calling ``connector`` for ``open_seconds`` once a ``share`` of its calls is in trouble.
 
@@ -146,8 +165,9 @@ class Operating(TapePart):
                 raise InvalidIntent(f"a breaker's seconds must be more than 0 and up to 31 days, not {seconds!r}")
         chosen: dict[str, Any] = {name: round(seconds * 1000) for name, seconds in spans.items()}
         chosen |= {"trouble_percent": max(1, round(share * 100)) if share else 0, "least_calls": least}
+        by = _Told(reason, actor, seen_version)
         after = self._control(
-            connector, looks, "breaker", lambda one, now: flow.closed(replace(one, **chosen), now), reason, actor
+            connector, looks, "breaker", lambda one, now: flow.closed(replace(one, **chosen), now), by
         )
         told = f"{after.trouble_percent} % of {least} or more" if share else "none"
         logger.warning("breaker of connector %s%s, by %s: %s: %s", connector, _for(looks), actor, told, after.reason)
@@ -158,21 +178,23 @@ class Operating(TapePart):
         return [one for one in flows.every(self._tape.database) if one.said_anything]
 
     def _control(
-        self, connector: str, looks: bool, what: What, change: Callable[[Flow, int], Flow], reason: str, actor: str
+        self, connector: str, looks: bool, what: What, change: Callable[[Flow, int], Flow], told: _Told
     ) -> Flow:
-        before, after = self._say(connector, looks, what, change, reason, actor)
+        before, after = self._say(connector, looks, what, change, told)
         if before.controlled and not after.controlled and not after.paused:
             waiting.wake(self._tape.database, connector, after.verb)
         return after
 
     def _say(
-        self, connector: str, looks: bool, what: What, change: Callable[[Flow, int], Flow], reason: str, actor: str
+        self, connector: str, looks: bool, what: What, change: Callable[[Flow, int], Flow], told: _Told
     ) -> tuple[Flow, Flow]:
         check_connector_name(connector)
         self._refuse_strange(connector)
         verb: Verb = "look" if looks else "call"
-        who, why = said("actor", actor), said("reason", reason)
-        return flows.say(self._tape.database, connector, verb, what, change, reason=why, actor=who)
+        check_seen_version(told.seen_version)
+        who, why = said("actor", told.actor), said("reason", told.reason)
+        seen = told.seen_version
+        return flows.say(self._tape.database, connector, verb, what, change, reason=why, actor=who, seen_version=seen)
 
     def reencrypt(self, *, limit: int | None = None, dry_run: bool = False) -> ReencryptReport:
         """Encrypt what is stored plain, or under another key than the first of ``tape_encryption_keys``, under that.

@@ -9,6 +9,7 @@ import click
 
 from tape_celery import flow
 from tape_celery.cli import tables
+from tape_celery.cli.acting import seen
 from tape_celery.cli.group import actor, as_json, command, reason
 from tape_celery.errors import InvalidIntent
 from tape_celery.explanation import controls
@@ -41,13 +42,13 @@ def _share(_context: click.Context, _option: click.Parameter, text: str | None) 
     return share
 
 
-@command(click.argument("connector"), looks, reason, actor, as_json)
-def pause(tape: Tape, connector: str, looks: bool, reason: str, actor: str, as_json: bool) -> None:
+@command(click.argument("connector"), looks, reason, actor, seen, as_json)
+def pause(tape: Tape, connector: str, looks: bool, as_json: bool, **said: Any) -> None:
     """Let nobody call CONNECTOR until it is resumed. What is under way ends; looks go on.
 
     With --looks nobody looks, and calls go on.
     """
-    paused = tape.pause(connector, looks=looks, reason=reason, actor=actor)
+    paused = tape.pause(connector, looks=looks, **said)
     if as_json:
         tables.print_json(dataclasses.asdict(paused))
     else:
@@ -55,10 +56,10 @@ def pause(tape: Tape, connector: str, looks: bool, reason: str, actor: str, as_j
         click.echo(f"{what} paused; celery -A APP tape resume {connector}{again} lets it go on")
 
 
-@command(click.argument("connector"), looks, reason, actor, as_json)
-def resume(tape: Tape, connector: str, looks: bool, reason: str, actor: str, as_json: bool) -> None:
+@command(click.argument("connector"), looks, reason, actor, seen, as_json)
+def resume(tape: Tape, connector: str, looks: bool, as_json: bool, **said: Any) -> None:
     """Let CONNECTOR be called again: the next sweeps hint what waited."""
-    woken = tape.resume(connector, looks=looks, reason=reason, actor=actor)
+    woken = tape.resume(connector, looks=looks, **said)
     if as_json:
         tables.print_json({"connector": connector, "looks": looks, "woken": woken})
     else:
@@ -78,6 +79,7 @@ def resume(tape: Tape, connector: str, looks: bool, reason: str, actor: str, as_
     off,
     reason,
     actor,
+    seen,
     as_json,
 )
 def limit(
@@ -117,6 +119,7 @@ def limit(
     off,
     reason,
     actor,
+    seen,
     as_json,
 )
 def breaker(
@@ -126,6 +129,7 @@ def breaker(
     off: bool,
     reason: str,
     actor: str,
+    seen_version: int | None,
     as_json: bool,
     **chosen: float | None,
 ) -> None:
@@ -138,7 +142,8 @@ def breaker(
         raise click.UsageError("--off goes with no other choice")
     if off:
         wanted = {"share": 0}
-    _tell(tape, tape.breaker(connector, looks=looks, reason=reason, actor=actor, **wanted), as_json)
+    said: dict[str, Any] = {"looks": looks, "reason": reason, "actor": actor, "seen_version": seen_version}
+    _tell(tape, tape.breaker(connector, **said, **wanted), as_json)
 
 
 def _tell(tape: Tape, after: Flow, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tape_celery import flow
-from tape_celery.errors import InvalidIntent, NotAllowed
+from tape_celery.errors import InvalidIntent
 from tape_celery.flow import Flow
 from tape_celery.flower import acts
 from tape_celery.flower.acts import Act, Asked, Form
@@ -66,9 +66,9 @@ def of_connector(tape: Tape, connector: str) -> tuple[Flow, Flow]:
     return said.get("call", Flow(connector=connector)), said.get("look", Flow(connector=connector, verb="look"))
 
 
-def version(both: tuple[Flow, Flow]) -> int:
-    """Changes with whatever is said of the connector."""
-    return sum(one.version for one in both)
+def versions(both: tuple[Flow, Flow]) -> dict[str, int]:
+    """For each act the version of what it changes, which whoever has the form before them has seen."""
+    return {name: both[name.endswith(_LOOKS)].version for name in CONNECTOR_ACTS}
 
 
 def offered(both: tuple[Flow, Flow]) -> list[str]:
@@ -107,18 +107,14 @@ def _breaker(one: Flow) -> dict[str, str]:
 def perform(tape: Tape, connector: str, form: Form) -> str:
     """Do what the form says to a connector; returns what it came to, in words.
 
-    Nothing is done where somebody has said something else of it since the form was shown. Raises what `Tape.pause`
-    and the others raise, and `NotAllowed`.
+    Nothing is done where somebody has said something else of its calls, or of its looks, since the form was shown
+    (`StaleView`). Raises what `Tape.pause` and the others raise.
     """
     if form.act not in CONNECTOR_ACTS:
         return acts.perform(tape, connector, form)
     name, looks = form.act.removesuffix(_LOOKS), form.act.endswith(_LOOKS)
-    both = of_connector(tape, connector)
-    if version(both) != form.seen_version:
-        last = max(both, key=lambda one: one.updated_at_ms)
-        why = f"{last.actor} was faster: {last.reason}"
-        raise NotAllowed(connector, "not any more as you saw it", CONNECTOR_ACTS[form.act].label, why)
-    said: dict[str, Any] = {"looks": looks, "reason": form.reason, "actor": form.actor}
+    said: dict[str, Any] = {"reason": form.reason, "actor": form.actor, "seen_version": form.seen_version}
+    said |= {"looks": looks}
     what = "its looks are" if looks else "it is"
     if name == "pause":
         tape.pause(connector, **said)

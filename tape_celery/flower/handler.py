@@ -225,10 +225,10 @@ class Page(BaseHandler):
     # --- showing ---
 
     def show(self, template: str, **values: Any) -> None:
-        """Render a template of ours."""
+        """Render a template of ours; forms carry ``version``, or that of their act in ``versions``."""
         self.render(
             f"tape/{template}",
-            **values,
+            **{"versions": {}, **values},
             access=self.shared.access,
             actor=self.actor,
             may_not_act=self.may_not_act,

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery import flow
+from tape_celery.errors import StaleView
 from tape_celery.flow import Breaker, Flow, Probe, Trouble, Verb, What
 from tape_celery.records import EffectStatus, ObligationStatus, Pause
 from tape_celery.schema import flows
@@ -134,10 +135,12 @@ def say(
     *,
     reason: str,
     actor: str,
+    seen_version: int | None = None,
 ) -> tuple[Flow, Flow]:
     """Let ``change`` make of a flow what a person wants, by the database's time; returns it as it was, and is.
 
-    It waits for a claim or a sweep that has it locked. Raises `StoreUnavailable`.
+    It waits for a claim or a sweep that has it locked. Raises `StoreUnavailable`, and `StaleView` where a person has
+    said something of it since ``seen_version``.
     """
 
     def write(connection: Connection) -> tuple[Flow, Flow]:
@@ -149,6 +152,9 @@ def say(
             except IntegrityError:
                 pass  # another person was first
             before = _read(connection.execute(_of(True), _asked(connector, verb)).mappings().one())
+        if seen_version not in (None, before.version):
+            changed, act = f"changed by {before.actor} ({before.reason})", f"{what} for {verb}s"
+            raise StaleView(connector, changed, act, seen_version or 0, before.version)
         now = database.read_now(connection)
         after = change(before, now).saying(what, reason, actor, now)
         connection.execute(_saying(), _parameters(after, _columns(after).keys() - {"connector", "verb"}))

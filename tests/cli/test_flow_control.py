@@ -65,6 +65,17 @@ def test_a_queue_that_is_full_is_told(tape: Tape, run: Callable[..., Result]) ->
     assert [one.most_waiting for one in tape.flows()] == [0]
 
 
+def test_what_was_decided_on_another_version_is_refused(tape: Tape, run: Callable[..., Result]) -> None:
+    """Status tells the version; nothing is said where it has moved."""
+    assert run("limit", "scripted", "--at-once", "5", "--seen-version", "0", *WHO).exit_code == 0
+    [found] = json.loads(run("status", "--json").output)["flows"]
+    assert found["version"] == 1
+    for words in (("limit", "--off"), ("breaker",), ("pause",), ("resume",)):
+        refused = run(words[0], "scripted", *words[1:], "--seen-version", "0", *WHO)
+        assert (refused.exit_code, "changed by ann" in refused.output) == (65, True)
+    assert [(one.at_once, one.version) for one in tape.flows()] == [(5, 1)]
+
+
 @pytest.mark.parametrize(
     "words",
     [

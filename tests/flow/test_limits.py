@@ -6,15 +6,17 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from tape_celery import Tape
-from tape_celery.errors import InvalidIntent, UnknownConnector
+from tape_celery.errors import InvalidIntent, StaleView, UnknownConnector
 from tape_celery.store import claims, waiting
 from tape_celery.store.rows import EFFECTS
 from tests.flow.conftest import WHO, Bank, tape_over, wires
+from tests.store.steps import together
 
 
 def ahead(tape: Tape, seconds: float) -> None:
@@ -246,6 +248,27 @@ def test_limits_are_said_shown_and_taken_away(tape: Tape) -> None:
             tape.limit("bank", **wrong, **WHO)  # type: ignore[arg-type]
     with pytest.raises(UnknownConnector):
         tape.limit("bnak", at_once=1, **WHO)
+
+
+def test_what_was_decided_on_another_version_is_refused_in_the_acts_own_transaction(tape: Tape) -> None:
+    """Of many who decide at once on what they saw, one does; of looks nobody has said anything."""
+    seen = tape.limit("bank", at_once=5, **WHO).version
+
+    def decide(at_once: int) -> int:
+        try:
+            return tape.limit("bank", at_once=at_once, seen_version=seen, **WHO).version
+        except StaleView as stale:
+            return stale.seen_version
+
+    assert sorted(together([partial(decide, number) for number in range(6, 10)])) == [seen, seen, seen, seen + 1]
+    [one] = tape.flows()
+    assert one.version == seen + 1
+    tape.pause("bank", looks=True, seen_version=0, **WHO)
+    with pytest.raises(StaleView):
+        tape.resume("bank", looks=True, seen_version=0, **WHO)
+    with pytest.raises(InvalidIntent):
+        tape.pause("bank", seen_version="1", **WHO)  # type: ignore[arg-type]
+    assert [one.paused for one in tape.flows()] == [False, True]
 
 
 def test_a_pause_over_a_limit_holds_all_and_leaves_the_limit(lite: Tape) -> None:

@@ -141,10 +141,12 @@ def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop
     wrong = act(ann, page, "limit", at_once="many", rate="100/m")
     assert wrong.status_code == 400
     assert 'value="many"' in wrong.text
-    stale = filled(ann, page, "limit", at_once="", rate="")
+    stale = filled(ann, page, "limit-looks", at_once="", rate="")
+    calls = filled(ann, page, "limit", at_once="6", rate="100/m")
     assert act(ann, page, "pause-looks", reason="they mend it").status_code == 303
+    assert ann.post(page, data=calls).status_code == 303, "of its calls nobody has said anything since"
     answer = ann.post(page, data=stale)
-    assert (answer.status_code, "ann was faster: they mend it" in unescape(answer.text)) == (409, True)
+    assert (answer.status_code, "changed by ann (they mend it)" in unescape(answer.text)) == (409, True)
     listed = ann.get("/effects").text
     assert ">looks paused</span>" in listed
     assert ">paused</span>" not in listed
