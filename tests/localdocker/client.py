@@ -10,7 +10,7 @@ from typing import Any, Self
 from docker.errors import NotFound
 
 from tests.localdocker.container import LocalContainer
-from tests.servers import reaper
+from tests.servers import ForkServer, reaper
 
 
 class Image:
@@ -90,8 +90,9 @@ class Volumes:
 class Containers:
     """The containers made here."""
 
-    def __init__(self, volumes: Volumes, directory: Path) -> None:
+    def __init__(self, volumes: Volumes, directory: Path, forkserver: ForkServer | None) -> None:
         self._volumes = volumes
+        self._forkserver = forkserver
         self._directory = directory
         self._made: list[LocalContainer] = []
 
@@ -120,6 +121,7 @@ class Containers:
             labels=labels or {},
             name=name,
             directory=self._directory,
+            forkserver=self._forkserver,
         )
         self._made.append(container)
         return container
@@ -142,15 +144,18 @@ class Containers:
 
 
 class LocalClient:
-    """What `docker.from_env()` returns, without an engine. `close` ends and removes everything."""
+    """What `docker.from_env()` returns, without an engine. `close` ends and removes everything.
 
-    def __init__(self) -> None:
+    With a `forkserver`, Celery's commands are forked by it wherever it takes them.
+    """
+
+    def __init__(self, forkserver: ForkServer | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="tape-containers-"))
         reaper.adopt_directory(self._directory)
         self.images = Images()
         self.networks = Networks()
         self.volumes = Volumes(self._directory / "volumes")
-        self.containers = Containers(self.volumes, self._directory)
+        self.containers = Containers(self.volumes, self._directory, forkserver)
 
     def __enter__(self) -> Self:
         return self

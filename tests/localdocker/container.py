@@ -16,7 +16,7 @@ from docker.errors import APIError
 
 from tests.localdocker.addresses import listening, own_address
 from tests.localdocker.programs import Command, Program, server_of
-from tests.servers import Process, TcpProxy, until
+from tests.servers import ForkServer, Process, TcpProxy, until
 
 PACE_SECONDS = 0.2
 """A round trip to a daemon. Without it, a second SIGQUIT would reach a worker before Python has handled the first, and
@@ -38,6 +38,7 @@ class LocalContainer:
         labels: Mapping[str, str],
         name: str,
         directory: Path,
+        forkserver: ForkServer | None = None,
     ) -> None:
         self.id = secrets.token_hex(32)
         self.name = name or f"local_{self.id[:12]}"
@@ -45,6 +46,7 @@ class LocalContainer:
         self.address = own_address()
         self._image, self._network = image, network
         self._mounts = mounts
+        self._forkserver = forkserver
         self._environment = {name: str(mounts.get(value, value)) for name, value in environment.items()}
         self._ports = ports
         self._proxies: dict[str, TcpProxy] = {}
@@ -210,7 +212,7 @@ class LocalContainer:
         # pytest-docker-tools makes None of an empty text; and a worker's %h is the container's short id.
         argv = [(part or "").replace("%h", self.id[:12]) for part in command or ["true"]]
         where = next(iter(self._mounts.values()), directory)
-        return Command(argv, self._environment, where, directory / f"{self.name}.log")
+        return Command(argv, self._environment, where, directory / f"{self.name}.log", self._forkserver)
 
 
 def _published(address: str, port: str, published: Any) -> TcpProxy:

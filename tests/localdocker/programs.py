@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from tests.servers import LocalServer, Process, RabbitMQServer, RedisServer
+from tests.servers import ForkServer, LocalServer, Process, RabbitMQServer, RedisServer
 from tests.servers.processes import clean_environment
 
 
@@ -76,14 +76,31 @@ class Server:
         self._running = False
 
 
+_ABOUT_IMAGES = ("PYTHONDONTWRITEBYTECODE",)
+"""Variables that keep an image small."""
+
+
 class Command:
-    """A command, in the directory that its image would have as the working directory."""
+    """A command, in the directory that its image would have as the working directory.
+
+    With a `forkserver`, Celery's commands are forked by it wherever it takes them.
+    """
 
     stop_signal = LocalServer.stop_signal
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], directory: Path, log: Path) -> None:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = clean_environment({"PATH": path, **environment})
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        log: Path,
+        forkserver: ForkServer | None = None,
+    ) -> None:
+        environment = {name: value for name, value in environment.items() if name not in _ABOUT_IMAGES}
+        if forkserver is None:
+            environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = clean_environment(environment)
+        self._forkserver = forkserver
         self.directory = directory
         self.log = log
         self._argv = self.argv(argv)
@@ -98,7 +115,11 @@ class Command:
         return [str(program) if program.exists() else argv[0], *argv[1:]]
 
     def start(self) -> Process:
-        self._process = Process(self._argv, log=self.log, env=self.environment, cwd=self.directory)
+        argv, forkserver = self._argv, None
+        if Path(argv[0]).name == "celery" and self._forkserver is not None and self._forkserver.takes(self.environment):
+            argv, forkserver = [sys.executable, "-m", "celery", *argv[1:]], self._forkserver
+        how: dict[str, Any] = {"log": self.log, "env": self.environment, "cwd": self.directory}
+        self._process = Process(argv, forkserver=forkserver, **how)
         return self._process
 
     def end(self) -> None:

@@ -7,10 +7,10 @@ is a process like any other: with its own id, its own memory, its own connection
 by its parent, and it imports all of Tape, and the app, by itself. What it is spared is the reading of libraries that
 do not change from one test to the next.
 
-What decides before Python's first line is not forked but executed as ever: a preloaded library, a time zone, a
-locale, what a library reads when it is imported (`takes` says no). So is all that is no Celery command, unless a test
-says otherwise, and all that the smoke tests, the demo and the deployment's tests start: so a plain start is proved too.
-The children of one server share its hash seed; each test run has another.
+What decides before Python's first line is not forked but executed as ever: a library that the linker is to load, a
+time zone, a locale, and every variable that was looked at while those modules were imported (`takes` says no). So is
+all that is no Celery command, unless a test says otherwise, and all that the demo, the tutorial and pytest-celery's own
+setup start: so a plain start is proved too. The children of one server share its hash seed; each test run has another.
 """
 
 import builtins
@@ -28,9 +28,9 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PRELOADED = (
     "celery.apps.beat",
@@ -77,11 +77,8 @@ PRELOADED = (
 )
 """Modules of others: they open nothing, start no thread and make no app while they are imported."""
 
-_READ_EARLY = (
-    *("LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "TZ"),
-    *("C_", "CELERY_", "MP_", "OTEL_", "PROMETHEUS_", "PSYCOPG_"),
-)
-"""Variables that the linker, the interpreter or a preloaded module reads but once, and early."""
+_READ_BEFORE_PYTHON = ("LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "TZ")
+"""How the variables begin that the linker, the interpreter and their libraries read."""
 
 
 class ForkServer:
@@ -92,6 +89,7 @@ class ForkServer:
         self._environment = dict(environment)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._read_early: set[str] | None = None
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -103,9 +101,13 @@ class ForkServer:
         )
 
     def takes(self, environment: Mapping[str, str]) -> bool:
-        """Whether a process with this environment may be forked: what is read early must be as it is here."""
-        if _early(environment) != _early(self._environment):
-            return False
+        """Whether a process with this environment may be forked: what was read by now must be as it is here."""
+        if self._read_early is None:
+            self._read_early = set(self._ask({"read": True})["names"])
+        for name in (environment.keys() | self._environment.keys()) - {"PYTHONPATH"}:
+            early = name.startswith(_READ_BEFORE_PYTHON) or name in self._read_early
+            if early and environment.get(name) != self._environment.get(name):
+                return False
         path = environment.get("PYTHONPATH", "").split(os.pathsep)
         return not any(Path(entry, f"{site}customize.py").exists() for entry in path for site in ("site", "user"))
 
@@ -168,8 +170,22 @@ class Forked:
             os.kill(self.pid, sig)
 
 
-def _early(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_READ_EARLY) and name != "PYTHONPATH"}
+class _Recording(os._Environ):  # type: ignore[type-arg]
+    """`os.environ`, which keeps the names of the variables that were looked at."""
+
+    read: ClassVar[set[str]] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.read.add(name)
+        return super().__getitem__(name)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _recorded_environment() -> Iterator[None]:
+    usual = type(os.environ)
+    os.environ.__class__ = _Recording  # the object that everybody has
+    yield
+    os.environ.__class__ = usual
 
 
 def _serve() -> dict[str, Any] | None:
@@ -177,7 +193,9 @@ def _serve() -> dict[str, Any] | None:
     children: set[int] = set()
     while line := sys.stdin.readline():
         request = json.loads(line)
-        if "reap" in request:
+        if "read" in request:
+            _answer(request, names=sorted(_Recording.read))
+        elif "reap" in request:
             pid, status = os.waitpid(request["reap"], os.WNOHANG)
             children.discard(pid)
             _answer(request, code=os.waitstatus_to_exitcode(status) if pid else None)
@@ -193,7 +211,7 @@ def _serve() -> dict[str, Any] | None:
     return None
 
 
-def _answer(request: dict[str, Any], **said: int | None) -> None:
+def _answer(request: dict[str, Any], **said: int | list[str] | None) -> None:
     os.write(1, (json.dumps({"number": request["number"], **said}) + "\n").encode())
 
 
@@ -229,8 +247,9 @@ def _run(arguments: Sequence[str]) -> None:
 def _main() -> None:
     del sys.path[0]  # this directory, where `redis` is ours
     library = sys.path[1:]  # without the one entry of PYTHONPATH
-    for name in PRELOADED:
-        importlib.import_module(name)
+    with _recorded_environment():
+        for name in PRELOADED:
+            importlib.import_module(name)
     assert not any(name.split(".")[0] in ("tape_celery", "tests") for name in sys.modules)
     assert threading.active_count() == 1
     gc.collect()

@@ -24,8 +24,9 @@ from pytest_celery import (
 from pytest_docker_tools import build, container, fxtr, network, volume
 
 from tape_celery import Tape, connectors
-from tests.localdocker.plugin import IN_CONTAINERS
-from tests.servers import MissingServerError
+from tests.localdocker.client import LocalClient
+from tests.localdocker.plugin import IN_CONTAINERS, local_docker
+from tests.servers import ForkServer, MissingServerError
 from tests.servers.ports import free_port
 from tests.smoke import bank, orders
 from tests.smoke.nodes import (
@@ -43,7 +44,13 @@ from tests.smoke.nodes import (
 from tests.smoke.shop import Shop
 
 if not IN_CONTAINERS:
-    from tests.localdocker.plugin import docker_client  # noqa: F401 - a fixture
+
+    @pytest.fixture(scope="session")
+    def docker_client(forkserver: ForkServer) -> Iterator[LocalClient]:
+        """The stand-in for a Docker client, whose workers need not import Celery each."""
+        with local_docker(forkserver) as client:
+            yield client
+
 
 CHECKOUT = Path(__file__).parents[2]
 HASTY = {
