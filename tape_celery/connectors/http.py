@@ -204,10 +204,7 @@ class HTTPConnector:
         headers = {"Host": host, **self._headers, **looked_up, **headers}
         if self.send_traceparent and (traced := trace_headers()) and not FIELDS & headers.keys():
             headers |= traced
-        content = b"" if body is None else body.encode()
-        if body is not None:
-            headers["Content-Length"] = str(len(content))
-        request = Request(method, place, target, list(headers.items()), content)
+        request = Request(method, target, headers, None if body is None else body.encode())
         sent, until = False, began + self.timeout_s
         try:
             with self._this_process_pool().connection(place, connect_seconds, began + connect_seconds) as connection:

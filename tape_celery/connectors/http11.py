@@ -1,23 +1,27 @@
-"""One HTTP/1.1 connection, and one exchange after the other on it. The protocol is h11's, the socket is ours.
+"""One HTTP/1.1 connection, and one exchange after the other on it.
 
-A client of general use does more for each exchange than the protocol asks for, and a short one then costs several times
-as much.
+What an upstream may send is h11's to understand; what is sent is simple, and written here. A client of general use does
+more for each exchange than the protocol asks for, and a short one then costs several times as much.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import h11
 import httpx
 
 from tape_celery.connectors.deadline import DeadlineStream
+from tape_celery.connectors.references import HEADER_VALUE
 
 _READ_BYTES = 64 * 1024
 _MOST_HEAD_BYTES = 100 * 1024
 """Of an answer; what is longer counts as none."""
+_ASKED = {method: h11.Request(method=method, target="/", headers=[("Host", "")]) for method in ("GET", "POST")}
+"""What h11 is told of a request: how an answer is to be read depends on its method only."""
+_END = h11.EndOfMessage()
 
 
 class Origin(NamedTuple):
@@ -33,11 +37,23 @@ class Request(NamedTuple):
     """What is sent."""
 
     method: str
-    origin: Origin
+    """GET or POST."""
     target: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    """As long as the ``Content-Length`` among the headers says; empty where there is none."""
+    """Path and query, which are visible ASCII."""
+    headers: Mapping[str, str]
+    """All but ``Content-Length``. Their names were checked before."""
+    body: bytes | None
+
+    def head(self) -> bytes:
+        """The request line and the headers; raises `LocalProtocolError` for a value that could end a header."""
+        headers = dict(self.headers)
+        if self.body is not None:
+            headers["Content-Length"] = str(len(self.body))
+        for name, value in headers.items():
+            if not HEADER_VALUE.fullmatch(value):
+                raise httpx.LocalProtocolError(f"the value of the header {name} cannot be sent")
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        return f"{self.method} {self.target} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("ascii")
 
 
 class HTTPConnection:
@@ -56,16 +72,12 @@ class HTTPConnection:
         Where the upstream does not take it all, it may have answered all the same: that is no error here. Raises
         `WriteTimeout`, and `LocalProtocolError` for what cannot be sent.
         """
-        say = self._protocol.send
-        try:
-            head = say(h11.Request(method=request.method, target=request.target, headers=request.headers)) or b""
-            body = (say(h11.Data(request.body)) or b"") if request.body else b""
-            end = say(h11.EndOfMessage()) or b""
-        except h11.LocalProtocolError as error:
-            raise httpx.LocalProtocolError(str(error)) from error
+        sent = request.head() + (request.body or b"")
+        self._protocol.send(_ASKED[request.method])
+        self._protocol.send(_END)
         self._is_whole = False
         try:
-            self._stream.write(head + body + end, until)
+            self._stream.write(sent, until)
             self._is_whole = True
         except httpx.WriteError:
             return

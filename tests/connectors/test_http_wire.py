@@ -283,3 +283,12 @@ def test_no_thread_closes_the_connection_of_another(
 
 def test_it_is_a_connector(connect: Connect) -> None:
     assert isinstance(connect("http://127.0.0.1:1"), EffectConnector)
+
+
+@pytest.mark.parametrize("key", ["idem\r\nX-Evil: 1", "idem\n", "idem\0", "idém"])
+def test_a_key_that_could_end_its_header_is_not_sent(serve: Serve, connect: Connect, key: str) -> None:
+    """22: whoever wrote it into the row by hand."""
+    upstream = serve()
+    result = connect(upstream).dispatch(an_effect(idempotency_key=key))
+    assert (result.status, result.error["type"]) == ("unknown", "LocalProtocolError")
+    assert upstream.requests == []
