@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tape_celery.errors import MissingExtra
-from tape_celery.gauges import GAUGES, PATIENCE_SECONDS, StoreGauges
+from tape_celery.gauges import GAUGES, PATIENCE_SECONDS, Leases, StoreGauges
 from tape_celery.metering import Meter, Metric
 from tape_celery.settings import metrics_host_and_port
 
@@ -27,9 +27,16 @@ logger = logging.getLogger(__name__)
 class Collector:
     """Gives prometheus_client what there is to tell; it is registered with one of its registries."""
 
-    def __init__(self, meter: Meter, database: Database, *, wait_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        database: Database,
+        *,
+        wait_seconds: float = PATIENCE_SECONDS,
+        lease_ms: Callable[[], Leases] = dict,
+    ) -> None:
         self._meter = meter
-        self._gauges = StoreGauges(database, wait_seconds)
+        self._gauges = StoreGauges(database, wait_seconds, lease_ms)
 
     def describe(self) -> list[Any]:
         """Nothing: so that registering it asks the store for nothing."""
@@ -48,14 +55,14 @@ class Collector:
 class Served:
     """The metrics of one worker, as long as it runs. Raises `MissingExtra`, and `OSError` where nothing can listen."""
 
-    def __init__(self, meter: Meter, database: Database, address: str) -> None:
+    def __init__(self, meter: Meter, database: Database, address: str, lease_ms: Callable[[], Leases] = dict) -> None:
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError:
             raise MissingExtra("tape_metrics_address", "otel") from None
         host, port = metrics_host_and_port(address)
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(Collector(meter, database))
+        registry.register(Collector(meter, database, lease_ms=lease_ms))
         self._server, self._thread = start_http_server(port, host, registry)
         self._meter, self._pid = meter, os.getpid()
         self._ended = threading.Event()

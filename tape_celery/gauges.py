@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -86,14 +87,21 @@ GAUGES = (
 )  # fmt: skip
 
 _Values = dict[tuple[str, ...], float]
+Leases = Mapping[str, int]
 Reading = dict[Metric, _Values]
 
 
 class StoreGauges:
-    """The gauges of one store, for one process; whoever asks waits for the store at most ``wait_seconds``."""
+    """The gauges of one store, for one process; whoever asks waits for the store at most ``wait_seconds``.
 
-    def __init__(self, database: Database, wait_seconds: float = PATIENCE_SECONDS) -> None:
+    ``lease_ms``: how long leases of connectors are, as far as this process knows, or looks under way are not all seen.
+    """
+
+    def __init__(
+        self, database: Database, wait_seconds: float = PATIENCE_SECONDS, lease_ms: Callable[[], Leases] = dict
+    ) -> None:
         self._wait_seconds = wait_seconds
+        self._lease_ms = lease_ms
         self._database = database.hurried(PATIENCE_SECONDS)
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
@@ -137,7 +145,7 @@ class StoreGauges:
         owed = inspection.count_obligations(self._database, AT_MOST)
         now, open_states = old.now_ms, (ObligationStatus.PENDING, ObligationStatus.UNKNOWN, ObligationStatus.STUCK)
         alive = [worker for worker in fleet.list_workers(self._database) if worker.alive(now)]
-        held = standing.read(self._database)
+        held = standing.read(self._database, self._lease_ms())
         paused = {one.flow.connector for one in held if one.flow.paused and one.flow.verb == "call"}
         swept_ms = fleet.last_sweep_ms(self._database)
         connectors = {state.connector for state in old.states} | {

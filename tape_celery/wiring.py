@@ -186,7 +186,7 @@ def _serve_metrics(tape: Tape, worker: str, serving: dict[str, Served]) -> None:
 
     meter = Meter()
     try:
-        serving[worker] = Served(meter, tape.database, address)
+        serving[worker] = Served(meter, tape.database, address, lambda: tape.engine.reach().lease_ms)
     except OSError as error:
         logger.error("nobody can listen at tape_metrics_address %s, this worker has no metrics: %s", address, error)
         meter.close()

@@ -145,7 +145,10 @@ def show(tape: Tape, key: str, as_json: bool) -> None:
     console = tables.console()
     tables.print_record(console, record)
     if record.status in ("PENDING", "UNKNOWN"):
-        for text in controls.kept(record, standing.read(tape.database, connector=record.connector)):
+        tape.import_connectors()
+        for text in controls.kept(
+            record, standing.read(tape.database, tape.engine.reach().lease_ms, connector=record.connector)
+        ):
             console.print(tables.safe(text), style="yellow")
     tables.print_journal(console, journal)
     if owed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,7 +53,9 @@ def gather(tape: Tape) -> Facts:
             celery=part("celery", 5, lambda: _celery(tape)),
             broker=part("broker", 2 * settings.publish_timeout_seconds + 1, lambda: _broker(tape)),
             store=store,
-            fleet=part("fleet", 2 * STORE_SECONDS, lambda: _fleet(database, grace)) if ready else None,
+            fleet=part("fleet", 2 * STORE_SECONDS, lambda: _fleet(database, grace, tape.engine.reach().lease_ms))
+            if ready
+            else None,
             unseen=unseen,
         )
     finally:
@@ -125,7 +127,7 @@ def _broker(tape: Tape) -> BrokerFacts:
         connection.collapse() if hasattr(connection, "collapse") else connection.release()
 
 
-def _fleet(database: Database, grace_seconds: float) -> FleetFacts:
+def _fleet(database: Database, grace_seconds: float, lease_ms: Mapping[str, int]) -> FleetFacts:
     now, ahead = fleet.clock(database, wall_ms=lambda: time.time() * 1000)
     counts = (*inspection.count_effects(database, 1), *inspection.count_obligations(database, 1_000))
     settled = ("CONFIRMED", "FAILED", "CANCELLED", "COMPENSATED")
@@ -137,7 +139,7 @@ def _fleet(database: Database, grace_seconds: float) -> FleetFacts:
         last_sweep_ms=fleet.last_sweep_ms(database),
         open_connectors=still_open,
         keys_of_what_waits=tuple(reencryption.keys_of_what_waits(database, still_open)),
-        standings=tuple(standing.read(database)),
+        standings=tuple(standing.read(database, lease_ms)),
         overdue=tuple(audit.overdue(database, grace_seconds=grace_seconds)),
     )
 

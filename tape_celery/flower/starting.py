@@ -87,7 +87,9 @@ def door_of(options: Any) -> Door | None:
 def _told_at_metrics(tape: Tape) -> Iterator[None]:
     """Flower's ``/metrics`` tells what the store says, and what people do here."""
     meter = Meter()
-    collector = Collector(meter, tape.database, wait_seconds=METRICS_WAIT_SECONDS)
+    collector = Collector(
+        meter, tape.database, wait_seconds=METRICS_WAIT_SECONDS, lease_ms=lambda: tape.engine.reach().lease_ms
+    )
     tape.measure(meter)
     REGISTRY.register(collector)
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tape_celery import Tape
+from tape_celery import Tape, gauges
 from tape_celery.explanation import controls
 from tape_celery.explanation.controls import Standing
 from tape_celery.flow import Breaker, Flow, Probe
+from tape_celery.gauges import StoreGauges
 from tape_celery.store import claims, standing
+from tape_celery.store.claims import Reach
 from tape_celery.store.rows import EFFECTS
 from tests.flow.conftest import WHO, wires
 
@@ -36,6 +38,19 @@ def test_looks_that_wait_are_counted_apart_from_calls(tape: Tape) -> None:
     assert (one.flow.verb, one.waiting, controls.whose(one.flow)) == ("look", 0, "looks of bank")
     assert controls.obstacle(one) == ""
     assert str(tape.get(key).status) == "PENDING"
+
+
+def test_looks_under_a_long_lease_take_their_places_where_leases_are_known(lite: Tape) -> None:
+    """A minute is looked ahead where nobody says how long they are."""
+    [key] = wires(lite, 1, request={"answer": "unknown"})
+    lite.dispatch(key)
+    lite.limit("bank", at_once=2, looks=True, **WHO)
+    lite.database.shift_ms += 31_000
+    assert claims.claim(lite.database, EFFECTS, [key], verb="look", reach=Reach({"bank": 300_000}), actor="another")
+    assert [one.in_flight for one in standing.read(lite.database)] == [0]
+    assert [one.in_flight for one in standing.read(lite.database, {"bank": 300_000})] == [1]
+    told = StoreGauges(lite.database, lease_ms=lambda: {"bank": 300_000}).read()
+    assert told[gauges.IN_USE] == {("bank", "look"): 1}
 
 
 def test_a_breaker_says_what_it_counted_and_when_a_probe_goes() -> None:
