@@ -164,7 +164,7 @@ def test_a_worker_that_has_no_time_to_stop_is_named(house: House, monkeypatch: p
     only(house.other({"worker_soft_shutdown_timeout": 9}), "stopping", "warning", "9 s", "10 s")
     monkeypatch.delenv("REMAP_SIGTERM")
     assert wrong(house.other({"worker_soft_shutdown_timeout": 9})) == {}
-    assert "within 25 s" in next(f.seen for f in house.tape.diagnose() if f.name == "stopping")
+    assert "within 55 s" in next(f.seen for f in house.tape.diagnose() if f.name == "stopping")
 
 
 def test_a_connector_that_nothing_bounds_is_named(house: House) -> None:
