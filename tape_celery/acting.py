@@ -22,6 +22,8 @@ VERDICTS = ("confirmed", "failed", "observe")
 class Acting(TapePart):
     """The acts of people: each takes a reason and an actor, and is journaled with them.
 
+    An actor that begins with ``human:`` is a person, whose reason has ``tape_reason_min_characters`` or more, as those
+    have that come by the command line and from Flower; the reason of any other is as long as the app likes.
     Each takes ``seen_version`` too, the ``version`` of the row that the person looked at: where it is another by now,
     nothing is done and `StaleView` is raised. ``None``, the default, does not ask. What ``tape_second_person_above``
     says one person may not do alone raises `NeedsSecondPerson`, and nothing is done: `propose` it.
@@ -162,11 +164,10 @@ class Acting(TapePart):
 
     def _told(self, reason: str, actor: str, seen_version: int | None) -> dict[str, Any]:
         """What every act says of itself, checked."""
-        told = said("reason", reason)
-        if len(told) < (least := self._tape.settings.reason_min_characters):
-            raise InvalidIntent(f"reason must be {least} characters or more, not {told!r}")
+        who = said("actor", actor)
+        told = intent.reason_of(who, reason, self._tape.settings.reason_min_characters)
         check_seen_version(seen_version)
-        return {"reason": told, "actor": said("actor", actor), "seen_version": seen_version}
+        return {"reason": told, "actor": who, "seen_version": seen_version}
 
     def _move(self, effect_key: str, event: Act, alongside: Alongside | None = None) -> moves.Moved[Effect]:
         terms = self._tape._terms(self._tape._existing(effect_key))

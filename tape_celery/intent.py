@@ -169,6 +169,23 @@ def check_seen_version(seen_version: Any) -> None:
         raise InvalidIntent(f"seen_version must be the version of a row, or None, not {seen_version!r}")
 
 
+HUMAN = "human:"
+"""What an actor's name begins with where an app says that it is a person."""
+
+
+def persons_reason(reason: str, least: int) -> str:
+    """The reason that a person gave, as it is kept. Raises `InvalidIntent` for fewer than ``least`` characters."""
+    kept = said("reason", reason)
+    if len(kept) < least:
+        raise InvalidIntent(f"reason must be {least} characters or more, not {kept!r}")
+    return kept
+
+
+def reason_of(actor: str, reason: str, least: int) -> str:
+    """The reason of ``actor``: of a person (``human:…``) ``least`` characters, of code whatever it says."""
+    return persons_reason(reason, least if actor.startswith(HUMAN) else 1)
+
+
 def canonical_text(what: str, text: str) -> str:
     """``text`` if every database can store it, else `InvalidIntent`."""
     _check(text, what, itertools.count())

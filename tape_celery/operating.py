@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from tape_celery import doctor, flow
+from tape_celery import doctor, flow, intent
 from tape_celery.connectors import base
 from tape_celery.doctor.findings import Finding
 from tape_celery.errors import InvalidIntent, UnknownConnector
@@ -192,8 +192,8 @@ class Operating(TapePart):
         self._refuse_strange(connector)
         verb: Verb = "look" if looks else "call"
         check_seen_version(told.seen_version)
-        who, why = said("actor", told.actor), said("reason", told.reason)
-        seen = told.seen_version
+        who, seen = said("actor", told.actor), told.seen_version
+        why = intent.reason_of(who, told.reason, self._tape.settings.reason_min_characters)
         return flows.say(self._tape.database, connector, verb, what, change, reason=why, actor=who, seen_version=seen)
 
     def reencrypt(self, *, limit: int | None = None, dry_run: bool = False) -> ReencryptReport:

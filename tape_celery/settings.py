@@ -70,8 +70,9 @@ class Settings:
     """What they tell of."""
     webhook_secret: str = field(default="", repr=False)
     """Signs them: ``whsec_`` and 24 or more random bytes in base64; keep it in the environment."""
-    reason_min_characters: int = 1
-    """The shortest reason that a person may give for an act."""
+    reason_min_characters: int = 10
+    """The shortest reason that a person may give for an act: by the command line, in Flower, or as an actor
+    ``human:…``; what an app's own code does may have any."""
     second_person_above: Limits = field(default_factory=dict)
     """What one person may not do alone: by connector (``*``: any other), fields of the request and their limits; a
     connector without a field, always. As a text: ``bank.wire:amount=10000, card.charge``."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from tape_celery import intent
 from tape_celery.cli import tables, watching
 from tape_celery.errors import StoreUnavailable, TapeError
 from tape_celery.tape import tape_of
@@ -29,7 +30,11 @@ STORE_AWAY = 69
 """Exit code where the store could not be reached."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-reason = click.option("--reason", required=True, help="Why, for those who read the journal.")
+reason = click.option(
+    "--reason",
+    required=True,
+    help="Why, for those who read the journal; tape_reason_min_characters or more, 10 where it is not set.",
+)
 actor = click.option("--actor", default=lambda: getpass.getuser(), show_default="the user", help="Who decides it.")
 watch = click.option(
     "--watch",
@@ -84,7 +89,10 @@ def command(*options: Callable[..., Any]) -> Callable[[Callable[..., int | None]
         @click.pass_context
         def run(context: click.Context, /, every: float | None = None, **arguments: Any) -> None:
             try:
-                look = partial(body, tape_of(context.obj.app), **arguments)
+                its_tape = tape_of(context.obj.app)
+                if "reason" in arguments:
+                    intent.persons_reason(arguments["reason"], its_tape.settings.reason_min_characters)
+                look = partial(body, its_tape, **arguments)
                 code = look() if every is None else watching.repeat(look, every)
             except click.UsageError as error:
                 raise _misused(error) from None

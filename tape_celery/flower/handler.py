@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from flower.views import BaseHandler
 from tornado.web import RequestHandler, StaticFileHandler
 
-from tape_celery import people
+from tape_celery import intent, people
 from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, StoreUnavailable
 from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access, actor_of
@@ -212,6 +212,8 @@ class Page(BaseHandler):
         def work() -> str:
             self.refuse_out_of_scope(key)
             self._refuse_by_role(key, form)
+            if form.act not in acts.DECISIONS:
+                intent.persons_reason(form.reason, self.tape.settings.reason_min_characters)
             return perform(self.tape, key, form)
 
         try:
@@ -233,6 +235,7 @@ class Page(BaseHandler):
             actor=self.actor,
             may_not_act=self.may_not_act,
             may_decide=self.may_decide,
+            least=self.tape.settings.reason_min_characters,
             role=self.person.role.name.lower() if self.tape.settings.people else "",
             moment=wording.moment,
             exact=wording.exact,

@@ -130,17 +130,28 @@ def test_an_obligation_and_a_run_have_versions_too(stage: Stage) -> None:
     assert stage.last(owed.obligation_key).evidence["seen_version"] == owed.version
 
 
-def test_a_reason_may_have_to_be_of_some_length(ready_sqlite_url: str) -> None:
-    """`tape_reason_min_characters` of it, blanks around it aside; one by default."""
-    stage = Stage(ready_sqlite_url, reason_min_characters=10)
+def test_a_persons_reason_has_ten_characters_and_what_code_does_any(ready_sqlite_url: str) -> None:
+    """Blanks around it aside; a person is ``human:`` here. By `tape_reason_min_characters` it is another number."""
+    stage = Stage(ready_sqlite_url)
     key = unknown(stage)
-    for short in ("ok", "  short one"):
-        with pytest.raises(InvalidIntent, match="reason must be 10 characters or more"):
-            stage.tape.resolve(key, "failed", reason=short, actor="alice")
+    for short in ("ok", "  short one "):
+        for act in (partial(stage.tape.resolve, key, "failed"), partial(stage.tape.owe, key),
+                    partial(stage.tape.propose, "release", key), partial(stage.tape.compensate_run, key),
+                    partial(stage.tape.pause, "scripted"), partial(stage.tape.cancel, key)):  # fmt: skip
+            with pytest.raises(InvalidIntent, match="reason must be 10 characters or more"):
+                act(reason=short, actor=" human:alice")
     with pytest.raises(InvalidIntent, match="seen_version must be"):
-        stage.tape.resolve(key, "failed", reason="long enough", actor="alice", seen_version="3")  # type: ignore[arg-type]
-    assert stage.tape.resolve(key, "failed", reason="long enough", actor="alice").status is EffectStatus.FAILED
+        stage.tape.resolve(key, "failed", reason="long enough", actor="human:alice", seen_version="3")  # type: ignore[arg-type]
+    decided = stage.tape.resolve(key, "observe", reason="long enough", actor="human:alice")
+    assert decided.status is EffectStatus.UNKNOWN
+    with pytest.raises(InvalidIntent, match="reason must say who or why"):
+        stage.tape.resolve(key, "failed", reason=" ", actor="app")
+    assert stage.tape.resolve(key, "failed", reason="ok", actor="app").status is EffectStatus.FAILED
     waiting = stage.tape.effect.delay("scripted", {}, business_key="waiting")
     waiting.revoke()  # Celery's own way gives no reason, and is no person
     assert waiting.status is EffectStatus.CANCELLED
     stage.close()
+    short = Stage(ready_sqlite_url, reason_min_characters=2)
+    other = short.tape.effect.delay("scripted", {}, business_key="other").id
+    assert short.tape.cancel(other, reason="ok", actor="human:alice").status is EffectStatus.CANCELLED
+    short.close()

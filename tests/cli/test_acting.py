@@ -14,7 +14,7 @@ from tape_celery.cli import group
 from tape_celery.connectors.base import DispatchResult
 from tests.cli.steps import Scripted, stuck
 
-WHY = ("--reason", "a return", "--actor", "ann")
+WHY = ("--reason", "a customer's return", "--actor", "ann")
 
 
 @pytest.fixture
@@ -123,3 +123,15 @@ def test_every_command_is_described() -> None:
         for parameter in command.params:
             if isinstance(parameter, group.click.Option):
                 assert parameter.help, (name, parameter.name)
+
+
+def test_a_reason_that_says_little_is_refused(tape: Tape, run: Callable[..., Result]) -> None:
+    """Whoever acts by the command line is a person, by whatever name; the row is as it was."""
+    key = tape.effect.delay("scripted", {"a": 1}, business_key="little").id
+    for command in (("cancel", key), ("pause", "scripted"), ("cancel", "--connector", "scripted")):
+        shown = run(*command, "--reason", "just so", "--actor", "ann")
+        assert shown.exit_code == group.REFUSED, command
+        assert "reason must be 10 characters or more, not 'just so'" in shown.output
+    assert tape.get(key).status == "PENDING"
+    assert tape.pauses() == []
+    assert run("cancel", key, "--reason", "just so it", "--actor", "ann").exit_code == 0

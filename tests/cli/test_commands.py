@@ -123,7 +123,7 @@ def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Ca
     effect = tape.get(key)
     assert effect is not None
     assert (effect.status, effect.external_ref) == (EffectStatus.CONFIRMED, "BK-1")
-    again = run("resolve", key, "--as", "failed", "--reason", "no")
+    again = run("resolve", key, "--as", "failed", "--reason", "no, it is not")
     assert again.exit_code == group.REFUSED
     assert "is CONFIRMED: resolve as failed is not allowed" in again.output
 
@@ -131,12 +131,12 @@ def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Ca
 def test_reissue_names_the_successor_once_and_again(tape: Tape, run: Callable[..., Result]) -> None:
     """The second time as the reason for its refusal."""
     key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
-    assert run("reissue", key, "--reason", "r").exit_code == group.REFUSED
+    assert run("reissue", key, "--reason", "not yet asked").exit_code == group.REFUSED
     tape.cancel(key, reason="not yet", actor="ann")
-    told = json.loads(run("reissue", key, "--reason", "now it is", "--actor", "bob", "--json").output)
+    told = json.loads(run("reissue", key, "--reason", "now it is so", "--actor", "bob", "--json").output)
     assert told["reissue_of"] == key
     assert tape.journal(told["effect_key"])[0].actor == "bob"
-    again = run("reissue", key, "--reason", "now it is")
+    again = run("reissue", key, "--reason", "now it is so")
     assert (again.exit_code, told["effect_key"] in again.output) == (group.REFUSED, True)
 
 
@@ -151,7 +151,7 @@ def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[.
     done = run("release", keys[1], "--reason", "two invoices")
     assert (done.exit_code, done.output.strip()) == (0, f"{keys[1]} is PENDING")
     assert run("status").exit_code == 0
-    assert run("release", keys[1], "--reason", "again").exit_code == group.REFUSED
+    assert run("release", keys[1], "--reason", "once again").exit_code == group.REFUSED
 
 
 def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callable[..., Result]) -> None:
@@ -159,15 +159,15 @@ def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callab
     landed, pending = (tape.effect.delay("scripted", {"a": a}, business_key=f"b-{a}", run_id="order").id for a in "12")
     tape.dispatch(landed)
     tape.resolve(landed, "confirmed", reason="seen", actor="ann", external_ref="BK-1")
-    refused = run("compensate-run", "ordr", "--reason", "r")
+    refused = run("compensate-run", "ordr", "--reason", "not yet asked")
     assert (refused.exit_code, "NoSuchRun: no effect is in run 'ordr'" in refused.output) == (group.REFUSED, True)
-    shown = run("compensate-run", "order", "--reason", "a return")
+    shown = run("compensate-run", "order", "--reason", "a customer's return")
     assert shown.exit_code == 0, shown.output
     assert "run order is COMPENSATING" in shown.output
     assert pending in shown.output
     assert "BK-1" in shown.output
-    told = json.loads(run("compensate-run", "order", "--reason", "a return", "--json").output)
-    assert (told["status"], told["closing_reason"]) == ("COMPENSATING", "a return")
+    told = json.loads(run("compensate-run", "order", "--reason", "a customer's return", "--json").output)
+    assert (told["status"], told["closing_reason"]) == ("COMPENSATING", "a customer's return")
     assert {effect["effect_key"]: effect["status"] for effect in told["effects"]}[pending] == "CANCELLED"
     assert [debt["effect_key"] for debt in told["obligations"]] == [landed]
     stuck_key = tape.effect.delay("scripted", {"a": 3}, business_key="b-3", run_id="other").id
@@ -175,7 +175,7 @@ def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callab
     Scripted.can_observe = False
     tape.observe(stuck_key)
     Scripted.can_observe = True
-    shown = run("compensate-run", "other", "--reason", "a return")
+    shown = run("compensate-run", "other", "--reason", "a customer's return")
     assert (shown.exit_code, f"effect {stuck_key} is STUCK" in shown.output) == (2, True)
 
 
@@ -286,7 +286,7 @@ def test_text_from_outside_cannot_dress_up(tape: Tape, run: Callable[..., Result
         ("show", "\x1b[2J"),
         ("explain", "[red]"),
         ("run", "\x1b[2J"),
-        ("cancel", "\x07", "--reason", "\x1b"),
+        ("cancel", "\x07", "--reason", "\x1b of ten letters"),
     ):
         refused = run(*asked)
         assert refused.exit_code == group.REFUSED, asked

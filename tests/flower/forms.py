@@ -23,7 +23,11 @@ def filled(web: httpx.Client, page: str, act: str, **fields: str) -> dict[str, A
     assert found, f"{page} offers no {act}"
     hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', found[0]))
     assert "_xsrf" in hidden
-    return {name: unescape(value) for name, value in hidden.items()} | {"reason": "asked", "sure": "yes"} | fields
+    return (
+        {name: unescape(value) for name, value in hidden.items()}
+        | {"reason": "asked at the bank", "sure": "yes"}
+        | fields
+    )
 
 
 def act(web: httpx.Client, page: str, name: str, **fields: str) -> httpx.Response:

@@ -239,8 +239,8 @@ def test_a_proposal_is_withdrawn(ann: httpx.Client, shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"reason": "  "}, {"reason": "x" * 5000}, {"sure": ""}, {"act": "obliterate"}, {"act": "compensate-run"},
-     {"seen_version": "²"}, {"seen_version": ""}],
+    [{"reason": "  "}, {"reason": "it is ok  "}, {"reason": "x" * 5000}, {"sure": ""}, {"act": "obliterate"},
+     {"act": "compensate-run"}, {"seen_version": "²"}, {"seen_version": ""}],
 )  # fmt: skip
 def test_a_form_that_says_too_little_or_nonsense_does_nothing(
     ann: httpx.Client, shop: Shop, change: dict[str, str]
@@ -333,7 +333,13 @@ def test_without_a_login_nobody_acts(shop: Shop, started: Processes) -> None:
         assert "Acts need a login" in text
         assert '<form method="post"' not in text
         token = web.cookies["_xsrf"]
-        form = {"_xsrf": token, "act": "resolve-failed", "seen_version": "1", "reason": "r", "sure": "yes"}
+        form = {
+            "_xsrf": token,
+            "act": "resolve-failed",
+            "seen_version": "1",
+            "reason": "not on their list",
+            "sure": "yes",
+        }
         answer = web.post(page, data=form)
         assert answer.status_code == 403
         assert "Acts need a login" in answer.text
@@ -373,7 +379,13 @@ def test_read_only_is_for_everybody_and_a_prefix_is_on_every_link(shop: Shop, st
         assert "This Flower is read only." in text
         assert 'method="post"' not in text
         token = web.cookies["_xsrf"]
-        form = {"_xsrf": token, "act": "resolve-failed", "seen_version": "1", "reason": "r", "sure": "yes"}
+        form = {
+            "_xsrf": token,
+            "act": "resolve-failed",
+            "seen_version": "1",
+            "reason": "not on their list",
+            "sure": "yes",
+        }
         assert web.post("/ops/flower" + page_of("effect", key), data=form).status_code == 403
     assert shop.tape.get(key).status is EffectStatus.STUCK
 
@@ -403,7 +415,12 @@ def test_whoever_oauth_vouches_for_is_the_actor(shop: Shop, started: Processes) 
                 assert "/login?next=" in answer.headers["location"]
                 assert key not in answer.text
                 web.get("/no-such-page")  # has a token for everybody
-                form = {"_xsrf": web.cookies["_xsrf"], "act": "resolve-failed", "reason": "r", "sure": "yes"}
+                form = {
+                    "_xsrf": web.cookies["_xsrf"],
+                    "act": "resolve-failed",
+                    "reason": "not on their list",
+                    "sure": "yes",
+                }
                 form["seen_version"] = str(shop.tape.get(key).version)
                 assert web.post(page, data=form).status_code == 403
                 assert shop.tape.get(key).status is EffectStatus.STUCK

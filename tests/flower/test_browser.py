@@ -180,7 +180,7 @@ def test_an_act_without_a_reason_or_a_tick_is_not_sent(ann: Visitor, shop: Shop)
     form.locator("summary").click()
     form.get_by_role("button").click()
     assert form.locator("textarea:invalid").count() == 1
-    form.get_by_label("Why").fill("because")
+    form.get_by_label("Why").fill("because they said so")
     form.get_by_role("button").click()
     assert form.locator("input[type=checkbox]:invalid").count() == 1
     assert shop.tape.get(key).status is EffectStatus.STUCK

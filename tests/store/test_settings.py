@@ -190,7 +190,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "redact": redaction.DEFAULT,
         "tracing": True,
         "encryption_keys": (),
-        "reason_min_characters": 1,
+        "reason_min_characters": 10,
         "second_person_above": {},
         "people": {},
     }
