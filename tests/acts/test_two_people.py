@@ -280,11 +280,11 @@ def test_killed_while_it_is_confirmed_nothing_has_happened(stage: Stage, url: st
     before = stage.get(key)
     proposal = stage.tape.propose("resolve", key, verdict="confirmed", **ALICE)
     code = CONFIRM.format(url=url, key=proposal.proposal_key)
-    killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": "proposal.confirmed=kill9"})
+    killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": "proposal.confirmed=kill9"}, forked=True)
     assert killed.wait() != 0
     assert stage.get(key) == before
     assert stage.tape.proposals(key) == [proposal]
-    again = processes.python("-c", code)
+    again = processes.python("-c", code, forked=True)
     assert again.wait() == 0, again.text()
     assert "CONFIRMED" in again.text()
     assert row_of(stage, proposal)["status"] == "CONFIRMED"

@@ -49,7 +49,7 @@ def test_thirty_effects_embedded(processes: Processes, tmp_path: Path, pool: str
         "assert [handle.get(timeout=30) for handle in made] == [{'balance': 7}] * len(made)\n"
         "assert tape.audit() == []"
     )
-    producer = processes.python("-c", code, **where)
+    producer = processes.python("-c", code, forked=True, **where)
     assert producer.wait(60) == 0, producer.text()
     assert len(Ledger(bank / "ledger").entries("called")) == EFFECTS
     assert worker.alive

@@ -46,7 +46,7 @@ def test_embedded_with_no_server_at_all(processes: Processes, tmp_path: Path, en
             f"           for script in {scripts!r}]\n"
             "print([handle.get(timeout=25) for handle in handles], [str(handle.status) for handle in handles])"
         )
-        return processes.python("-c", code, env=environment, cwd=tmp_path)
+        return processes.python("-c", code, env=environment, cwd=tmp_path, forked=True)
 
     producer = produce(["land"], ["land", "raise"], ["land", "exit"])
     assert producer.wait(30) == 0, producer.text()
@@ -82,7 +82,7 @@ def test_a_broker_may_be_named(
         "from tape_celery.app import tape\n"
         "print(tape.effect.delay('bank', {'script': ['land']}, business_key='b').get(timeout=20))"
     )
-    producer = processes.python("-c", code, env=environment, cwd=tmp_path)
+    producer = processes.python("-c", code, env=environment, cwd=tmp_path, forked=True)
     assert producer.wait() == 0, producer.text()
     assert "{'balance': 7}" in producer.text()
     assert "transport:   redis://" in worker.text()

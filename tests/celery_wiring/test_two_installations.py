@@ -67,7 +67,7 @@ def test_an_empty_database_is_refused_with_the_command_that_makes_the_tables(
     shop = make_shop()
     environment = shop.environment(store_url=wrong)
     code = "import tests.celery_wiring.apps.shop as shop\nshop.tape.effect.delay('bank', {}, business_key='b')"
-    producer = shop.processes.python("-c", code, env=environment)
+    producer = shop.processes.python("-c", code, env=environment, forked=True)
     worker = shop.worker(tape={"store_url": wrong}, ready=False)
     for refused in (producer, worker):
         assert refused.wait(30) != 0

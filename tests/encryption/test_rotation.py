@@ -67,7 +67,7 @@ reencryption.BATCH = 2
 Tape(Celery("p", broker="memory://"), store_url={url!r}, encryption_keys={[NEW, OLD]!r}).reencrypt()
 """
     for point, left in (("written", 5), ("batch", 3)):
-        killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": f"reencrypt.{point}=kill9"})
+        killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": f"reencrypt.{point}=kill9"}, forked=True)
         assert killed.wait() == -9
         assert rotated.reencrypt(dry_run=True) == ReencryptReport(effects=left, obligations=1, callbacks=1)
         assert [rotated.get(key) for key in keys] == before[0]

@@ -330,10 +330,10 @@ def test_an_export_that_is_killed_leaves_no_file(database: Database, processes: 
     room = tmp_path / "room"
     room.mkdir()
     code = CODE.format(url=url_of(database), shift=0, call=f"export({str(room / 'x')!r})")
-    killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": "export.batch=kill9"})
+    killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": "export.batch=kill9"}, forked=True)
     assert killed.wait() != 0
     assert [path.suffix for path in room.iterdir()] == [".part"]
-    assert processes.python("-c", code).wait() == 0
+    assert processes.python("-c", code, forked=True).wait() == 0
     assert len(lines_of(room / "x")) == 150
 
 
@@ -383,7 +383,7 @@ def test_a_prune_that_is_killed_has_exported_what_it_took(
         path = tmp_path / point
         call = f"prune(90, export_to={str(path)!r})"
         code = CODE.format(url=url_of(database), shift=100 * DAY_MS, call=call)
-        killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": f"{point}=kill9"})
+        killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": f"{point}=kill9"}, forked=True)
         assert killed.wait() != 0
         assert (count(database), len(set(keys_of(path)))) == (left, exported)
         assert set(keys_of(path)) | {row["effect_key"] for row in rows(database, effects)} == every

@@ -414,13 +414,13 @@ def test_a_prune_that_is_killed_between_chunks_goes_on(
     rows = [sample | {"effect_key": key, "idempotency_key": key, "run_id": key} for key in keys]
     database.write(lambda connection: (connection.execute(insert(effects), rows), None)[1])
     code = PRUNE.format(url=url_of(database), shift=100 * DAY_MS)
-    killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": "prune.chunk=kill9"})
+    killed = processes.python("-c", code, env={"TAPE_FAILPOINTS": "prune.chunk=kill9"}, forked=True)
     assert killed.wait() != 0
     assert count(database) == 104
     assert count(database, "tape_tombstones") == 500
     orphans = "SELECT COUNT(*) FROM tape_journal WHERE effect_key NOT IN (SELECT effect_key FROM tape_effects)"
     assert scalar(database, orphans) == 0
-    again = processes.python("-c", code)
+    again = processes.python("-c", code, forked=True)
     assert again.wait() == 0
     assert "104" in again.text()
     assert count(database) == 0

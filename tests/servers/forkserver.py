@@ -20,7 +20,6 @@ import importlib
 import itertools
 import json
 import os
-import random
 import runpy
 import signal
 import subprocess
@@ -191,16 +190,20 @@ def _recorded_environment() -> Iterator[None]:
 def _serve() -> dict[str, Any] | None:
     """Answer until there are no more questions: then None. In a child, return what was asked of it."""
     children: set[int] = set()
+    codes: dict[int, int] = {}  # kept, because an answer may not arrive (see `_ask`), and because two may ask at once
     while line := sys.stdin.readline():
         request = json.loads(line)
         if "read" in request:
             _answer(request, names=sorted(_Recording.read))
         elif "reap" in request:
-            pid, status = os.waitpid(request["reap"], os.WNOHANG)
-            children.discard(pid)
-            _answer(request, code=os.waitstatus_to_exitcode(status) if pid else None)
+            pid = request["reap"]
+            if pid in children and (status := os.waitpid(pid, os.WNOHANG))[0]:
+                children.discard(pid)
+                codes[pid] = os.waitstatus_to_exitcode(status[1])
+            _answer(request, code=codes.get(pid))
         elif pid := os.fork():
             children.add(pid)
+            codes.pop(pid, None)
         else:
             os.setsid()
             _answer(request, pid=os.getpid())
@@ -227,7 +230,6 @@ def _become(log: str, env: dict[str, str], cwd: str, library: Sequence[str]) -> 
     os.environ.update(env)
     path = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [*map(os.path.abspath, path), *library]
-    random.seed()
 
 
 def _run(arguments: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from tests.servers.forkserver import Forked
 
 PROBE = """
 import faulthandler, json, locale, os, random, resource, signal, sys, threading, time
-me = "/proc/self/"
 print(json.dumps({
     "name": __name__,
     "main": [sys.modules["__main__"].__dict__ is globals(), globals().get("__file__"), __package__, bool(__spec__)],
@@ -77,6 +77,12 @@ def test_it_ends_as_an_executed_one_would(processes: Processes, code: str) -> No
     executed, forked = (process.text().splitlines() for process in ended)
     assert executed[-1:] == forked[-1:]
     assert ended[1].returncode == HOW_IT_ENDS[code]
+
+
+def test_many_may_wait_for_its_end(processes: Processes) -> None:
+    process = processes.python("-c", "raise SystemExit(3)", forked=True)
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda _: process.wait(), range(8))) == {3}
 
 
 @pytest.mark.parametrize("code", ["import random; print(random.random())", "import uuid; print(uuid.uuid4())"])
