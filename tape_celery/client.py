@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from celery import Signature
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 def process_actor() -> str:
     """Who writes to the journal, where nobody says: this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return _actor(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _actor(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}"
 
 
 class EffectCaller:

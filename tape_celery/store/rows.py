@@ -25,6 +25,7 @@ from tape_celery.records import (
     ObligationStatus,
     Semantics,
     is_sealed,
+    made_of,
     plain,
     replace,
 )
@@ -97,7 +98,8 @@ def _read_effect(row: RowMapping) -> Effect:
     values = {name: row[name] for name in _EFFECT_COLUMNS}
     values["semantics"] = Semantics(values["semantics"])
     values["status"] = _status(EffectStatus, values["status"], row["effect_key"])
-    return Effect(**values, holds_business_key=row["held_business_key"] is not None)
+    values["holds_business_key"] = row["held_business_key"] is not None
+    return made_of(Effect, values)
 
 
 def _effect_columns(effect: Effect) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def _effect_columns(effect: Effect) -> dict[str, Any]:
 def _read_obligation(row: RowMapping) -> Obligation:
     values = {name: row[name] for name in _OBLIGATION_COLUMNS}
     values["status"] = _status(ObligationStatus, values["status"], row["obligation_key"])
-    return Obligation(**values)
+    return made_of(Obligation, values)
 
 
 def _obligation_columns(obligation: Obligation) -> dict[str, Any]:
