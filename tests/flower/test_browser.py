@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from tests.servers import Chromium, Processes
 
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 LOGIN = {"username": "ann", "password": "secret"}
+LINES = "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length }"
+"""How many lines the text of an element takes."""
 PICTURES = os.environ.get("TAPE_TEST_PICTURES")
 """A directory for the screenshots of the docs: TAPE_TEST_PICTURES=docs/images pytest tests/flower/test_browser.py."""
 
@@ -27,7 +29,10 @@ def flower(shop: Shop, started: Processes) -> FlowerProcess:
 
 @pytest.fixture(scope="module")
 def kept(shop: Shop) -> dict[str, str]:
-    """Keys of effects of every sort, as the docs show them."""
+    """Keys of effects of every sort, as the docs show them; the bank is limited, and behind a breaker that holds."""
+    words = {"reason": "what its contract allows", "actor": "ann"}
+    shop.tape.limit("bank.wire", at_once=20, rate="100/minute", waiting=5_000, **words)
+    shop.tape.breaker("bank.wire", share=0.5, least=200, **words)
     for number in range(6):
         shop.confirmed(f"invoice-{number}", run_id="order-42" if number < 3 else None)
     return {
@@ -51,15 +56,26 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", lambda request: self.complaints.append(f"{request.url} failed"))
 
-    def act(self, key: str, name: str, *, reason: str = "asked the bank", kind: str = "effect") -> None:
-        """Fill in the form of an act as a person does, and send it."""
+    def act(
+        self,
+        key: str,
+        name: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        reason: str = "asked the bank",
+        kind: str = "effect",
+    ) -> None:
+        """Fill in the form of an act as a person does, its ``fields`` by their labels, and send it."""
         self.page.goto(f"/effects/{kind}/{key}")
         form = self.page.locator(f"[data-act={name}]")
         form.locator("summary").click()
+        for label, text in (fields or {}).items():
+            form.get_by_label(label).fill(text)
         form.get_by_label("Why").fill(reason)
         form.get_by_role("checkbox").check()
         form.get_by_role("button").click()
         self.page.locator("#said, #trouble").first.wait_for()
+        self.page.wait_for_load_state()  # who goes on before would break off what is being loaded, and complain of it
 
     def said(self) -> str:
         return self.page.locator("#said, #trouble").first.inner_text()
@@ -101,6 +117,8 @@ def test_each_page_fits_its_screen_and_theme(
         for state in page.locator(".tape-state:visible").all()[:8]:
             contrast = abs(_lightness(state.evaluate("e => getComputedStyle(e).color")) - _lightness(ground))
             assert contrast > 0.15, (name, state.inner_text())
+        if name == "connector":
+            assert page.locator("#flows tbody td").first.evaluate(LINES) == 1, "a word is broken"
         picture(page, f"{name}-{theme}" if screen == "desk" else f"{name}-phone-{theme}")
     assert visitor.complaints == []
     page.context.close()
@@ -222,6 +240,55 @@ def test_a_connector_is_paused_and_resumed(ann: Visitor, shop: Shop) -> None:
     assert shop.tape.pauses() == []
 
 
+LIMITS = {"At once": "5", "Rate": "100/minute", "How many may wait": "50"}
+BREAKER = {"Share in trouble": "50", "Of how many": "1", "In how many": "60", "For how many": "30"}
+
+
+def test_a_connector_is_limited_and_gets_a_breaker_which_opens_and_is_closed(
+    chromium: Chromium, flower: FlowerProcess, shop: Shop
+) -> None:
+    """By its forms, each of which shows what holds; looks are paused apart; an empty field takes it away again."""
+    visitor = Visitor(chromium, flower, color_scheme="dark")
+    page = visitor.page
+
+    def said_of_mail() -> list[tuple[Any, ...]]:
+        found = [one for one in shop.tape.flows() if one.connector == "mail"]
+        return [(one.verb, one.paused, one.at_once, one.trouble_percent, one.breaker) for one in found]
+
+    def act(name: str, fields: Mapping[str, str] | None = None, reason: str = "they asked us to") -> str:
+        visitor.act("mail", name, fields, reason=reason, kind="connector")
+        return visitor.said()
+
+    assert act("limit", LIMITS) == "Done: the limit holds from the next claim on."
+    assert act("breaker", BREAKER) == "Done: the breaker is closed, and counts."
+    calls = page.locator("#flows tr[data-verb=call]")
+    assert "5 at once (0 in use), 100/minute, 50 may wait (0 do)" in calls.inner_text()
+    assert "closed since" in calls.inner_text()
+    assert said_of_mail() == [("call", False, 5, 50, "CLOSED")]
+
+    shop.failed("browser-breaker", connector="mail")
+    assert act("pause-looks", reason="their search is rebuilt") == "Done: its looks are paused."
+    assert "open since" in calls.inner_text()
+    assert "1 of 1 calls in trouble" in calls.inner_text()
+    assert "paused" in page.locator("#flows tr[data-verb=look]").inner_text()
+    assert page.locator("[data-act=pause-looks]").count() == 0
+    assert said_of_mail() == [("call", False, 5, 50, "OPEN"), ("look", True, 0, 0, "CLOSED")]
+    picture(page, "breaker-dark")
+
+    form = page.locator("[data-act=breaker]")
+    form.locator("summary").click()
+    assert {label: form.get_by_label(label).input_value() for label in BREAKER} == BREAKER
+    assert act("breaker") == "Done: the breaker is closed, and counts."
+    assert said_of_mail()[0] == ("call", False, 5, 50, "CLOSED")
+    assert act("limit", dict.fromkeys(LIMITS, "")).startswith("Done")
+    assert act("breaker", {"Share in trouble": ""}) == "Done: there is no breaker."
+    assert act("resume-looks").startswith("Done: its looks are resumed")
+    assert said_of_mail() == []
+    assert page.locator("#flows").count() == 0
+    assert visitor.complaints == []
+    page.context.close()
+
+
 def test_another_person_confirms_what_one_may_not_do_alone(
     ann: Visitor, chromium: Chromium, flower: FlowerProcess, shop: Shop
 ) -> None:
@@ -267,11 +334,16 @@ def test_the_theme_is_flowers(ann: Visitor) -> None:
 
 def picture(page: Any, name: str) -> None:
     """A screenshot for the docs, if they are wanted and have a place for it."""
-    wanted = ("list-light", "effect-light", "stuck-dark", "connector-light", "effect-phone-dark")
+    opened = {"stuck-dark": "resolve-confirmed", "connector-light": "limit"}
+    wanted = ("list-light", "effect-light", "effect-phone-dark", "breaker-dark", *opened)
     if PICTURES and name in wanted:
-        if name == "stuck-dark":
-            page.locator("[data-act=resolve-confirmed] summary").click()
-        page.screenshot(path=Path(PICTURES) / f"flower-{name}.png")
+        if name in opened:
+            page.locator(f"[data-act={opened[name]}] summary").click()
+        # The form lies below what a desk shows at once.
+        how = (
+            {"full_page": True, "clip": {"x": 0, "y": 0, "width": 1280, "height": 1260}} if "connector" in name else {}
+        )
+        page.screenshot(path=Path(PICTURES) / f"flower-{name}.png", **how)
 
 
 def _lightness(colour: str) -> float:
