@@ -385,7 +385,9 @@ class Engine:
             logger.warning("the breaker of %s was not told: %s", name, error)
 
     def _is_seen(self, record: Effect | Obligation) -> bool:
-        """Whether the upstream, when asked, knows of what it said has landed; also where nobody can ask it."""
+        """Whether the upstream, when asked, knows of what it said has landed; also where nobody can, or may, ask it."""
+        if flows.is_held(self._database, record.connector, "look"):
+            return True
         if isinstance(record, Obligation):
             return self._knows_of(_Work("compensate", OBLIGATIONS, "look", self._observe_compensation), record)
         return self._knows_of(_Work("observe", EFFECTS, "look", self._observe), record)
@@ -394,7 +396,8 @@ class Engine:
         event, fatal = self._called(look, record, None)
         if fatal is not None:
             logger.error("a connector raised %s when it was asked, which ends nothing", type(fatal).__name__)
-        if isinstance(event, Observed) and event.status == "duplicate":
+        if isinstance(event, Observed):
+            # No claim is behind it: whatever it says is late evidence, and in the journal.
             late = replace(event, token=record.token, nonce=uuid.uuid4().hex, actor=self._actor())
             moves.move(self._database, look.kind, [moves.Move(look.kind.key_of(record), late, self.terms(record))])
         return not isinstance(event, Observed) or event.status in ("confirmed", "duplicate")

@@ -56,6 +56,16 @@ def held(verb: Verb) -> Select[Any]:
     return select(flows.c.connector).where(flows.c.verb == verb, _HELD)
 
 
+def is_held(database: Database, connector: str, verb: Verb) -> bool:
+    """Whether one connector does not pass freely."""
+    return database.read(lambda connection: connection.execute(_held_of(verb), {"of": connector}).first() is not None)
+
+
+@cache
+def _held_of(verb: Verb) -> Select[Any]:
+    return held(verb).where(flows.c.connector == bindparam("of"))
+
+
 def every(database: Database) -> list[Flow]:
     """All that was ever said, by name; one of which all was taken back is there too."""
     statement = select(flows).order_by(flows.c.connector, flows.c.verb)

@@ -25,6 +25,8 @@ class Bank:
         self.name = name
         self.answer = "confirmed"
         self.seen = "confirmed"
+        self.found = ""
+        """The record that a look finds; empty: that which the call has made."""
         self.duplicates: list[str] = []
         self.calls: list[str] = []
         self.asked: list[str] = []
@@ -52,7 +54,7 @@ class Bank:
         if self.seen == "raises":
             raise OSError("the bank is away")
         response = {"duplicates": self.duplicates} if self.seen == "duplicate" else {}
-        return ObservationResult(self.seen, external_ref=f"ref-{effect.effect_key}", response=response)
+        return ObservationResult(self.seen, external_ref=self.found or f"ref-{effect.effect_key}", response=response)
 
     def compensate(self, obligation: Any) -> CompensationResult:
         self.calls.append(obligation.obligation_key)

@@ -93,8 +93,9 @@ def test_a_probe_that_the_upstream_does_not_know_opens_it_again(lite: Tape, bank
     waiting = opened(lite, bank)
     bank.seen = seen
     ahead(lite, 31)
-    assert "confirmed" in lite.dispatch(*waiting).values()
+    [probe] = [key for key, outcome in lite.dispatch(*waiting).items() if outcome == "confirmed"]
     assert state(lite) is Breaker.OPEN
+    assert [entry.kind for entry in lite.journal(probe)][2:] == ["confirmed", "late"]
     assert "confirmed" not in lite.dispatch(*waiting[1:]).values()
     ahead(lite, 31)
     bank.seen = "confirmed"
@@ -119,6 +120,26 @@ def test_a_probe_that_landed_twice_closes_it_and_its_extra_is_owed(lite: Tape, b
     assert state(lite) is Breaker.CLOSED
     assert [debt.external_ref for debt in lite.obligations()] == ["an-extra"]
     assert lite.audit() == []
+
+
+def test_another_record_that_the_question_about_a_probe_finds_is_owed_to_a_person(lite: Tape, bank: Bank) -> None:
+    """The answer named one, the look another: what it saw is late evidence, which is never dropped."""
+    waiting = opened(lite, bank)
+    bank.found = "another"
+    ahead(lite, 31)
+    lite.dispatch(*waiting)
+    assert state(lite) is Breaker.CLOSED
+    assert [(debt.external_ref, debt.status) for debt in lite.obligations()] == [("another", "STUCK")]
+    assert lite.audit() == []
+
+
+def test_a_probe_is_not_asked_about_while_looks_are_held_back(tape: Tape, bank: Bank) -> None:
+    """A pause, or a limit, of looks is one of this look too: its answer is believed, as where nobody can ask."""
+    waiting = opened(tape, bank)
+    tape.pause("bank", looks=True, **WHO)
+    ahead(tape, 31)
+    assert "confirmed" in tape.dispatch(*waiting).values()
+    assert (state(tape), bank.asked) == (Breaker.CLOSED, [])
 
 
 def test_a_probe_whose_answer_was_lost_is_waited_for_and_its_look_decides(tape: Tape, bank: Bank) -> None:
