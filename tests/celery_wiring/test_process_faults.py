@@ -67,7 +67,7 @@ def test_a_connector_whose_thread_calls_once_more_is_seen_in_the_upstreams_book_
 
 def test_no_connection_to_the_store_is_shared_after_a_fork(make_shop: MakeShop, postgres_url: str) -> None:
     """The worker has used the store before it forked: its children have sockets of their own."""
-    shop = make_shop(store_url=postgres_url)
+    shop = make_shop(store_url=postgres_url, chunk_size=1)
     worker = shop.open(concurrency=3)
     handles = [shop.delay("land", "wait:together") for _ in range(3)]
     until(lambda: len(shop.ledger.entries("landed")) == 3, what="three calls at once", timeout=20)

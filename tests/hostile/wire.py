@@ -49,6 +49,7 @@ class Wire:
         """One call, answered with ``data`` and the end of the connection: in time, asked once, and nothing raised."""
         self.written = data
         self.upstream.requests.clear()
+        self.connector.close()  # the upstream ends each connection, and would do it while the next call begins on it
         began = time.monotonic()
         outcome = getattr(self.tape, verb)(key)
         assert time.monotonic() - began < self.timeout, "the end of a connection is not waited for"

@@ -366,7 +366,8 @@ class Bench(RuleBasedStateMachine):
             return moves.move(where, done.kind, [self._move(done)])
         if isinstance(done, Taking):
             nonce = f"nonce-{len(self.nonces)}"
-            return claims._claim(where, self.database, done.kind, done.keys, done.verb, done.reach, nonce, done.actor)
+            what = (done.kind, done.keys, done.verb, done.reach, nonce, done.actor)
+            return claims._claim(where, self.database, *what, ends={})
         named = self._move(done)
         event = named.event if named.event.nonce else replace(named.event, nonce="meanwhile")
         return moves.move_within(where, self.database, done.kind, [replace(named, event=event)], again=False)

@@ -190,7 +190,7 @@ def test_every_variable_that_compose_gives_is_one_that_is_read(services: dict[st
     read = {f"TAPE_{name.upper()}" for name in NAMES} | {"TAPE_BROKER_URL", BANK_URL_VARIABLE, "FLOWER_BASIC_AUTH"}
     ours = {name: service for name, service in services.items() if service["image"] == "tape-celery"}
     assert set().union(*(service["environment"] for service in ours.values())) <= read
-    assert {service["stop_grace_period"] for service in ours.values()} == {"75s"}
+    assert {service["stop_grace_period"] for service in ours.values()} == {"1m15s"}
     assert "compose/tape.env" in (ROOT / ".gitignore").read_text().split()
 
 
