@@ -102,7 +102,8 @@ def take(
     Of a connector with a limit only as many are claimed as may go now, the urgent first, then what is due longest;
     with ``in_turn``, also instead of ``keys`` those that wait, have no hint on its way, and go before them.
     A row whose bodies this process cannot decrypt stays as it was, which is logged. Raises `StoreUnavailable` when
-    nothing was claimed, or nobody can tell: then nothing may be sent.
+    nothing was claimed, or nobody can tell: then nothing may be sent. Where the store goes away between the rows of
+    free connectors and those of limited ones, the first are claimed all the same, and left to their leases.
     """
     nonce = uuid.uuid4().hex
     taken: Taken[R] = Taken()
