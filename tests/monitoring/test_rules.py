@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tape_celery.gauges import GAUGES
+from tape_celery.errors import QueueFull
+from tape_celery.gauges import GAUGES, StoreGauges
 from tape_celery.metering import METRICS, Metric
 from tape_celery.records import EffectStatus, ObligationStatus, RunStatus
+from tests.state.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "compose/prometheus/alerts.yml"
@@ -119,3 +121,32 @@ def test_legends_name_labels_that_the_query_leaves() -> None:
     for title, query, legend in panels():
         [grouped] = re.findall(r"by \(([^)]*)\)", query)[:1] or [""]
         assert set(re.findall(r"{{(\w+)}}", legend)) <= set(re.findall(r"\w+", grouped)), title
+
+
+def test_a_queue_that_fills_is_told_before_it_refuses_and_one_that_refuses_is_told(ready_sqlite_url: str) -> None:
+    """The two rules compare what the gauges say of a real queue: nothing at 8 of 10, the one at 9, both at 10."""
+    share = re.compile(r"max by \(connector\) \((\w+){.*?}\) / max by \(connector\) \((\w+){.*?}\) >= ([\d.]+)")
+    shares = {rule["alert"]: found for rule in rules() if (found := share.fullmatch(rule["expr"]))}
+    stage = Stage(ready_sqlite_url)
+    tape = stage.tape
+    try:
+        tape.limit("scripted", waiting=10, reason="as agreed", actor="ann")
+
+        def told() -> set[str]:
+            reading = {gauge.name: values for gauge, values in StoreGauges(tape.database).read().items()}
+            call = ("scripted", "call")
+            return {
+                alert
+                for alert, rule in shares.items()
+                if reading[rule[1]][call] / reading[rule[2]][call] >= float(rule[3])
+            }
+
+        heard = []
+        for _ in range(10):
+            stage.record()
+            heard.append(told())
+        assert heard == [set()] * 8 + [{"TapeQueueFilling"}, {"TapeQueueFilling", "TapeQueueFull"}]
+        with pytest.raises(QueueFull):
+            stage.record()
+    finally:
+        stage.close()
