@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from tape_celery import failpoints, intent, second_person
-from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NoSuchRun
+from sqlalchemy import Connection
+
+from tape_celery import failpoints, intent, people, second_person
+from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NoSuchRun, NotAllowed
 from tape_celery.events import Act, CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import check_seen_version, said
 from tape_celery.part import TapePart
-from tape_celery.records import Effect, EffectStatus, Obligation, RunStatus
+from tape_celery.records import Effect, EffectStatus, Obligation, Run, RunStatus
 from tape_celery.runs import EffectRun
 from tape_celery.store import inspection, moves, proposals, reissues, runs
 from tape_celery.store.moves import Alongside
@@ -135,24 +138,41 @@ class Acting(TapePart):
         self._tape.hint("compensate", after.connector, [owed.obligation_key])
         return owed
 
-    def compensate_run(self, run_id: str, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
+    def compensate_run(
+        self,
+        run_id: str,
+        *,
+        reason: str,
+        actor: str,
+        seen_version: int | None = None,
+        within: Collection[str] | None = None,
+    ) -> EffectRun:
         """Close a run and undo what was confirmed in it.
 
         From now on nothing is recorded into it (`RunClosed`) and nothing in it is sent. What is PENDING is cancelled;
         what is under way or UNKNOWN is followed to its outcome; then the confirmed effects are compensated, newest
         first by the time of recording, each when the one before is COMPENSATED. What is STUCK stops that, visibly:
         the run is STUCK, and goes on when a person has resolved it. A second call changes nothing. Returns the run
-        when it was closed; the rest is the workers' and the sweep's. Raises `NoSuchRun`, `InvalidIntent`,
-        `StoreUnavailable`, `StaleView` (``seen_version`` is that of the run's record), `NeedsSecondPerson`.
+        when it was closed; the rest is the workers' and the sweep's. ``within``: names of connectors, in which ``*``
+        stands for any part; where an effect of another one is in the run, nothing is done. That is looked at in the
+        act's own transaction. Raises `NoSuchRun`, `InvalidIntent`, `StoreUnavailable`, `StaleView` (``seen_version``
+        is that of the run's record), `NotAllowed` (``within``, or an effect was recorded into it while it was seen
+        whether one person may do this), `NeedsSecondPerson`.
         """
         told = self._told(reason, actor, seen_version)
         self._refuse_no_run(run_id)
-        if why := self._why_not_alone_in(run_id):
-            status = runs.get(self._tape.database, run_id).status
-            raise NeedsSecondPerson(f"run {run_id}", status, "to compensate it", why)
-        return self._tape.close_run(run_id, RunStatus.COMPENSATING, **told)
+        counted = self._refuse_one_alone_in(run_id)
+        return self._close(run_id, RunStatus.COMPENSATING, told, within=within, counted=counted)
 
-    def cancel_run(self, run_id: str, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
+    def cancel_run(
+        self,
+        run_id: str,
+        *,
+        reason: str,
+        actor: str,
+        seen_version: int | None = None,
+        within: Collection[str] | None = None,
+    ) -> EffectRun:
         """Close a run and cancel what is PENDING in it; what is under way may land, and what is confirmed stays.
 
         It is CANCELLED when nothing of it is under way or UNKNOWN. Raises `NotAllowed` for a run that is being
@@ -160,7 +180,35 @@ class Acting(TapePart):
         """
         told = self._told(reason, actor, seen_version)
         self._refuse_no_run(run_id)
-        return self._tape.close_run(run_id, RunStatus.CANCELLING, **told)
+        return self._close(run_id, RunStatus.CANCELLING, told, within=within)
+
+    def _close(
+        self,
+        run_id: str,
+        status: RunStatus,
+        told: dict[str, Any],
+        *,
+        within: Collection[str] | None,
+        counted: int | None = None,
+        alongside: Alongside | None = None,
+    ) -> EffectRun:
+        """Close a run, unless an effect of a connector not ``within`` is in it, or more than those ``counted``."""
+        check_within(within)
+
+        def refuse(connection: Connection, run: Run) -> None:
+            why = ""
+            if within is not None and not all(
+                people.is_within(within, name) for name in runs.read_connectors(connection, run_id)
+            ):
+                why = f"effects of other connectors than {', '.join(sorted(within))} are in it"
+            elif counted is not None and runs.count_effects(connection, run_id) != counted:
+                why = "effects were recorded into it meanwhile; look again"
+            if why:
+                raise NotAllowed(
+                    f"run {run_id}", run.status, f"to {'cancel' if status.cancels else 'compensate'} it", why
+                )
+
+        return self._tape.close_run(run_id, status, **told, refuse=refuse, alongside=alongside)
 
     def _told(self, reason: str, actor: str, seen_version: int | None) -> dict[str, Any]:
         """What every act says of itself, checked."""
@@ -182,20 +230,31 @@ class Acting(TapePart):
         if why := second_person.why_needed(limits, effect.connector, effect.request):
             raise NeedsSecondPerson(key, (obligation or effect).status, act, why)
 
-    def _why_not_alone_in(self, run_id: str) -> str:
-        limits = self._tape.settings.second_person_above
+    def _refuse_one_alone_in(self, run_id: str) -> int | None:
+        """How many effects were looked at; ``None`` where it is nowhere said what takes two people."""
+        limits, counted = self._tape.settings.second_person_above, 0
         if not limits:
-            return ""
+            return None
         for effect in proposals.effects_in(self._tape.database, run_id):
+            counted += 1
             if why := second_person.why_needed(limits, effect.connector, effect.request):
-                return f"{effect.effect_key}: {why}"
-        return ""
+                status = runs.get(self._tape.database, run_id).status
+                why = f"{effect.effect_key}: {why}"
+                raise NeedsSecondPerson(f"run {run_id}", status, "to compensate it", why)
+        return counted
 
     def _refuse_no_run(self, run_id: str) -> None:
         intent.check_run_id(run_id)
         database = self._tape.database
         if not runs.has_effects(database, run_id) and runs.get(database, run_id).status is RunStatus.OPEN:
             raise NoSuchRun(run_id)
+
+
+def check_within(within: Any) -> None:
+    """Raise `InvalidIntent` for what is not names of connectors; a text alone is a slip: its letters are no names."""
+    names = not isinstance(within, str) and isinstance(within, Collection) and all(isinstance(n, str) for n in within)
+    if within is not None and not names:
+        raise InvalidIntent(f"within must be a list of names of connectors, not {within!r}")
 
 
 def check_verdict(verdict: Any) -> str:

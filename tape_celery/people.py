@@ -38,7 +38,7 @@ class Person:
 
     def sees(self, connector: str) -> bool:
         """Whether the connector, and what is of it, is there for him."""
-        return self.sees_all or any(_pattern(name).fullmatch(connector) for name in self.connectors)
+        return is_within(self.connectors, connector)
 
     def sees_each(self, connectors: Collection[str]) -> bool:
         """Whether each of them is."""
@@ -64,6 +64,11 @@ def why_not(who: Person, act: str, *, own: bool = False) -> str:
     if who.role >= needed:
         return ""
     return f"Your role, {who.role.name.lower()}, does not allow that: it takes an {needed.name.lower()}."
+
+
+def is_within(connectors: Collection[str], name: str) -> bool:
+    """Whether the connector ``name`` is one of these, in which ``*`` stands for any part of a name."""
+    return "*" in connectors or any(_pattern(one).fullmatch(name) for one in connectors)
 
 
 @lru_cache(maxsize=1000)

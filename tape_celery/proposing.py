@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import Connection
 
-from tape_celery import failpoints, intent, obligation_state, second_person, state
-from tape_celery.acting import Acting, check_verdict
-from tape_celery.errors import InvalidIntent, NeedsSecondPerson, StaleView
+from tape_celery import failpoints, intent, obligation_state, people, second_person, state
+from tape_celery.acting import Acting, check_verdict, check_within
+from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NotAllowed, StaleView
 from tape_celery.events import Act, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
 from tape_celery.intent import said
@@ -60,16 +60,20 @@ class Proposing(Acting):
         )
         return proposals.propose(self._tape.database, asked)
 
-    def confirm(self, proposal_key: str, *, actor: str) -> Effect | Obligation | EffectHandle | EffectRun:
+    def confirm(
+        self, proposal_key: str, *, actor: str, within: Collection[str] | None = None
+    ) -> Effect | Obligation | EffectHandle | EffectRun:
         """Do what another person proposed; returns what the act returns.
 
         The act and the end of the proposal are one transaction, so it is done once whoever confirms it twice, at once,
         or dies meanwhile. The journal's entry has both: the actor is who confirmed it, ``proposed_by`` in the evidence
         who proposed it. Raises `NeedsSecondPerson` for the person who proposed it; `StaleView` where the row has moved
-        since it was proposed, but for looks that brought nothing; `NotAllowed` where the act is not allowed, or the
-        proposal is not open any more; `NoSuchProposal`. Nothing is done then, and an open proposal stays open.
+        since it was proposed, but for looks that brought nothing; `NotAllowed` where the act is not allowed, the
+        proposal is not open any more, or it is about a connector that is not ``within`` (as of `compensate_run`);
+        `NoSuchProposal`. Nothing is done then, and an open proposal stays open.
         """
         actor = said("actor", actor)
+        check_within(within)
         proposal = proposals.get(self._tape.database, proposal_key)
         if proposal.status is not ProposalStatus.OPEN:
             raise proposals.not_open(proposal, "to confirm it")
@@ -83,11 +87,11 @@ class Proposing(Acting):
 
         for _ in range(_TRIES - 1):
             try:
-                return self._carry_out(proposal, actor, alongside)
+                return self._carry_out(proposal, actor, within, alongside)
             except StaleView:
                 # A look may have come between the read and the write; `_version_now` says whether it is no more.
                 continue
-        return self._carry_out(proposal, actor, alongside)
+        return self._carry_out(proposal, actor, within, alongside)
 
     def withdraw(self, proposal_key: str, *, actor: str) -> Proposal:
         """Take a proposal back, or turn it down: it is WITHDRAWN, and another act may be proposed.
@@ -119,14 +123,22 @@ class Proposing(Acting):
         return effect.version
 
     def _carry_out(
-        self, proposal: Proposal, actor: str, alongside: Callable[[Connection], None]
+        self,
+        proposal: Proposal,
+        actor: str,
+        within: Collection[str] | None,
+        alongside: Callable[[Connection], None],
     ) -> Effect | Obligation | EffectHandle | EffectRun:
         key = proposal.subject_key
         told: dict[str, Any] = {"reason": proposal.reason, "actor": actor}
         if proposal.act == "compensate_run":
             told["reason"] += f" (proposed by {proposal.actor}, confirmed by {actor})"
             told["seen_version"] = proposal.seen_version
-            return self._tape.close_run(key, RunStatus.COMPENSATING, **told, alongside=alongside)
+            return self._close(key, RunStatus.COMPENSATING, told, within=within, alongside=alongside)
+        subject = inspection.get_obligation(self._tape.database, key) or self._tape._existing(key)
+        if within is not None and not people.is_within(within, subject.connector):
+            why = f"it is of another connector than {', '.join(sorted(within))}"
+            raise NotAllowed(key, subject.status, f"to {proposal.act} it", why)
         told |= {
             "seen_version": self._version_now(proposal),
             "proposed_by": proposal.actor,

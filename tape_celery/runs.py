@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from celery.exceptions import Retry
 
@@ -73,13 +74,19 @@ class EffectRun:
         """What it owes and owed, oldest first."""
         return self._tape.obligations(run_id=self.run_id)
 
-    def compensate(self, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
+    def compensate(
+        self, *, reason: str, actor: str, seen_version: int | None = None, within: Collection[str] | None = None
+    ) -> EffectRun:
         """`Tape.compensate_run`."""
-        return self._tape.compensate_run(self.run_id, reason=reason, actor=actor, seen_version=seen_version)
+        told: dict[str, Any] = {"reason": reason, "actor": actor, "seen_version": seen_version, "within": within}
+        return self._tape.compensate_run(self.run_id, **told)
 
-    def cancel(self, *, reason: str, actor: str, seen_version: int | None = None) -> EffectRun:
+    def cancel(
+        self, *, reason: str, actor: str, seen_version: int | None = None, within: Collection[str] | None = None
+    ) -> EffectRun:
         """`Tape.cancel_run`."""
-        return self._tape.cancel_run(self.run_id, reason=reason, actor=actor, seen_version=seen_version)
+        told: dict[str, Any] = {"reason": reason, "actor": actor, "seen_version": seen_version, "within": within}
+        return self._tape.cancel_run(self.run_id, **told)
 
     def __enter__(self) -> EffectRun:
         self._refuse_closed()

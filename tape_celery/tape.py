@@ -379,6 +379,7 @@ class Tape(Proposing, Explaining, Operating):
         reason: str,
         actor: str,
         seen_version: int | None = None,
+        refuse: runs.Refusal | None = None,
         alongside: moves.Alongside | None = None,
     ) -> EffectRun:
         """Close a run, whether anything is in it or not, and take its first steps."""
@@ -389,6 +390,7 @@ class Tape(Proposing, Explaining, Operating):
             reason=reason,
             actor=actor,
             seen_version=seen_version,
+            refuse=refuse,
             alongside=alongside,
         )
         failpoints.reach("run.closed")

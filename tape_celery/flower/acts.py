@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,8 @@ class Form:
     external_ref: str = ""
     proposal: str = ""
     """The key of what they confirm or withdraw."""
+    within: Collection[str] | None = None
+    """The connectors that they may act on, with ``*`` for any part of a name; ``None``: all of them."""
     given: Mapping[str, str] = field(default_factory=dict)
     """What they gave for what the act asks, by name."""
 
@@ -86,8 +88,10 @@ def perform(tape: Tape, key: str, form: Form) -> str:
     name, arguments = _CALLS[form.act]
     if form.external_ref and ACTS.get(form.act, PLAIN).takes_ref:
         arguments = arguments | {"external_ref": form.external_ref}
+    # An effect is of one connector for ever, which the page has looked at; a run may have got others since.
+    scope = {"within": form.within} if form.act in RUN_ACTS else {}
     try:
-        return _done(getattr(tape, name)(key, **arguments, **said))
+        return _done(getattr(tape, name)(key, **arguments, **said, **scope))
     except NeedsSecondPerson as needed:
         tape.propose(name, key, **arguments, **said)
         return f"Proposed, for {needed.why}: somebody else has to confirm it, on this page."
@@ -121,7 +125,7 @@ def _decide(tape: Tape, key: str, form: Form) -> str:
     if form.act == "withdraw":
         tape.withdraw(form.proposal, actor=form.actor)
         return "Done: it is not proposed any more."
-    return _done(tape.confirm(form.proposal, actor=form.actor))
+    return _done(tape.confirm(form.proposal, actor=form.actor, within=form.within))
 
 
 def _done(after: Effect | Obligation | EffectHandle | EffectRun) -> str:

@@ -191,6 +191,7 @@ class Page(BaseHandler):
             seen_version=int(said["seen_version"]),
             external_ref=said["external_ref"],
             proposal=said["proposal"],
+            within=None if self.person.sees_all else self.person.connectors,
             given={
                 asked.name: self.get_body_argument(asked.name, "") for asked in known.get(said["act"], acts.PLAIN).asks
             },

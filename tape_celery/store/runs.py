@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
+    func,
     insert,
     or_,
     select,
@@ -35,6 +36,8 @@ from tape_celery.store.database import Database
 from tape_celery.store.together import among
 
 TRIES = 5
+Refusal = Callable[[Connection, Run], None]
+"""Raises what is against closing a run, which is given as it was before."""
 _WALKING = (RunStatus.CANCELLING, RunStatus.COMPENSATING)
 
 
@@ -62,8 +65,19 @@ def has_effects(database: Database, run_id: str) -> bool:
 
 def connectors_in(database: Database, run_id: str) -> list[str]:
     """The connectors of the effects in the run."""
+    return database.read(lambda connection: read_connectors(connection, run_id))
+
+
+def read_connectors(connection: Connection, run_id: str) -> list[str]:
+    """The connectors of the effects in the run, as this transaction sees it."""
     statement = select(effects.c.connector).where(contains(run_id)).distinct()
-    return list(database.read(lambda connection: connection.execute(statement).scalars().all()))
+    return list(connection.execute(statement).scalars().all())
+
+
+def count_effects(connection: Connection, run_id: str) -> int:
+    """How many effects are in the run, as this transaction sees it."""
+    number: int = connection.execute(select(func.count()).select_from(effects).where(contains(run_id))).scalar_one()
+    return number
 
 
 def contains(run_id: str | ColumnElement[str], among: FromClause = effects) -> ColumnElement[bool]:
@@ -97,6 +111,7 @@ def close(
     reason: str,
     actor: str,
     seen_version: int | None = None,
+    refuse: Refusal | None = None,
     alongside: Callable[[Connection], None] | None = None,
 ) -> Run:
     """Close the run: from when this is committed on, nothing in it is claimed for a call any more.
@@ -104,7 +119,8 @@ def close(
     It is a transaction of its own, so that whoever walks the run afterwards sees all that was claimed before. A run
     that is closed for that already stays as it is, and a cancelled one may still be compensated. Raises `NotAllowed`
     for a run that is to be cancelled and is being compensated already, `StaleView` for one whose version is another
-    than ``seen_version``. ``alongside`` is done in the same transaction.
+    than ``seen_version``. ``alongside`` is done in the same transaction. ``refuse`` is asked when the row is written
+    and before that is committed, so it sees all that is in the run by then, but for what others have not committed.
     """
     asked = {"status": status.value, "closing_reason": reason, "actor": actor}
     uncertain = False
@@ -113,6 +129,8 @@ def close(
         run = read(connection, run_id)
         ours = uncertain and {name: getattr(run, name) for name in asked} == asked
         closed = run if ours else _close(connection, database, run, asked, seen_version)
+        if closed is not None and refuse is not None and not ours:
+            refuse(connection, run)
         if closed is not None and alongside is not None:
             alongside(connection)
         return closed
