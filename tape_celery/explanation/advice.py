@@ -56,7 +56,7 @@ def search_words(effect: Effect, around: Around) -> str:
 def _release(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
     if after.status is not EffectStatus.PENDING:
         return True, "Its expiry has passed: releasing it only makes it CANCELLED."
-    return False, f"When both are meant: it {short(effect.reason)}. Compare the two with `show` first. It is then sent."
+    return False, f"When both are meant: it {short(effect.reason)}. Compare the two first. It is then sent."
 
 
 def _observe(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
@@ -79,7 +79,7 @@ def _observe(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
 def _resolve_confirmed(effect: Effect, after: Effect, around: Around) -> tuple[bool, str]:
     text = f"Only when the upstream's people, or its own records, show it under {search_words(effect, around)}."
     if not effect.external_ref:
-        text += " Give its reference (--external-ref)."
+        text += " Give the reference that it has there."
     if effect.reason.startswith(CONTRADICTION):
         text += " Look whether the app made a second one meanwhile" + _successor(effect, around) + "."
     if effect.cancel_requested:

@@ -63,7 +63,8 @@ def said_of_all(one: Flow) -> str:
 
 def waiting(standing: Standing) -> str:
     """How many wait."""
-    return f"{standing.waiting:,}{'+' if standing.more else ''} wait"
+    one = standing.waiting == 1 and not standing.more
+    return f"{standing.waiting:,}{'+' if standing.more else ''} {'waits' if one else 'wait'}"
 
 
 def limits(standing: Standing) -> str:
@@ -75,9 +76,9 @@ def limits(standing: Standing) -> str:
 
 
 def queue(standing: Standing) -> str:
-    """How many effects may wait to be sent, and how many do."""
+    """How many effects wait to be sent, now or later, and how many may."""
     full = ", so no more are recorded" if standing.full else ""
-    return f"{standing.flow.most_waiting:,} may wait ({standing.queued:,} do{full})"
+    return f"{standing.queued:,} of at most {standing.flow.most_waiting:,} waiting{full}"
 
 
 def rule(one: Flow) -> str:

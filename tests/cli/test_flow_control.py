@@ -53,11 +53,11 @@ def test_a_pause_of_looks_is_none_of_calls(tape: Tape, run: Callable[..., Result
 def test_a_queue_that_is_full_is_told(tape: Tape, run: Callable[..., Result]) -> None:
     """What may wait, what does, and that no more is recorded; each thing with who said it."""
     tape.effect.delay("scripted", {}, business_key="p-1")
-    assert "scripted: 2 may wait (1 do); 1 wait" in run("limit", "scripted", "--waiting", "2", *WHO).output
+    assert "scripted: 1 of at most 2 waiting; 1 waits" in run("limit", "scripted", "--waiting", "2", *WHO).output
     tape.pause("scripted", reason="maintenance", actor="bob")
     told = run("limit", "scripted", "--waiting", "1", *WHO).output
-    assert "1 may wait (1 do, so no more are recorded); 1 wait (by ann at" in told
-    assert "scripted is paused; 1 wait (by bob at" in told
+    assert "1 of at most 1 waiting, so no more are recorded; 1 waits (by ann at" in told
+    assert "scripted is paused; 1 waits (by bob at" in told
     [found] = json.loads(run("status", "--json").output)["flows"]
     assert (found["most_waiting"], found["queued"], found["waiting"]) == (1, 1, 1)
     assert (found["said"]["pause"]["actor"], found["said"]["limit"]["reason"]) == ("bob", "what they allow")

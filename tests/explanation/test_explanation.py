@@ -145,12 +145,16 @@ def test_it_says_what_matters(brought: tuple[Stage, dict[str, Explanation]], nam
 
 @pytest.mark.parametrize("name", WAYS)
 def test_it_reads_as_sentences(brought: tuple[Stage, dict[str, Explanation]], name: str) -> None:
-    """No empty brackets, no placeholders, no doubled full stops, no payloads, nothing that cannot be printed."""
+    """No empty brackets, no placeholders, no doubled full stops, no payloads, nothing that cannot be printed; and no
+    command or option, for it is read on pages too.
+    """
     told = brought[1][name]
     for sentence in (told.headline, told.why, *told.happened, *(one.what for one in told.next)):
         assert sentence.endswith((".", "?")), sentence
     text = text_of(told)
-    assert re.search(r"None|\(\)|\.\.|  | ,|: \.|\( |amount|terms|claim_nonce|EffectStatus", text) is None, text
+    assert re.search(r"None|\(\)|\.\.|  | ,|: \.|\( |amount|terms|claim_nonce|EffectStatus|--[a-z]|`", text) is None, (
+        text
+    )
     assert text.replace("\n", "").isprintable()
     times = [one.at_ms for one in told.next if one.at_ms is not None]
     assert times == sorted(times)
@@ -255,7 +259,7 @@ def test_a_limit_and_a_breaker_say_why_it_waits(stage: Stage) -> None:
     stage.dispatch(gone, CONFIRMED)
     told = stage.tape.explain(waits)
     assert told.headline == "It waits for its turn: its connector is at its limit."
-    assert re.search(r"scripted: no more than 1/hour may go, and the next may go at .*Z; 1 wait", text_of(told))
+    assert re.search(r"scripted: no more than 1/hour may go, and the next may go at .*Z; 1 waits", text_of(told))
     assert "1/hour" not in text_of(stage.tape.explain(unknown))
     stage.tape.limit("scripted", rate="", **who)
     stage.tape.breaker("scripted", share=0.5, least=1, **who)

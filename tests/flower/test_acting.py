@@ -133,7 +133,7 @@ def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop
     assert (look.trouble_percent, look.least_calls, look.window_ms, look.open_ms) == (50, 10, 30_000, 30_000)
     text = ann.get(page).text
     table = text.partition('id="flows"')[2].partition("</table>")[0]
-    assert "5 at once (0 in use), 100/minute, 50 may wait (0 do)" in table
+    assert "5 at once (0 in use), 100/minute, 0 of at most 50 waiting" in table
     assert "their &lt;i&gt;contract" in table
     assert "closed since" in table
     assert 'name="rate" maxlength="50" value="100/minute"' in text

@@ -102,6 +102,7 @@ def test_each_page_fits_its_screen_and_theme(
         "list": "/effects",
         "effect": f"/effects/effect/{kept['unknown']}",
         "stuck": f"/effects/effect/{kept['stuck']}",
+        "duplicated": f"/effects/effect/{kept['duplicated']}",
         "run": "/effects/run/order-42",
         "connector": "/effects/connector/bank.wire",
     }
@@ -111,6 +112,9 @@ def test_each_page_fits_its_screen_and_theme(
         assert answer.status == 200, address
         assert page.locator("html").get_attribute("data-bs-theme") == theme
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], address
+        for table in page.locator(".table-responsive").all() if screen == "phone" else []:
+            wide, seen = table.evaluate("e => [e.scrollWidth, e.clientWidth]")
+            assert wide <= seen, (name, table.locator("table").get_attribute("id"))
         assert page.locator("a.nav-link.active").text_content() == "Effects"
         words, ground = (page.evaluate(f"getComputedStyle(document.body).{p}") for p in ("color", "backgroundColor"))
         assert _lightness(words) - _lightness(ground) > 0.5 if theme == "dark" else True
@@ -262,7 +266,7 @@ def test_a_connector_is_limited_and_gets_a_breaker_which_opens_and_is_closed(
     assert act("limit", LIMITS) == "Done: the limit holds from the next claim on."
     assert act("breaker", BREAKER) == "Done: the breaker is closed, and counts."
     calls = page.locator("#flows tr[data-verb=call]")
-    assert "5 at once (0 in use), 100/minute, 50 may wait (0 do)" in calls.inner_text()
+    assert "5 at once (0 in use), 100/minute, 0 of at most 50 waiting" in calls.inner_text()
     assert "closed since" in calls.inner_text()
     assert said_of_mail() == [("call", False, 5, 50, "CLOSED")]
 

@@ -120,6 +120,7 @@ def test_a_scope_holds_on_list_counts_detail_run_and_acts(webs: dict[str, httpx.
         assert mail not in run
         assert 'id="not-whole"' in run
         assert 'data-act="cancel-run"' not in run
+        assert "its state allows no act" not in run, "that is not why"
         for gone in (page_of("run", "scope-mail"), page_of("effect", mail), page_of("effect", lone)):
             there, absent = web.get(gone), web.get(gone[:-1])
             assert there.status_code == absent.status_code == 404
@@ -134,7 +135,12 @@ def test_who_acts_confirms_and_withdraws(webs: dict[str, httpx.Client], shop: Sh
     """An operator proposes and takes his own back; an approver confirms another's, within his scope."""
     key = shop.unknown("role-large", request={"amount": 5_000})
     page = page_of("effect", key)
-    assert '<form method="post"' not in webs["vera"].get(page).text
+    looking = webs["vera"].get(page).text
+    assert '<form method="post"' not in looking
+    assert "<h2>What can be done</h2>" in looking
+    assert "Your role, viewer, does not allow that: it takes an operator." in looking
+    assert "What you can do" not in looking
+    assert "<h2>What you can do</h2>" in webs["otto"].get(page).text
     assert (
         act(webs["otto"], page, "resolve-confirmed", external_ref="bank-9", reason="on their list").status_code == 303
     )

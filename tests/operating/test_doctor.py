@@ -404,7 +404,7 @@ def test_a_queue_that_is_full_is_named(house: House) -> None:
     """With how many wait, and how many may."""
     house.tape.limit("calm", waiting=1, reason="what they allow", actor="ann")
     house.tape.effect.apply_async(("calm", {}), {"business_key": "c-1"}, countdown=60)
-    only(house.tape, "full-queues", "warning", "calm: 1 may wait (1 do")
+    only(house.tape, "full-queues", "warning", "calm: 1 of at most 1 waiting")
 
 
 def test_a_store_that_nobody_sweeps_or_works_on_is_named(house: House) -> None:
