@@ -103,7 +103,8 @@ def take(
     with ``in_turn``, also instead of ``keys`` those that wait, have no hint on its way, and go before them.
     A row whose bodies this process cannot decrypt stays as it was, which is logged. Raises `StoreUnavailable` when
     nothing was claimed, or nobody can tell: then nothing may be sent. Where the store goes away between the rows of
-    free connectors and those of limited ones, the first are claimed all the same, and left to their leases.
+    free connectors and those of limited ones, the first come back; where it does so while the second are committed,
+    nobody can tell, and the first are left to their leases with them.
     """
     nonce = uuid.uuid4().hex
     taken: Taken[R] = Taken()
@@ -138,6 +139,11 @@ def take(
         # The nonce decides: what carries it was committed, and by us.
         claimed = database.read(lambda connection: _claimed_with(connection, database, kind, tried, nonce))
         return Taken(claimed)
+    except StoreUnavailable as error:
+        if not taken.claimed:
+            raise
+        logger.warning("the store is away, what waits at a limit is left: %s", error)
+        return taken
 
 
 def _joined(first: Taken[R], then: Taken[R]) -> Taken[R]:

@@ -8,15 +8,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from tape_celery import Tape
+from tape_celery import Tape, connectors
 from tape_celery.errors import InvalidIntent, StaleView, UnknownConnector
 from tape_celery.store import claims, waiting
 from tape_celery.store.rows import EFFECTS
 from tests.flow.conftest import WHO, Bank, tape_over, wires
-from tests.store.steps import together
+from tests.servers import PostgresServer, TcpProxy
+from tests.store.steps import before_statement, together
 
 
 def ahead(tape: Tape, seconds: float) -> None:
@@ -45,6 +47,35 @@ def test_of_a_limited_connector_as_many_are_claimed_as_may_go_in_their_order(tap
     assert (report.lapsed, report.dispatch_hints) == (2, 2)
     assert tape.dispatch(*old[1:]) == {old[1]: "confirmed", old[2]: "confirmed"}
     assert tape.audit() == []
+
+
+def test_a_store_that_goes_away_before_what_is_limited_loses_nothing_that_was_claimed(
+    ready_postgresql_url: str, postgres: PostgresServer, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one claim what is free is committed first: it is called, and sealed when the store is back. What is limited
+    has used no attempt.
+    """
+    with TcpProxy(postgres.host, postgres.port) as proxy:
+        far = tape_over(proxy.url(ready_postgresql_url))
+        other = connectors.get("other")
+        [free], [limited] = wires(far, 1, "other"), wires(far, 1)
+        far.limit("bank", at_once=2, **WHO)
+        called = other.dispatch
+
+        def call(effect: Any) -> Any:
+            proxy.mode = "pass"
+            return called(effect)
+
+        monkeypatch.setattr(other, "dispatch", call)
+        away = lambda: setattr(proxy, "mode", "refuse")  # noqa: E731
+        with before_statement(far.database, "SELECT DISTINCT tape_effects.connector", away) as met:
+            said = far.dispatch(free, limited)
+        assert len(met) == 1
+        assert said[free] == "confirmed"
+        after = far.get(limited)
+        assert (after.status, after.attempt) == ("PENDING", 0)
+        assert far.dispatch(limited) == {limited: "confirmed"}
+        far.database.close()
 
 
 def test_many_who_claim_at_once_exceed_no_limit(tape: Tape) -> None:
