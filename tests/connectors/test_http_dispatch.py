@@ -82,6 +82,10 @@ def test_no_content_confirms_without_a_reference(dispatch: Dispatch, semantics: 
         pytest.param(
             sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), id="chunks that are none"
         ),
+        pytest.param(
+            sending(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"abc"XX0\r\n\r\n'),
+            id="a chunk that does not end where it says",
+        ),
         pytest.param(answering(200, b'"' + b"x" * 70_000 + b'"'), id="larger than max_response_bytes"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -16,6 +17,12 @@ MACHINE = {
     "platform_python_implementation": "CPython", "extra": "",
 }  # fmt: skip
 """What the lock file was made for."""
+FAULTY = {
+    "certifi": "2024.6.2",  # GHSA-248v-346w-9cwc: a root that is trusted no longer
+    "h11": "0.14.0",  # GHSA-vqfr-h8mv-ghfj: a chunk that does not end where it says
+    "pymysql": "1.1.0",  # GHSA-v9hf-5j83-6xpp: the keys of a dict are not escaped
+}
+"""The last versions with a known fault in what we use of them."""
 
 
 def locked() -> dict[str, tuple[str, int]]:
@@ -49,3 +56,13 @@ def test_what_the_project_asks_for_is_locked_in_a_version_that_it_allows() -> No
 def test_no_pair_that_is_known_to_be_bad_is_locked() -> None:
     """With celery 5.6.3 and billiard 4.3 or newer, a task that ends in SystemExit never gets a result."""
     assert locked()["celery"][0] != "5.6.3"
+
+
+def test_no_range_takes_a_version_with_a_known_fault_in_what_we_use() -> None:
+    """Who upgrades this package alone gets what is repaired."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [Requirement(one) for one in (*project["dependencies"], *itertools.chain(*extras))]
+    ranges = [(FAULTY[name], one) for one in wanted if (name := canonicalize_name(one.name)) in FAULTY]
+    assert len(ranges) >= len(FAULTY)
+    assert [str(one) for version, one in ranges if one.specifier.contains(version)] == []
