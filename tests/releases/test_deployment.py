@@ -34,10 +34,12 @@ READY = {"worker": " ready.", "beat": "beat: Starting...", "flower": "Visit me a
 SECRETS = {
     "FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word", "REDIS_PASSWORD": "word", "GRAFANA_PASSWORD": "word",
 }  # fmt: skip
-DEBIAN_GROUPS = set(
-    "root daemon bin sys adm tty disk lp mail news uucp man proxy kmem dialout fax voice cdrom floppy tape sudo audio dip "
-    "www-data backup operator list irc src shadow utmp video sasl plugdev staff games users nogroup".split()
-)
+DEBIAN_GROUPS = {
+    "root", "daemon", "bin", "sys", "adm", "tty", "disk", "lp", "mail", "news", "uucp", "man", "proxy",
+    "kmem", "dialout", "fax", "voice", "cdrom", "floppy", "tape", "sudo", "audio", "dip", "www-data",
+    "backup", "operator", "list", "irc", "src", "shadow", "utmp", "video", "sasl", "plugdev", "staff",
+    "games", "users", "nogroup",
+}  # fmt: skip
 """What the base image, Debian, has already."""
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
@@ -191,7 +193,7 @@ def test_compose_wants_its_secrets_and_shows_itself_to_this_machine_only(
 
 
 def test_postgres_is_healthy_when_others_can_reach_it(services: dict[str, Any]) -> None:
-    """While its image makes the database it answers through the socket only; `migrate` failed, being let go so early."""
+    """While its image makes the database it answers by its socket only; `migrate`, let go so early, failed."""
     asked = services["postgres"]["healthcheck"]["test"]
     assert asked[:2] == ["CMD", "pg_isready"]
     assert asked[asked.index("--host") + 1] == "127.0.0.1"
