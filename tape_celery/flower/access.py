@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from tape_celery.errors import ConfigurationError
 from tape_celery.people import People
 
+_NO = frozenset({"", "0", "n", "no", "f", "false", "off"})
 ANONYMOUS = "anonymous"
 """Whoever comes in without a login, in the journal and in ``tape_people``."""
 
@@ -64,6 +66,11 @@ def access(options: Any, asked: Asked, people: People) -> Access:
             f"Flower would listen on {options.address or 'every address'} and let in everybody: give it a login "
             "(--basic_auth or --auth), or --address=127.0.0.1, or say that somebody else lets people in "
             "(--tape-allow-anonymous)"
+        )
+    if not login and os.environ.get("FLOWER_UNAUTHENTICATED_API", "").strip().lower() not in _NO:
+        raise ConfigurationError(
+            "FLOWER_UNAUTHENTICATED_API lets everybody, and every web site that somebody here looks at, stop workers "
+            "and run tasks by Flower's API: unset it, or give Flower a login (--basic_auth or --auth)"
         )
     if asked.metrics_login and not login:
         raise ConfigurationError("--tape-metrics-login needs a login: --basic_auth or --auth")

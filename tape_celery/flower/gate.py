@@ -25,6 +25,7 @@ USER = "user"
 """The cookie in which Flower keeps whom OAuth vouched for."""
 LOOKING = ("GET", "HEAD", "OPTIONS")
 FLOWERS_OWN = "What Flower itself does (stop workers, run tasks) takes an operator of every connector."
+NOT_THIS_MACHINE = "This Flower has no login, so it answers only to this machine's own names."
 EVERY_METRIC = "Metrics tell of every connector, so they take somebody who sees every connector."
 
 
@@ -43,8 +44,13 @@ class Gate(RequestHandler):
     is_login = False
 
     async def prepare(self) -> None:
-        """See who it is; answer 429 to who guesses, and 403 to whom ``tape_people`` does not allow it."""
+        """See who it is; answer 429 to who guesses, and 403 to whom ``tape_people`` does not allow it.
+
+        Also 403 to what was addressed to another machine, where nobody logs in.
+        """
         shared = self.application.settings["tape"]
+        if not shared.access.serves(self.request.host):
+            raise self._gate_refused(NOT_THIS_MACHINE)
         if shared.door is not None and (wait := await shared.door.let_in(self.request)):
             self.set_status(429)
             self.set_header("Retry-After", str(wait))

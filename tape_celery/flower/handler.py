@@ -148,9 +148,7 @@ class Page(BaseHandler):
         self.set_header("Cache-Control", "no-store")
 
     def prepare(self) -> None:
-        """Refuse requests that were addressed to another machine, and those for what no key can be."""
-        if not self.shared.access.serves(self.request.host):
-            raise trouble.Refused(403, "This Flower has no login, so it answers only to this machine's own names.")
+        """Refuse requests for what no key can be."""
         if not all(part.isprintable() for part in self.path_args):
             raise trouble.Refused(404, "No key has such characters.")
 

@@ -374,6 +374,7 @@ def test_our_tasks_bring_their_own_settings_and_leave_the_apps_alone(shop: Shop)
     for name in TASKS:
         task = shop.app.tasks[name]
         assert (task.acks_late, task.reject_on_worker_lost, task.ignore_result) == (True, True, True)
+        assert task.store_errors_even_if_ignored is False
         assert task.serializer == "json"
     assert shop.app.conf.task_acks_late is False
     assert shop.app.conf.task_reject_on_worker_lost is None

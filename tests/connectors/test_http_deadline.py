@@ -164,6 +164,26 @@ def test_a_body_without_end_is_read_no_further_than_the_cap(serve: Serve, connec
     assert taken[0] < 50_000_000
 
 
+def test_a_head_without_end_is_read_no_further_than_its_cap(serve: Serve, connect: Connect) -> None:
+    """One header that does not end, at full speed."""
+    taken = [0]
+    gone = threading.Event()
+
+    def flood(connection: Connection, _: Request) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        try:
+            while taken[0] < 1_000_000_000:
+                connection.send(b"x" * 65536)
+                taken[0] += 65536
+        except OSError:
+            gone.set()
+
+    result = connect(serve(flood), timeout_s=20).dispatch(an_effect())
+    assert (result.status, result.error["type"]) == ("unknown", "RemoteProtocolError")
+    assert gone.wait(10)
+    assert taken[0] < 50_000_000
+
+
 def test_a_compressed_body_is_not_unpacked(serve: Serve, connect: Connect) -> None:
     """We ask for none; one that comes all the same is kept as the few bytes that it is."""
     bomb = zlib.compress(b"0" * 50_000_000)

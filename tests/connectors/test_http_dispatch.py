@@ -11,7 +11,7 @@ import pytest
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.records import Semantics
 from tests.connectors.conftest import Connect, Serve
-from tests.connectors.examples import an_effect
+from tests.connectors.examples import an_effect, an_obligation
 from tests.connectors.upstream import Body, Connection, Request, Script, answer
 
 BOTH = ["idempotent", "non_idempotent"]
@@ -244,8 +244,11 @@ def test_any_unlisted_code_is_unknown(dispatch: Dispatch, code: int, semantics: 
 def test_a_redirect_is_never_followed(serve: Serve, connect: Connect, code: int) -> None:
     elsewhere = serve()
     upstream = serve(answering(code, Location=f"{elsewhere.url}/wires"))
-    assert connect(upstream).dispatch(an_effect()).status == "unknown"
-    assert (len(upstream.requests), elsewhere.accepted) == (1, 0)
+    connector = connect(upstream)
+    assert connector.dispatch(an_effect()).status == "unknown"
+    assert connector.observe(an_effect()).status == "stuck"
+    assert connector.compensate(an_obligation()).error["ambiguous"] is True
+    assert (len(upstream.requests), elsewhere.accepted) == (3, 0)
 
 
 @pytest.mark.parametrize("location", ["https://xn--/", "http://[", "x" * 70_000, "mailto:a@b"])

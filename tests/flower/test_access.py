@@ -36,6 +36,18 @@ def test_without_a_login_it_starts_on_no_address_that_others_reach(address: str)
     assert access(options(address=address, auth=".*@example.com"), Asked()).may_not_act == ""
 
 
+@pytest.mark.parametrize("word", ["1", "true", "yes", "on", "whatever"])
+def test_flowers_api_is_not_opened_to_everybody(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """By the variable that Flower has for it; with a login it opens nothing."""
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", word)
+    for let_in in (options(), options(unix_socket="/run/flower"), options(address="0.0.0.0")):
+        with pytest.raises(ConfigurationError, match="FLOWER_UNAUTHENTICATED_API lets everybody"):
+            access(let_in, Asked(allow_anonymous=True))
+    assert access(options(basic_auth=["a:b"]), Asked()).login
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "false")
+    assert not access(options(), Asked()).login
+
+
 def test_metrics_are_behind_no_login_where_there_is_none() -> None:
     with pytest.raises(ConfigurationError, match="--tape-metrics-login needs a login"):
         access(options(), Asked(metrics_login=True))

@@ -35,6 +35,18 @@ def test_what_must_not_be_started_is_not(
     assert "Traceback" not in process.text()
 
 
+@pytest.mark.parametrize("pattern", [".*", ".*@.*", ".*@example.com|.*@example.org", "ann@example.*", ".*@.*.example"])
+def test_a_pattern_that_would_let_in_others_is_no_list_of_people(shop: Shop, started: Processes, pattern: str) -> None:
+    """Of those whom OAuth vouches for: Flower refuses it, and does not start."""
+    process = started.python(
+        "-m", "celery", "-A", "shop_app", "tape", "flower", "--port=0", f"--auth={pattern}",
+        "--auth_provider=flower.views.auth.GoogleAuth2LoginHandler",
+        env={"PYTHONPATH": str(shop.directory)}, cwd=shop.directory,
+    )  # fmt: skip
+    assert process.wait() == 1
+    assert "Invalid '--auth' option" in process.text()
+
+
 def test_a_login_may_come_from_the_environment(shop: Shop, started: Processes) -> None:
     """Where nobody on the machine sees it; with one, it may listen where others reach it, and guard its metrics."""
     flower = FlowerProcess(started, shop, "--address=0.0.0.0", "--tape-metrics-login", FLOWER_BASIC_AUTH="ann:secret")
