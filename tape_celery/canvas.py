@@ -91,13 +91,15 @@ def send_due(tape: Tape, effect_keys: Sequence[str] | None = None) -> int:
                     callbacks.mark_over(tape.database, one.callback_key, "SENT")
                     sent += 1
             except InvalidIntent:
-                logger.exception("callback %s of effect %s was refused, and dropped", one.callback_key, one.effect_key)
+                text = "callback %s of effect %s was refused, and dropped"
+                logger.exception(text, one.callback_key, one.effect_key, extra={"effect": one.effect_key})
                 callbacks.mark_over(tape.database, one.callback_key, "DROPPED")
             except StoreUnavailable:
                 raise
             except Exception:
                 # The body of an effect, or a task that is run on the spot, is the app's: it holds up nothing else.
-                logger.exception("callback %s of effect %s raised; it is sent again", one.callback_key, one.effect_key)
+                text = "callback %s of effect %s raised; it is sent again"
+                logger.exception(text, one.callback_key, one.effect_key, extra={"effect": one.effect_key})
                 backend_is_away = for_backend and time.monotonic() - began > tape.settings.publish_timeout_seconds
     except StoreUnavailable as error:
         logger.warning("callbacks are left to the sweep: %s", error)

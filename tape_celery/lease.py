@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +23,22 @@ class LeaseKeeper:
     """Renews leases in the background while their calls run; within the ``with`` block only.
 
     ``renew(key)`` extends one lease and says whether it still is the caller's. A lease is given up when it is not, or
-    when its call has run for its bound: what runs past its bound is a lost call.
+    when its call has run for its bound: what runs past its bound is a lost call. ``about(key)`` has the attributes of a
+    log record about it.
     """
 
-    def __init__(self, bounds: dict[str, float], *, every_seconds: float, renew: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        bounds: dict[str, float],
+        *,
+        every_seconds: float,
+        renew: Callable[[str], bool],
+        about: Callable[[str], Mapping[str, Any]],
+    ) -> None:
         self._ends = {key: monotonic() + bound for key, bound in bounds.items()}
         self._every_seconds = every_seconds
         self._renew = renew
+        self._about = about
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tape-lease-keeper", daemon=True)
 
@@ -56,13 +66,14 @@ class LeaseKeeper:
                 if over or not self._renewed(key):
                     why = "its call has run for its bound" if over else "another has taken it, or it has ended"
                     if self._ends.pop(key, None) is not None:
-                        logger.warning("the lease of %s is not renewed any more: %s", key, why)
+                        text = "the lease of %s is not renewed any more: %s"
+                        logger.warning(text, key, why, extra=self._about(key))
 
     def _renewed(self, key: str) -> bool:
         try:
             return self._renew(key)
         except Exception:
-            logger.exception("the lease of %s was not renewed this time", key)
+            logger.exception("the lease of %s was not renewed this time", key, extra=self._about(key))
             return True
 
 

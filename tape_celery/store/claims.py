@@ -126,7 +126,8 @@ def take(
         return taken
     except _Unreadable as found:
         for error in found.errors:
-            logger.error("it was not claimed: %s", error)
+            of = "effect" if kind.table is effects else "obligation"
+            logger.error("it was not claimed: %s", error, extra={of: error.key})
         rest = [key for key in keys if key not in {error.key for error in found.errors}]
         rest = [key for key in rest if key not in {kind.key_of(record) for record in taken.claimed}]
         if rest:

@@ -250,11 +250,17 @@ def test_what_is_no_signature_is_refused_and_nothing_is_recorded(tape: Tape, lin
     assert tape.effects() == []
 
 
-def test_a_link_whose_body_raises_keeps_nothing_else_from_being_sent(tape: Tape) -> None:
-    """Its arguments do not fit; the next sweeps go on, and it stays due for a worker that has a better body."""
+def test_a_link_whose_body_raises_keeps_nothing_else_from_being_sent(
+    tape: Tape, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its arguments do not fit; the next sweeps go on, and it stays due for a worker that has a better body. The log
+    names its effect.
+    """
     for number in range(2):
         link = [wire.s("one", "confirmed", "too many"), tape.app.signature("heard.confirmed")]
         handle = tape.effect.delay("canvas.bank", {"answer": "confirmed"}, business_key=f"b{number}", link=link)
         tape.dispatch(handle.id)
     tape.sweep()
     assert callback_statuses(tape) == ["DUE", "DUE", "SENT", "SENT"]
+    told = [vars(record)["effect"] for record in caplog.records if "it is sent again" in record.msg]
+    assert set(told) == {effect.effect_key for effect in tape.effects() if not effect.request.get("note")}

@@ -180,6 +180,7 @@ def test_a_worker_without_the_key_leaves_the_row_as_it_was(
     cipher = stage.tape.database.cipher
     assert cipher is not None
     assert f"request_json of {sealed} is encrypted under the key '{cipher.newest}'" in caplog.text
+    assert {vars(record).get("effect") for record in caplog.records if "was not claimed" in record.msg} == {sealed}
     stranger.database.shift_ms += 3_600_000
     stranger.sweep()
     after = stage.get(sealed)

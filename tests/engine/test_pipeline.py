@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -99,17 +100,23 @@ def test_the_lease_of_a_long_call_is_renewed_while_it_runs(ready_url: str) -> No
     stage.close()
 
 
-def test_renewal_ends_at_the_bound_of_the_call(ready_url: str) -> None:
-    """A call that outlives its total_seconds loses its lease; its answer is late evidence."""
+def test_renewal_ends_at_the_bound_of_the_call(ready_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A call that outlives its total_seconds loses its lease, which the log says; its answer is late evidence."""
     stage = Stage(ready_url, lease_seconds=2.0, settle_seconds=0)
     stage.connector.total_seconds = 3.0
     key = stage.record()
 
+    def told() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if "not renewed any more" in record.msg]
+
     def endless(_: Effect) -> DispatchResult:
         until(lambda: stage.tape.sweep() is not None and stage.get(key).status is S.UNKNOWN, timeout=60)
+        until(told, timeout=60)
         return CONFIRMED
 
     assert stage.dispatch(key, endless) == Outcome.LATE
+    [lost] = told()
+    assert (vars(lost)["effect"], vars(lost)["connector"], vars(lost)["token"]) == (key, "scripted", 1)
     assert stage.get(key).status is S.CONFIRMED
     stage.close()
 
