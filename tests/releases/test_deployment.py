@@ -17,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import redis
 from celery.bin.worker import worker
 
 from tape_celery.app import make_app
@@ -41,6 +42,8 @@ DEBIAN_GROUPS = {
     "games", "users", "nogroup",
 }  # fmt: skip
 """What the base image, Debian, has already."""
+CONTROLLED = "_kombu.binding.celery.pidbox"
+"""Where, in Redis, Celery keeps the queues by which workers are controlled."""
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
 
@@ -67,6 +70,16 @@ def compose() -> Callable[..., subprocess.CompletedProcess[str]]:
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture(scope="module")
+def hardened(compose: Callable[..., subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+    """The services with compose/hardened.yml laid over them."""
+    over = ["--file", str(ROOT / "compose/hardened.yml")]
+    read = compose(*over, "--profile", "pay", "config", "--format", "json", **SECRETS)
+    assert read.returncode == 0, read.stderr
+    found: dict[str, Any] = json.loads(read.stdout)["services"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +172,7 @@ def test_what_compose_starts_works_together_under_its_own_names(
     wait_until_ready(running)
     names = {(tmp_path / f"{name}.name").read_text() for name in running if name not in ("beat", "flower")}
     assert len(names) == 5
+    assert redis.Redis.from_url(redis_url).exists(CONTROLLED)
     healthy = started(
         processes, "health", ["worker-answers"],
         {**environment, "TAPE_WORKER_NAME_FILE": str(tmp_path / "dispatch-2.name")}, tmp_path,
@@ -190,6 +204,37 @@ def test_compose_wants_its_secrets_and_shows_itself_to_this_machine_only(
         if service["image"] == "tape-celery":
             assert service["read_only"], name
             assert service["cap_drop"] == ["ALL"], name
+
+
+def test_every_worker_is_hardened_and_nothing_else_is_changed(
+    services: dict[str, Any], hardened: dict[str, Any]
+) -> None:
+    """Also one that is added to the first file: it has to be in the second."""
+    assert services.keys() == hardened.keys()
+    for name, service in services.items():
+        changed: dict[str, Any] = {}
+        if (service.get("command") or [""])[0] == "worker":
+            command = [*service["command"], "worker.enable_remote_control=no"]
+            changed = {"command": command, "healthcheck": {"disable": True}}
+        assert hardened[name] == service | changed, name
+
+
+def test_a_hardened_worker_cannot_be_controlled_and_works(
+    hardened: dict[str, Any], processes: Processes, redis_url: str, tmp_path: Path
+) -> None:
+    """It has no queue for that, which the others have; a sweep that it is asked for is made."""
+    environment = {"TAPE_BROKER_URL": redis_url, "TAPE_STORE_URL": f"sqlite:///{tmp_path}/tape.db",
+                   "TAPE_WORKER_NAME_FILE": str(tmp_path / "name")}  # fmt: skip
+    _, tape = make_app(environment)
+    tape.migrate()
+    command = [*hardened["sweep"]["command"], "--pool", "solo"]
+    running = {"sweep": started(processes, "sweep", command, environment, tmp_path)}
+    wait_until_ready(running)
+    tape.app.tasks["tape.sweep"].apply_async(queue="tape.sweep")
+    until(lambda: tape.last_sweep_ms() is not None, timeout=30, what="the sweep")
+    assert not redis.Redis.from_url(redis_url).exists(CONTROLLED)
+    stop(running)
+    tape.database.close()
 
 
 def test_postgres_is_healthy_when_others_can_reach_it(services: dict[str, Any]) -> None:
