@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tests.celery_wiring.conftest import MakeShop, Shop
 from tests.servers import until
 
 CANARY = "canary-4711"
+CONCEPTS = Path(__file__).parents[2] / "docs" / "concepts.md"
 
 
 def broker(shop: Shop) -> redis.Redis:
@@ -72,6 +75,18 @@ def test_a_hint_carries_keys_and_nothing_else(make_shop: MakeShop, verb: str) ->
     assert set(told) <= {"lang", "task", "argsrepr", "kwargsrepr", "timelimit", "ignore_result"}, told
     assert properties["delivery_info"]["routing_key"] == f"tape.{verb}"
     assert CANARY.encode() not in everything(server)
+
+
+def test_an_intent_that_is_sent_as_the_page_says_is_in_the_body_of_its_message_alone(make_shop: MakeShop) -> None:
+    """Headers are what events, Flower and `celery inspect` show."""
+    shop = make_shop(conf={"task_send_sent_event": True, "result_extended": True})
+    [sending] = re.findall(r"```python\n(app\.send_task\(.*?)```", CONCEPTS.read_text(), re.DOTALL)
+    exec(sending.replace('"amount": 7', f'"amount": "{CANARY}"'), {"app": shop.app})
+    (raw,) = broker(shop).lrange("tape.sweep", 0, -1)
+    body, headers, properties = decoded(raw)
+    assert body[1]["request"] == {"amount": CANARY}
+    assert headers["task"] == "tape.effect"
+    assert CANARY not in json.dumps([headers, properties])
 
 
 def test_nothing_of_an_effect_reaches_broker_results_or_logs(make_shop: MakeShop, redis_url: str) -> None:
