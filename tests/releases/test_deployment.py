@@ -244,6 +244,14 @@ def test_postgres_is_healthy_when_others_can_reach_it(services: dict[str, Any]) 
     assert asked[asked.index("--host") + 1] == "127.0.0.1"
 
 
+def test_a_service_that_lends_its_network_does_nothing_else(services: dict[str, Any]) -> None:
+    """Whoever shared the bank's own had none for good, not even to the broker, once the bank had been restarted."""
+    modes = {name: service["network_mode"] for name, service in services.items() if "network_mode" in service}
+    assert modes == dict.fromkeys(("bank", "dispatch", "observe", "compensate", "pay"), "service:loopback")
+    assert services["loopback"]["command"] == ["sleep", "infinity"]
+    assert services["loopback"]["init"]  # or SIGTERM would not end it
+
+
 def test_every_variable_that_compose_gives_is_one_that_is_read(services: dict[str, Any]) -> None:
     """By the ready app, by the demo, by Flower; and a worker has the time to stop that the page of deployment names."""
     read = {f"TAPE_{name.upper()}" for name in NAMES} | {"TAPE_BROKER_URL", BANK_URL_VARIABLE, "FLOWER_BASIC_AUTH"}
@@ -287,8 +295,8 @@ def test_prometheus_asks_each_kind_of_worker_where_it_tells(services: dict[str, 
                     (("compensate", 9813), ("dispatch", 9811), ("observe", 9812), ("sweep", 9809))}  # fmt: skip
     for name, address in told.items():
         port = address.rpartition(":")[2]
-        if services[name].get("network_mode") == "service:bank":
-            assert f'"bank:{port}"' in asked
+        if services[name].get("network_mode") == "service:loopback":
+            assert f'"loopback:{port}"' in asked
         else:
             assert f"names: [{name}]" in asked
             assert f"port: {port}" in asked
