@@ -88,8 +88,12 @@ def said_of(connection: Connection) -> list[Flow]:
 
 
 def _read_all(connection: Connection, which: ColumnElement[bool]) -> list[Flow]:
-    ordered = select(flows).where(which).order_by(flows.c.connector, flows.c.verb)
-    return [_read(row) for row in connection.execute(ordered).mappings().all()]
+    return [_read(row) for row in connection.execute(_by_name(which)).mappings().all()]
+
+
+@cache
+def _by_name(which: ColumnElement[bool]) -> Select[Any]:
+    return select(flows).where(which).order_by(flows.c.connector, flows.c.verb)
 
 
 def pauses(database: Database) -> list[Pause]:

@@ -82,9 +82,17 @@ def _put_to_sleep(
     one = flows.get(connection, connector, verb, lock=True)
     if one is None or not (one.paused or one.controlled):
         return []
-    now = database.now
-    due = and_(kind.table.c.connector == connector, _waits(kind, verb, now), kind.table.c.sweep_at_ms <= now)
-    return _set(connection, kind, due, {"sweep_at_ms": _asleep_until(kind, now, relay_ms)})
+    found, setting = _falling_asleep(kind, verb, database.now)
+    keys = list(connection.execute(found, {"of_connector": connector}).scalars())
+    if keys:
+        connection.execute(setting, {"of_connector": connector, "keys": keys, "relay_ms": relay_ms})
+    return keys
+
+
+@lru_cache(maxsize=16)
+def _falling_asleep(kind: Kind[Any], verb: Verb, now: ColumnElement[int]) -> tuple[Select[Any], Update]:
+    due = and_(_waits(kind, verb, now), kind.table.c.sweep_at_ms <= now)
+    return _some(kind, due, _asleep_until(kind, now, bindparam("relay_ms", type_=BigInteger)))
 
 
 def sleep(
@@ -134,22 +142,35 @@ def wake(database: Database, connector: str, verb: Verb) -> int:
 
 
 def _wake(database: Database, kind: Kind[Any], connector: str, verb: Verb) -> int:
-    columns, now, number = kind.table.c, database.now, 0
-    asleep = and_(columns.connector == connector, _waits(kind, verb, now), columns.sweep_at_ms > now)
+    found, setting = _waking(kind, verb, database.now)
+
+    def wake_some(connection: Connection) -> int:
+        keys = list(connection.execute(found, {"of_connector": connector}).scalars())
+        if keys:
+            connection.execute(setting, {"of_connector": connector, "keys": keys})
+        return len(keys)
+
+    number = 0
     while True:
-        woken = database.write(lambda connection: _set(connection, kind, asleep, {"sweep_at_ms": columns.due_at_ms}))
-        number += len(woken)
-        if len(woken) < BATCH:
+        woken = database.write(wake_some)
+        number += woken
+        if woken < BATCH:
             return number
 
 
-def _set(connection: Connection, kind: Kind[Any], which: ColumnElement[bool], values: dict[str, Any]) -> list[str]:
-    key = kind.table.c[kind.key]
-    found = select(key).where(which).order_by(kind.table.c.sweep_at_ms).limit(BATCH)
-    keys = list(connection.execute(found).scalars())
-    if keys:
-        connection.execute(update(kind.table).where(key.in_(keys), which).values(values))
-    return keys
+@lru_cache(maxsize=16)
+def _waking(kind: Kind[Any], verb: Verb, now: ColumnElement[int]) -> tuple[Select[Any], Update]:
+    columns = kind.table.c
+    return _some(kind, and_(_waits(kind, verb, now), columns.sweep_at_ms > now), columns.due_at_ms)
+
+
+def _some(kind: Kind[Any], which: ColumnElement[bool], sweep_at_ms: Any) -> tuple[Select[Any], Update]:
+    """What finds up to a batch of a connector's rows, and what sets those of its keys that are so still."""
+    columns = kind.table.c
+    key, mine = columns[kind.key], and_(columns.connector == bindparam("of_connector"), which)
+    found = select(key).where(mine).order_by(columns.sweep_at_ms).limit(BATCH)
+    these = key.in_(bindparam("keys", expanding=True))
+    return found, update(kind.table).where(these, mine).values(sweep_at_ms=sweep_at_ms)
 
 
 # --- whose turn it is ---
