@@ -1,4 +1,4 @@
-"""Who acts: producers, workers, sweepers and a person, each by the product's own public ways."""
+"""Who acts: producers, workers, sweepers and people, each by the product's own public ways."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tape_celery import connectors, tasks
+from tape_celery import tasks
 from tape_celery.errors import (
     IntentUncertain,
     InvalidIntent,
     NoSuchEffect,
     NoSuchRun,
     NotAllowed,
+    QueueFull,
     StoreUnavailable,
 )
+from tests.simulation.operator import Operator
 from tests.simulation.stage import Hint, Stage, links
 from tests.simulation.themes import Theme
 from tests.simulation.world import Process
 
 RUN = "run-1"
 """The one that a person may close."""
-PAUSES = 0.15
-"""In how many seeds connectors are paused. Whims of their own say so, so that the other seeds stay what they are."""
 
 
 @dataclass
@@ -67,7 +67,13 @@ def drawn_orders(rng: Random, theme: Theme, connectors: list[str], start_ms: int
             when["expires"] = rng.random() * 60
         request = {"about": about or number}
         orders.append(
-            Order(rng.choice(connectors), request, keywords, when, start_ms + int(rng.random() * rng.random() * 30_000))
+            Order(
+                rng.choice(connectors),
+                request,
+                keywords,
+                when,
+                start_ms + int(rng.random() * rng.random() * theme.within_ms),
+            )
         )
     return orders
 
@@ -78,20 +84,19 @@ class Cast:
 
     stage: Stage
     orders: list[Order] = field(default_factory=list)
-    _whims: Random = field(default_factory=Random)
 
     def enter(self) -> None:
         """Start everybody."""
         rng = self.stage.world.rng
-        for number in range(rng.choice((2, 2, 3))):
+        for number in range(rng.choice(self.stage.world.theme.workers)):
             self._start(f"w{number + 1}", self._work)
         for number in range(rng.choice((1, 1, 2))):
             self._start(f"s{number + 1}", self._sweep)
         self._start("p1", self._produce)
         self._start("human", self._decide)
-        self._whims = Random(f"pauses of {self.stage.world.seed}")
-        if self._whims.random() < PAUSES:
-            self._start("operator", self._operate)
+        operator = Operator(self.stage)
+        if operator.comes:
+            self._start("operator", lambda process: operator.operate())
 
     def _start(self, name: str, body: Callable[[Process], None], generation: int = 1) -> None:
         world = self.stage.world
@@ -161,35 +166,16 @@ class Cast:
             except InvalidIntent as error:
                 world.note("refused", type(error).__name__)
                 order.done = True
+            except QueueFull:
+                self.stage.is_not_recorded(order.keywords["idempotency_key"])
+                order.refused = True
+                order.done = world.healed or world.rng.random() < 0.1
             else:
                 order.returned = str(handle.id)
                 order.refused = False
                 order.done = True
             if not order.done:
                 world.pause(1000)
-
-    # --- who pauses connectors ---
-
-    def _operate(self, process: Process) -> None:
-        """Pause a connector now and then, and resume it; one who dies in between leaves it paused."""
-        stage, world, rng = self.stage, self.stage.world, self._whims
-        for _ in range(rng.choice((1, 2, 4))):
-            world.pause(rng.random() * 15_000)
-            if world.healed:
-                return
-            connector = rng.choice(connectors.names())
-            if self._said(stage.pause, connector):
-                world.pause(rng.random() * 40_000)
-            while not self._said(stage.resume, connector):
-                world.pause(2_000)
-
-    def _said(self, say: Callable[[str], None], connector: str) -> bool:
-        try:
-            say(connector)
-        except StoreUnavailable:
-            self.stage.world.note("not said", connector)
-            return False
-        return True
 
     # --- a person ---
 

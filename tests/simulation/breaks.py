@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, false, insert, select, true, update
 
-from tape_celery import canvas, engine, obligation_state, run_state, state
+from tape_celery import canvas, engine, flow, obligation_state, run_state, state
 from tape_celery.engine import Engine
 from tape_celery.errors import CommitUncertain
 from tape_celery.events import OweAsked
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 from tape_celery.schema import effects
 from tape_celery.state import Transition, acts, calls, ends, late, looks
-from tape_celery.store import callbacks, claims, due, flows, moves, orderings, runs
+from tape_celery.store import callbacks, claims, due, flows, moves, orderings, queues, runs, waiting
 from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
@@ -266,3 +267,72 @@ def a_closed_run_sends_what_is_in_it(patch: Patch) -> None:
 def an_effect_has_as_many_successors_as_are_asked_for(patch: Patch) -> None:
     real = acts.reissue_asked
     patch.setattr(acts, "reissue_asked", lambda effect, event: real(replace(effect, reissued_as=""), event))
+
+
+def _admits_without(patch: Patch, **ignored: Any) -> None:
+    real = flow.admit
+    patch.setattr(flow, "admit", lambda one, *rest: real(replace(one, **ignored), *rest))
+
+
+@build("limits")
+def places_are_not_counted(patch: Patch) -> None:
+    _admits_without(patch, at_once=0)
+
+
+@build("limits")
+def a_pause_is_no_bound_beside_a_limit(patch: Patch) -> None:
+    _admits_without(patch, paused=False)
+
+
+@build("limits")
+def a_rate_is_not_kept(patch: Patch) -> None:
+    _admits_without(patch, rate_count=0)
+
+
+@build("limits")
+def an_open_breaker_is_not_heeded(patch: Patch) -> None:
+    _admits_without(patch, breaker=flow.Breaker.CLOSED)
+
+
+@build("limits")
+def a_probe_is_sent_beside_another(patch: Patch) -> None:
+    patch.setattr(flows, "probe_of", lambda connection, one, now_ms: flow.Probe.GONE)
+
+
+@build("limits")
+def a_breaker_believes_an_answer(patch: Patch) -> None:
+    patch.setattr(Engine, "_is_seen", lambda self, record: True)
+
+
+@build("limits")
+def a_breaker_never_opens(patch: Patch) -> None:
+    real = flow.after
+    patch.setattr(flow, "after", lambda one, *rest: replace(real(one, *rest), breaker=one.breaker))
+
+
+@build("limits")
+def a_flow_is_not_locked(patch: Patch) -> None:
+    unlocked = SimpleNamespace(**vars(flows))
+    unlocked.get = lambda connection, connector, verb, lock: flows.get(connection, connector, verb)
+    patch.setattr(claims, "flows", unlocked)
+
+
+@build("limits")
+def who_is_looked_at_takes_no_place(patch: Patch) -> None:
+    real = flows.in_flight
+    patch.setattr(flows, "in_flight", lambda c, name, verb, *rest: 0 if verb == "look" else real(c, name, verb, *rest))
+
+
+@build("limits")
+def to_wait_uses_an_attempt(patch: Patch) -> None:
+    real = waiting._sleeping
+
+    def sleeping(kind: Any, *rest: Any) -> Any:
+        return real(kind, *rest).values(attempt=kind.table.c.attempt + 1)
+
+    patch.setattr(waiting, "_sleeping", sleeping)
+
+
+@build("limits")
+def any_number_may_wait(patch: Patch) -> None:
+    patch.setattr(queues, "refuse_full", lambda connection, added: None)

@@ -19,6 +19,7 @@ from tests.simulation.replay import replayed_differently
 from tests.simulation.stage import FOLLOWS, WAITS_FOR_A_PERSON, Stage
 from tests.simulation.store import _NOW
 from tests.simulation.upstream import Call, Record
+from tests.simulation.witness import let_pass_wrongly, probes
 
 GRACE_MS = 60_000
 
@@ -39,7 +40,7 @@ def at_rest(stage: Stage, orders: list[Order]) -> Iterator[str]:
     yield from _lost_orders(effects, orders)
     yield from _called_again(stage, effects)
     yield from _called_off(stage)
-    yield from _called_while_paused(stage)
+    yield from _let_pass_wrongly(stage)
     yield from _claimless(stage)
     yield from _untold(stage)
     yield from _hidden(stage, effects, obligations)
@@ -132,27 +133,44 @@ def _called_off(stage: Stage) -> Iterator[str]:
         yield f"effect {row['key']} was claimed for a call after it had expired"
 
 
-def _called_while_paused(stage: Stage) -> Iterator[str]:
-    """Nothing of a connector is claimed for a call while that is paused."""
-    if stage.world.jumped:
+def _let_pass_wrongly(stage: Stage) -> Iterator[str]:
+    """Pauses, limits, breakers and bounds on what may wait hold, from the next claim on."""
+    if not stage.operated:
         return
-    for paused in stage.paused:
-        again = [said.at_ms for said in stage.resumed if said.connector == paused.connector]
-        until_ms = min((at_ms for at_ms in again if at_ms >= paused.at_ms), default=stage.world.database_ms)
-        sql = (
-            "SELECT c.key FROM tape_journal c JOIN tape_effects e ON e.effect_key = c.effect_key"
-            " WHERE c.kind = 'claimed' AND e.connector = ? AND c.at_ms > ? AND c.at_ms < ?"
-        )
-        for row in stage.tables.rows(sql, paused.connector, paused.at_ms, until_ms):
-            yield f"{row['key']} was claimed for a call while {paused.connector} was paused"
+    calls, jumped = stage.upstream.calls, stage.world.jumped
+    yield from let_pass_wrongly(_witnessed(stage), calls, lambda key: _is_decided(stage, key), jumped=jumped)
+
+
+def _witnessed(stage: Stage) -> list[sqlite3.Row]:
+    return stage.tables.rows("SELECT * FROM witnessed ORDER BY place")
+
+
+def _is_decided(stage: Stage, key: str) -> bool:
+    """Whether nobody can look at it, or a person said what became of it."""
+    if stage.tables.rows("SELECT 1 FROM tape_journal WHERE key = ? AND kind = 'resolved'", key):
+        return True
+    [effect] = stage.tables.rows("SELECT connector FROM tape_effects WHERE effect_key = ?", key) or [None]
+    if effect is not None:
+        return not base.can_observe(base.get(effect["connector"]))
+    [owed] = stage.tables.rows("SELECT connector FROM tape_obligations WHERE obligation_key = ?", key)
+    return not hasattr(base.get(owed["connector"]), "observe_compensation")
 
 
 def _claimless(stage: Stage) -> Iterator[str]:
+    asked_about = probes(_witnessed(stage)) if stage.operated else set()
     for call in stage.upstream.calls:
-        if not call.claimed:
+        if not call.claimed and not (call.key in asked_about and _follows_a_landing(stage, call)):
             yield f"call {call.number} ({call.verb} {call.key}) has no claim of its own in the journal before it"
         if call.overdue:
             yield f"call {call.number} ({call.verb} {call.key}) passed its last check after its lease had ended"
+
+
+def _follows_a_landing(stage: Stage, look: Call) -> bool:
+    """Whether it is the look at a breaker's probe, by who was just told that it landed."""
+    before = [call for call in stage.upstream.calls[: look.number] if call.key == look.key]
+    mine = [call for call in before if call.process == look.process and call.token == look.token]
+    landed = [call for call in mine if call.verb in ("dispatch", "compensate")]
+    return bool(landed) and look.verb.startswith("observe") and landed[-1].answer in ("confirmed", "compensated")
 
 
 def _untold(stage: Stage) -> Iterator[str]:

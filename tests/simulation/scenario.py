@@ -103,18 +103,12 @@ def _heal(stage: Stage, cast: Cast) -> None:
 
 
 def _sweep_until_quiet(stage: Stage) -> None:
-    _resume_all(stage)
     for _ in range(ROUNDS):
+        if stage.operated:  # whoever was frozen in the middle of an act may do it only now
+            stage.let_go()
         sweep_once(stage)
-        if stage.paused:  # whoever was frozen in the middle of pausing a connector may do it only now
-            _resume_all(stage)
         due = stage.next_due_ms()
         if due is None:
             return
         stage.world.pause(max(1000, due - stage.world.database_ms + 1))
     raise Failure(f"{ROUNDS} sweeps, and something is still due")
-
-
-def _resume_all(stage: Stage) -> None:
-    for paused in stage.tape.pauses():
-        stage.resume(paused.connector)

@@ -47,14 +47,6 @@ class CalledBack:
     """Its effect had been where the callback waits for."""
 
 
-@dataclass(frozen=True)
-class Said:
-    """Somebody paused a connector, or is about to resume it, at this instant by the database's clock."""
-
-    connector: str
-    at_ms: int
-
-
 class Stage:
     """Everything that one seed plays with."""
 
@@ -67,8 +59,10 @@ class Stage:
         self.upstream = Upstream(world, self.tables)
         self.hints: list[Hint] = []
         self.called_back: list[CalledBack] = []
-        self.paused: list[Said] = []
-        self.resumed: list[Said] = []
+        self.operated = False
+        """Whether somebody operates the connectors."""
+        self.lifts = True
+        """Whether limits are lifted in the end; where they are not, all comes to its end within them."""
         self._waiting: list[Thread] = []
         self.tape.stage = self
         connectors.clear()
@@ -76,17 +70,51 @@ class Stage:
             connectors.register(ScriptedConnector(name, world, self.upstream))
         self.engine = Engine(self.tape.database, world.settings, authored=authored.by_name, actor=actor)
 
-    # --- pauses ---
+    # --- who operates the connectors ---
 
-    def pause(self, connector: str) -> None:
-        """Pause it, and note from when on it certainly is."""
-        paused = self.tape.pause(connector, reason="maintenance", actor="operator")
-        self.paused.append(Said(connector, paused.since_ms))
+    def pause(self, connector: str, *, looks: bool = False) -> None:
+        """Pause it, for calls or for looks."""
+        self.tape.pause(connector, looks=looks, reason="maintenance", actor="operator")
+        self._is_in_force(connector, looks, paused=1)
 
-    def resume(self, connector: str) -> None:
-        """Resume it; from now on it may be called."""
-        self.resumed.append(Said(connector, self.world.database_ms))
-        self.tape.resume(connector, reason="it is over", actor="operator")
+    def resume(self, connector: str, *, looks: bool = False) -> None:
+        """Resume it."""
+        self.tape.resume(connector, looks=looks, reason="it is over", actor="operator")
+        self._is_in_force(connector, looks, paused=0)
+
+    def limit(self, connector: str, *, looks: bool = False, **limits: Any) -> None:
+        """Limit it, or take a limit away."""
+        self.tape.limit(connector, looks=looks, reason="what it can bear", actor="operator", **limits)
+        counts = {"at_once": "at_once", "waiting": "most_waiting"}
+        self._is_in_force(connector, looks, **{counts[name]: given for name, given in limits.items() if name in counts})
+
+    def set_breaker(self, connector: str, *, looks: bool = False, **terms: Any) -> None:
+        """Set its breaker, or take it away."""
+        self.tape.breaker(connector, looks=looks, reason="it breaks", actor="operator", **terms)
+
+    def _is_in_force(self, connector: str, looks: bool, **said: int) -> None:
+        """The witness believes the row, so the row has to say what was said."""
+        verb = "look" if looks else "call"
+        [row] = self.tables.rows("SELECT * FROM tape_flows WHERE connector = ? AND verb = ?", connector, verb)
+        self.world.note("operator", connector, verb, *said.items())
+        if not self.world.healed and any(row[name] != given for name, given in said.items()):
+            self.world.fail(f"{said} was said of {connector}, and the row is {dict(row)}")
+
+    def let_go(self) -> None:
+        """Resume what is paused, and take away what else was said, if it is to be."""
+        for flow in self.tape.flows():
+            looks = flow.verb == "look"
+            if flow.paused:
+                self.resume(flow.connector, looks=looks)
+            if self.lifts and flow.trouble_percent:
+                self.set_breaker(flow.connector, looks=looks, share=0)
+            if self.lifts and (flow.at_once or flow.rate_count or flow.most_waiting):
+                self.limit(flow.connector, looks=looks, at_once=0, rate="", **({} if looks else {"waiting": 0}))
+
+    def is_not_recorded(self, idempotency_key: str) -> None:
+        """As whoever was refused was told."""
+        if self.tables.rows("SELECT 1 FROM tape_effects WHERE idempotency_key = ?", idempotency_key):
+            self.world.fail(f"{idempotency_key} was refused, and is recorded")
 
     # --- the broker ---
 
@@ -145,6 +173,8 @@ class Stage:
         """When a sweep has something to do, on the database's clock."""
         [row] = self.tables.rows(_NEXT_DUE)
         due: int | None = row[0]
+        if due is not None and self.world.theme.limited and self.tables.rows(_MAY_GO):
+            return self.world.database_ms
         return due
 
     def told(self, report: Report) -> None:
@@ -249,6 +279,16 @@ _NEXT_DUE = (
     " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_callbacks"
     " UNION ALL SELECT MIN(sweep_at_ms) FROM tape_runs)"
 )
+_MAY_GO = (
+    "SELECT 1 FROM tape_flows f WHERE f.controlled AND NOT f.paused AND (EXISTS (SELECT 1 FROM tape_effects e"
+    " WHERE e.connector = f.connector AND e.due_at_ms <= virtual_now() AND e.sweep_at_ms > virtual_now()"
+    " AND e.status = CASE f.verb WHEN 'call' THEN 'PENDING' ELSE 'UNKNOWN' END"
+    f" AND e.lease_until_ms IS NULL AND NOT ({WAITS_FOR_A_PERSON}))"
+    " OR EXISTS (SELECT 1 FROM tape_obligations o"
+    " WHERE o.connector = f.connector AND o.due_at_ms <= virtual_now() AND o.sweep_at_ms > virtual_now()"
+    " AND o.status = CASE f.verb WHEN 'call' THEN 'PENDING' ELSE 'UNKNOWN' END AND o.lease_until_ms IS NULL))"
+)
+"""What waits within limits sleeps, and sweeps hint it all the same, as far as it may go."""
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tape_celery import migrations
 from tape_celery.store.database import Database
+from tests.simulation import triggers
 from tests.simulation.statements import Statements
 from tests.simulation.world import World, running
 
@@ -41,13 +42,14 @@ class Tables:
         self.connection.commit()
         raw.execute("PRAGMA foreign_keys=ON")
         raw.execute("DROP TRIGGER tape_journal_is_kept")  # each seed begins with an empty store
+        triggers.install(raw)
         self.statements = Statements(self.connection)
 
     def empty(self) -> None:
         """As it was when it was made."""
         for table in (
             "tape_callbacks", "tape_journal", "tape_obligations", "tape_effects", "tape_orderings", "tape_runs",
-            "tape_flows",
+            "tape_flows", "witnessed",
         ):  # fmt: skip
             self.raw.execute(f"DELETE FROM {table}")
         self.raw.execute("UPDATE tape_installation SET swept_at_ms = NULL")

@@ -35,6 +35,12 @@ class Theme:
     """How likely a person is to have undone what is CONFIRMED."""
     orders: tuple[int, ...] = (2, 3, 4)
     """How many orders there may be."""
+    within_ms: int = 30_000
+    """Until when they come."""
+    workers: tuple[int, ...] = (2, 2, 3)
+    """How many workers there may be."""
+    limited: bool = False
+    """Whether an operator limits connectors."""
     about: tuple[str, ...] = ("", "", "invoice-1", "invoice-2")
     """Their business keys."""
     ordered: float = 0.0
@@ -128,15 +134,35 @@ TOGETHER = (
     ),
 )
 
+LIMITS = Theme(
+    "limits",
+    at_least={"slow": 0.8, "answer_lost": 0.25, "refused": 0.15, "kill": 0.003},
+    orders=(5, 6, 8),
+    observes=0.9,
+    about=("", "", "", "invoice-1"),
+    within_ms=4_000,
+    workers=(3, 4),
+    leases=(3.0, 10.0),
+    settling=(0.0, 5.0),
+    person=(0, 0, 3),
+    owes=0.5,
+    limited=True,
+)
+LIMITED = 0.05
+"""In how many seeds."""
 
 _DRAWN = (*THEMES, *THEMES, *TOGETHER)
 
 
-def drawn_theme(rng: Random) -> Theme:
-    """Any of them; those of effects that have to do with each other take more time to play, and come half as often."""
-    return rng.choice(_DRAWN)
+def drawn_theme(seed: int, rng: Random) -> Theme:
+    """Any of them; those of effects that have to do with each other take more time to play, and come half as often.
+
+    Limits take more time still. Whether it is theirs another chance says, so that the other seeds stay what they are.
+    """
+    drawn = rng.choice(_DRAWN)
+    return LIMITS if Random(f"limits of {seed}").random() < LIMITED else drawn
 
 
 def seeds_about(name: str) -> Iterator[int]:
     """The seeds that dwell on the theme of that name."""
-    return (seed for seed in itertools.count() if drawn_theme(Random(seed)).name == name)
+    return (seed for seed in itertools.count() if drawn_theme(seed, Random(seed)).name == name)

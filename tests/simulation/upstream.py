@@ -147,12 +147,19 @@ class Upstream:
     def may_come(self, key: str, idempotency_key: str) -> bool:
         """Whether a call for ``key`` is under way, or held by a worker that is alive."""
         here = self.world.here
-        held = any(
-            key in process.busy_with
+        busy = [
+            process
             for process in self.world.processes
-            if process.alive and (here is None or process is not here.process)
-        )
-        return held or idempotency_key in self.in_flight
+            if process.alive and process.busy_with and (here is None or process is not here.process)
+        ]
+        if idempotency_key in self.in_flight or any(key in process.busy_with for process in busy):
+            return True
+        if not busy or not self.world.theme.limited:
+            return False
+        # Within limits a worker takes what waits for longer than what it was hinted.
+        claims = "SELECT actor FROM tape_journal WHERE key = ? AND kind = 'claimed'"
+        claimed_by = {row["actor"] for row in self._tables.rows(claims, key)}
+        return any(process.name in claimed_by for process in busy)
 
     def seen(self, effect: Effect) -> list[Record]:
         """What a look finds under the effect's keys, oldest first."""

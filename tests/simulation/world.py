@@ -74,7 +74,7 @@ class World:
         self.rng = Random(seed)
         self.ids = Random(~seed)
         """For what the product draws itself: keys, nonces, jitter."""
-        self.theme = drawn_theme(self.rng)
+        self.theme = drawn_theme(seed, self.rng)
         self.faults = Faults.drawn(self.rng, self.theme)
         self.now_ms = START_MS
         self.shift_ms = 0
