@@ -244,6 +244,12 @@ def test_postgres_is_healthy_when_others_can_reach_it(services: dict[str, Any]) 
     assert asked[asked.index("--host") + 1] == "127.0.0.1"
 
 
+def test_whatever_stays_up_has_a_health_check(services: dict[str, Any]) -> None:
+    """`docker compose up --wait` ended with 1 over a beat whose check was disabled; what ends by itself needs none."""
+    disabled = {name for name, service in services.items() if service.get("healthcheck", {}).get("disable")}
+    assert disabled == {name for name, service in services.items() if service.get("restart") == "no"}
+
+
 def test_a_service_that_lends_its_network_does_nothing_else(services: dict[str, Any]) -> None:
     """Whoever shared the bank's own had none for good, not even to the broker, once the bank had been restarted."""
     modes = {name: service["network_mode"] for name, service in services.items() if "network_mode" in service}
