@@ -244,8 +244,8 @@ def test_postgres_is_healthy_when_others_can_reach_it(services: dict[str, Any]) 
     assert asked[asked.index("--host") + 1] == "127.0.0.1"
 
 
-def test_whatever_stays_up_has_a_health_check(services: dict[str, Any]) -> None:
-    """`docker compose up --wait` ended with 1 over a beat whose check was disabled; what ends by itself needs none."""
+def test_up_can_wait_for_whatever_stays_up(services: dict[str, Any]) -> None:
+    """`docker compose up --wait` ended with 1 over a beat whose health check was disabled."""
     disabled = {name for name, service in services.items() if service.get("healthcheck", {}).get("disable")}
     assert disabled == {name for name, service in services.items() if service.get("restart") == "no"}
 
