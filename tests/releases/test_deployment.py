@@ -255,7 +255,7 @@ def test_a_service_that_lends_its_network_does_nothing_else(services: dict[str, 
     modes = {name: service["network_mode"] for name, service in services.items() if "network_mode" in service}
     assert modes == dict.fromkeys(("bank", "dispatch", "observe", "compensate", "pay"), "service:loopback")
     assert services["loopback"]["command"] == ["sleep", "infinity"]
-    assert services["loopback"]["init"]  # or SIGTERM would not end it
+    assert all(services[name]["init"] for name in ("loopback", "bank"))  # or SIGTERM would not end them
 
 
 def test_every_variable_that_compose_gives_is_one_that_is_read(services: dict[str, Any]) -> None:
