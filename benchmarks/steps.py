@@ -26,7 +26,7 @@ from benchmarks.machine import machine
 from tape_celery import Tape, connectors
 from tape_celery.connectors.base import DispatchResult
 from tape_celery.publisher import Publisher
-from tape_celery.store import intents
+from tape_celery.store import pipelining
 from tests.servers import PostgresServer
 
 COLUMNS = ("statements", "round trips", "commits", "messages")
@@ -48,14 +48,17 @@ class Tally:
         event.listen(engine, "before_cursor_execute", lambda *_: self._count("statements"))
         event.listen(engine, "commit", self._committed)
         event.listen(engine, "connect", self._connected)
-        at_once = intents.commit_at_once
+        execute, committed = pipelining._execute, pipelining._committed
 
-        def counted_at_once(connection: Any, *statements: Any) -> Any:
-            self._count("statements", len(statements))
+        def counted_execute(*given: Any) -> Any:
+            self._count("statements")
+            return execute(*given)
+
+        def counted_committed(*given: Any) -> Any:
             self._count("commits")
-            return at_once(connection, *statements)
+            return committed(*given)
 
-        intents.commit_at_once = counted_at_once
+        pipelining._execute, pipelining._committed = counted_execute, counted_committed
         send = Publisher._send
 
         def counted(publisher: Any, connection: Any, hint: Any) -> None:

@@ -40,8 +40,9 @@ from tape_celery.flow import Flow, Verb, Why
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, obligations
 from tape_celery.store import flows, orderings, runs, waiting
+from tape_celery.store.claiming_at_once import HEAD_STAND_IN, STAND_IN, claim_at_once, template
 from tape_celery.store.database import Database
-from tape_celery.store.rows import HEAD, Kind, R, by_keys, entry, head_column, write_journal
+from tape_celery.store.rows import EFFECTS, HEAD, Kind, R, by_keys, entry, head_column, write_journal
 from tape_celery.store.together import among, one_of
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def take(
     tried = list(keys)
     try:
         taken.claimed = database.write(
-            lambda connection: _claim(connection, database, kind, keys, verb, reach, nonce, actor, taken.heads)
+            lambda connection: _claim_free(connection, database, kind, keys, verb, reach, nonce, actor, taken.heads)
         )
         if len(taken.claimed) < len(keys):
             mine = {kind.key_of(record) for record in taken.claimed}
@@ -233,6 +234,34 @@ def renew(database: Database, kind: Kind[R], claimed: R, *, lease_ms: int) -> bo
     return bool(database.write(lambda connection: connection.execute(statement).rowcount))
 
 
+def _claim_free(
+    connection: Connection,
+    database: Database,
+    kind: Kind[R],
+    keys: Sequence[str],
+    verb: Verb,
+    reach: Reach,
+    nonce: str,
+    actor: str,
+    ends: dict[str, str],
+) -> list[R]:
+    """`_claim` in a transaction that has nothing else in it, and may be one statement."""
+    calls = verb == "call" and kind.table is effects and bool(reach.lease_ms)
+    can = calls and connection.dialect.name == "postgresql" and database.cipher is None
+    if can and (entry_of_any := _entry_of_any(actor)) is not None:
+        claiming = _returning(_statement(kind, verb, reach, database.now, limited=False), kind)
+        rows = claim_at_once(connection, claiming, _asked(kind, keys, verb, nonce), keys, entry_of_any)
+        if rows is not None:
+            ends |= {row[kind.key]: row[HEAD] for row in rows}
+            return sorted((kind.read(row) for row in rows), key=kind.key_of)
+    return _claim(connection, database, kind, keys, verb, reach, nonce, actor, ends)
+
+
+@lru_cache(maxsize=64)
+def _entry_of_any(actor: str) -> dict[str, Any] | None:
+    return template(_claim_entry(EFFECTS, STAND_IN, "call", actor, HEAD_STAND_IN))
+
+
 def _claim(
     connection: Connection,
     database: Database,
@@ -247,10 +276,7 @@ def _claim(
     limited: bool = False,
 ) -> list[R]:
     """Claim what may be claimed; ``ends`` gets the digests of the entries."""
-    asked: dict[str, Any] = {"claimed_keys": list(keys), "nonce": nonce}
-    if verb == "call" and kind.table is effects:
-        asked[orderings.KEYS] = list(keys)
-    statement = _statement(kind, verb, reach, database.now, limited)
+    statement, asked = _statement(kind, verb, reach, database.now, limited), _asked(kind, keys, verb, nonce)
     if connection.dialect.update_returning:
         rows = connection.execute(_returning(statement, kind), asked).mappings().all()
     elif connection.execute(statement, asked).rowcount:
@@ -260,10 +286,17 @@ def _claim(
     heads = {row[kind.key]: _head(connection, kind, row) for row in rows}
     claimed = sorted((kind.opened(kind.read(row), database.cipher) for row in rows), key=kind.key_of)
     _refuse_unreadable(kind, claimed)
-    entries = [_claim_entry(kind, record, verb, nonce, actor, heads[kind.key_of(record)]) for record in claimed]
+    entries = [_claim_entry(kind, record, verb, actor, heads[kind.key_of(record)]) for record in claimed]
     write_journal(connection, entries)
     ends |= {row["key"]: row["digest"] for row in entries}
     return claimed
+
+
+def _asked(kind: Kind[Any], keys: Sequence[str], verb: Verb, nonce: str) -> dict[str, Any]:
+    asked: dict[str, Any] = {"claimed_keys": list(keys), "nonce": nonce}
+    if verb == "call" and kind.table is effects:
+        asked[orderings.KEYS] = list(keys)
+    return asked
 
 
 class _Unreadable(Exception):
@@ -442,8 +475,8 @@ def _by_nonce(kind: Kind[Any]) -> Select[Any]:
     return with_nonce.order_by(columns[kind.key])
 
 
-def _claim_entry(kind: Kind[R], record: R, verb: Verb, nonce: str, actor: str, head: str) -> dict[str, Any]:
+def _claim_entry(kind: Kind[R], record: R, verb: Verb, actor: str, head: str) -> dict[str, Any]:
     lease_ms = (record.lease_until_ms or 0) - (record.claimed_at_ms or 0)
-    evidence = to_evidence(Claimed(verb=verb, nonce=nonce, lease_ms=lease_ms))
+    evidence = to_evidence(Claimed(verb=verb, nonce=record.claim_nonce, lease_ms=lease_ms))
     name, before = ("claimed", EffectStatus.PENDING) if verb == "call" else ("look", record.status)
     return entry(record, name, head=head, from_status=str(before), actor=actor, evidence=evidence)

@@ -35,6 +35,9 @@ from tape_celery.store.together import among, insert_rows
 R = TypeVar("R", Effect, Obligation)
 S = TypeVar("S", EffectStatus, ObligationStatus)
 
+Row = RowMapping | Mapping[str, Any]
+"""The columns of a row by their names."""
+
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 NOT_CUT = 8 * 1024
@@ -52,7 +55,7 @@ class Kind(Generic[R]):
     """The status of a row while its call is under way."""
     looking: tuple[str, ...]
     """The statuses in which a row may be looked at."""
-    read: Callable[[RowMapping], R]
+    read: Callable[[Row], R]
     """The row as a record, with its bodies as they are stored: `opened` makes them plain."""
     columns: Callable[[R], dict[str, Any]]
     """A record as a row, with its bodies as they are: `sealed` makes them what is stored."""
@@ -94,7 +97,7 @@ def _status(known: type[S], status: str, key: str) -> S:
         raise SchemaMismatch(f"{key} has the status {status!r}, of a newer tape_celery; upgrade this one") from None
 
 
-def _read_effect(row: RowMapping) -> Effect:
+def _read_effect(row: Row) -> Effect:
     values = {name: row[name] for name in _EFFECT_COLUMNS}
     values["semantics"] = Semantics(values["semantics"])
     values["status"] = _status(EffectStatus, values["status"], row["effect_key"])
@@ -108,7 +111,7 @@ def _effect_columns(effect: Effect) -> dict[str, Any]:
     return columns | {"held_business_key": held or None}
 
 
-def _read_obligation(row: RowMapping) -> Obligation:
+def _read_obligation(row: Row) -> Obligation:
     values = {name: row[name] for name in _OBLIGATION_COLUMNS}
     values["status"] = _status(ObligationStatus, values["status"], row["obligation_key"])
     return made_of(Obligation, values)

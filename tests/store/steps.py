@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,11 +32,12 @@ S = EffectStatus
 
 
 def COMMIT(message: bytes) -> bool:  # noqa: N802 - it stands for the statement
-    """Whether a message of a client is a COMMIT on its way to PostgreSQL or MariaDB.
+    """Whether a message of a client is a COMMIT on its way to PostgreSQL or MariaDB, or a claim that is one statement
+    and so commits itself.
 
     The word alone would be found in BEGIN ... READ COMMITTED too.
     """
-    return b"COMMIT\0" in message or message.endswith(b"\x03COMMIT")
+    return b"COMMIT\0" in message or message.endswith(b"\x03COMMIT") or b"WITH claimed AS" in message
 
 
 # --- recording ---
@@ -256,42 +258,48 @@ def before_statement(
 ) -> Iterator[list[str]]:
     """Run ``work`` in this store's way, just before each of the first ``times`` statements that begin so.
 
-    Yields the list of statements that were met; it is complete when the block is left.
+    Yields the list of statements that were met; it is complete when the block is left. A claim that is one statement
+    with its entries begins as the UPDATE in it.
     """
     met: list[str] = []
 
-    def listen(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if statement.lstrip().startswith(begins) and len(met) < times:
+    def heard(statement: str, parameters: Any) -> None:
+        if statement.removeprefix("WITH claimed AS \n(").lstrip().startswith(begins) and len(met) < times:
             met.append(statement)
             work()
 
-    event.listen(engine_of(database), "before_cursor_execute", listen)
-    try:
+    with _heard(database, heard):
         yield met
-    finally:
-        event.remove(engine_of(database), "before_cursor_execute", listen)
 
 
 @contextmanager
 def statements(database: Database, *, pipelined: bool = True) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that the store executes in the block, with its parameters; ``pipelined``: also those whose answer
-    is not waited for."""
+    """Every statement that the store executes in the block, with its parameters; ``pipelined``: also those that do not
+    go by SQLAlchemy."""
     seen: list[tuple[str, Any]] = []
+    with _heard(database, lambda statement, parameters: seen.append((statement, parameters)), pipelined=pipelined):
+        yield seen
+
+
+@contextmanager
+def _heard(database: Database, heard: Callable[[str, Any], object], *, pipelined: bool = True) -> Iterator[None]:
+    """Tell ``heard`` each statement, as SQLAlchemy writes it, and its parameters, just before it is executed."""
     execute_at_once = pipelining._execute
 
     def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
-        seen.append((statement, parameters))
+        heard(statement, parameters)
 
     def listen_at_once(driver: Any, dialect: Any, statement: Any, parameters: Any) -> Any:
-        written, constants = pipelining._compiled(statement, dialect)
-        seen.append((written, {**constants, **parameters}))
+        compiled = statement.compile(dialect=dialect)
+        given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in parameters.items()}
+        heard(str(compiled), {**compiled.params, **given})
         return execute_at_once(driver, dialect, statement, parameters)
 
     event.listen(engine_of(database), "before_cursor_execute", listen)
     if pipelined:
         pipelining._execute = listen_at_once
     try:
-        yield seen
+        yield
     finally:
         pipelining._execute = execute_at_once
         event.remove(engine_of(database), "before_cursor_execute", listen)
