@@ -20,7 +20,7 @@ from tape_celery.connectors.base import CompensationResult, DispatchResult, Obse
 from tape_celery.engine import Outcome
 from tape_celery.errors import CommitUncertain, StoreUnavailable
 from tape_celery.records import Effect
-from tape_celery.store import moves
+from tape_celery.store import moves, pipelining
 from tests.servers.waiting import until
 from tests.state.stage import CONFIRMED, LOST, UNSENT, S, Stage, comp, obs
 
@@ -39,19 +39,21 @@ def test_no_transaction_is_open_while_a_connector_runs(stage: Stage) -> None:
     assert open_now == [0]
 
 
-def test_a_claim_is_committed_before_anything_is_sent(stage: Stage) -> None:
-    """When COMMIT of the claim fails, nothing is sent."""
+def test_a_claim_is_committed_before_anything_is_sent(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When COMMIT of the claim fails, or the statement that is claim and COMMIT in one, nothing is sent."""
     key = stage.record()
     database_engine = stage.tape.database._engine
     failed: list[int] = []
 
-    def refuse(connection: Any) -> None:
+    def refuse(*_: Any) -> None:
         failed.append(1)
         raise RuntimeError("the process dies in COMMIT")
 
     event.listen(database_engine, "commit", refuse)
+    monkeypatch.setattr(pipelining, "_execute", refuse)
     with pytest.raises(RuntimeError):
         stage.dispatch(key, CONFIRMED)
+    monkeypatch.undo()
     event.remove(database_engine, "commit", refuse)
     assert failed
     assert stage.connector.dispatched == []

@@ -7,7 +7,8 @@ next unit. What has happened in it is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from sqlalchemy.sql.expression import ColumnElement
 from tape_celery.errors import CommitUncertain
 from tape_celery.records import Effect, JournalEntry, Obligation
 from tape_celery.schema import effects, journal, obligations
-from tape_celery.store import emptying
+from tape_celery.store import emptying, pipelining
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
 
@@ -50,15 +51,16 @@ class ModelDatabase(Database):
 
     def write(self, work: Callable[[Connection], T]) -> T:
         lost, self.lose = self.lose, None
-        if lost is None:
-            return super().write(work)
+        with _one_by_one() if lost == "commit" or self.meanwhile is not None else nullcontext():
+            if lost is None:
+                return super().write(work)
 
-        def unit(connection: Connection) -> None:
-            work(connection)
-            if lost == "commit":
-                connection.rollback()
+            def unit(connection: Connection) -> None:
+                work(connection)
+                if lost == "commit":
+                    connection.rollback()
 
-        super().write(unit)
+            super().write(unit)
         raise CommitUncertain(f"lost: {lost}")
 
     def _connected(self, dbapi_connection: Any, record: Any) -> None:
@@ -70,6 +72,17 @@ class ModelDatabase(Database):
         if self.meanwhile is not None and statement.startswith("UPDATE tape_"):
             work, self.meanwhile = self.meanwhile, None
             work(connection)
+
+
+@contextmanager
+def _one_by_one() -> Iterator[None]:
+    """Nothing commits itself, and between any two statements something may happen."""
+    committed = pipelining._committed
+    pipelining._committed = lambda connection, run: None
+    try:
+        yield
+    finally:
+        pipelining._committed = committed
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,11 @@ def _of_server(name: str, server: LocalServer) -> list[Fault]:
     return [Fault(f"{name}: {what}", name, act) for what, act in acts.items()]
 
 
-_MESSAGES = {"store": (b"COMMIT",), "broker": (b"PUSH", b"basic.publish"), "bank": (b"POST ", b"GET ")}
+_MESSAGES = {
+    "store": (b"COMMIT", b"WITH claimed AS"),
+    "broker": (b"PUSH", b"basic.publish"),
+    "bank": (b"POST ", b"GET "),
+}
 
 
 def _of_link(site: Site, to: str) -> list[Fault]:
