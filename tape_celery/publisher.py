@@ -179,6 +179,7 @@ class Publisher:
     def _close(self, held: _Hint) -> None:
         """Nothing rides along any more, and it is sent at once."""
         del self._open[held.group]
+        self._sent[held.group] = time.monotonic()
         held.due = 0.0
         self._hints.put(held)
 

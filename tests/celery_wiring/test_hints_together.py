@@ -41,6 +41,18 @@ def test_the_first_goes_at_once_and_what_follows_rides_together(shop: Shop, monk
         assert shop.landings(handle) == 1
 
 
+def test_nothing_is_held_for_longer_after_many_than_after_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is full goes before its time is up, and what comes after it waits from then on, not from when that was."""
+    monkeypatch.setattr(publisher, "GATHER_SECONDS", 600.0)
+    full = shop.tape.settings.chunk_size
+    for _ in range(1 + 3 * full + 1):
+        shop.delay()
+    every_key(shop, 1 + 3 * full)
+    (last,) = shop.tape._publishing()._open.values()
+    assert len(last.keys) == 1
+    assert last.due - last.began <= 600.0, "the wait of one"
+
+
 def test_only_what_is_alike_rides_together(shop: Shop) -> None:
     """One connector and one urgency a message: a slow connector holds up no other, and what is urgent does not wait."""
     alike: dict[str, tuple[Any, ...]] = {}
