@@ -205,7 +205,10 @@ def test_a_schema_that_was_lost_in_mid_life_is_not_created_again(
 def test_a_store_of_the_first_schema_is_upgraded_with_all_that_is_in_it(
     store_url: str, open_database: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rows, its obligations and its journal stay; what they did not have before, they have as nothing."""
+    """An effect and its journal stay; what it did not have before, it has as nothing. Indexes and checks are today's.
+
+    That a store with all kinds of rows is worked on afterwards is in `test_made_before.py`.
+    """
     database = open_database(store_url)
     database.prepare_file()
     with monkeypatch.context() as patched:
