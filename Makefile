@@ -1,5 +1,5 @@
 # Every check of this project, from a bare machine: Python 3.11 or newer and make are all that it needs.
-# The first target that is made creates .venv and installs into it; later ones find that done.
+# The first target that is made creates .venv; each installs the extra that it needs into it, and later ones find that done.
 #
 #   make test     the tests, on real servers         make PYTEST_ARGS="-x -k fencing" test
 #   make soak     ten minutes of load and faults     make SOAK_ARGS="--seconds 60 --seed 7" soak

@@ -7,25 +7,31 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import hypothesis
 import pytest
 
-from tests import compiled_statements
-from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
-from tests.servers import (
-    Chromium,
-    ForkServer,
-    LocalServer,
-    MariaDBServer,
-    MissingServerError,
-    Postgres15Server,
-    PostgresServer,
-    Processes,
-    RabbitMQServer,
-    RedisServer,
-    clean_environment,
-)
-from tests.stores import emptied, migrated
+try:
+    import hypothesis
+
+    from tests import compiled_statements
+    from tests.guarantees import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401 - hooks of this plugin
+    from tests.servers import (
+        Chromium,
+        ForkServer,
+        LocalServer,
+        MariaDBServer,
+        MissingServerError,
+        Postgres15Server,
+        PostgresServer,
+        Processes,
+        RabbitMQServer,
+        RedisServer,
+        clean_environment,
+    )
+    from tests.stores import emptied, migrated
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] in ("tests", "tape_celery"):
+        raise
+    raise pytest.UsageError(f"{missing}: the tests need pip install 'tape-celery[test]'") from None
 
 # No example is a failure for taking long: what is slow on a busy machine is no defect.
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)

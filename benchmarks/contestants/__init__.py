@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tape_celery.errors import MissingExtra
+
 NAMES = (
     "raw_client",
     "plain_celery",
@@ -21,6 +23,8 @@ NAMES = (
     "dbos_queue",
     "procrastinate_jobs",
 )
+PEERS = {"dbos_queue": "dbos", "procrastinate_jobs": "procrastinate"}
+"""Contestants that are another library's, and its package."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,19 @@ class Contestant:
 
 
 def find(name: str) -> Contestant:
-    """The contestant of that module."""
+    """The contestant of that module; raises `MissingExtra` where what it measures is not installed."""
+    if name in PEERS:
+        brought_by_bench(PEERS[name])
     found: Contestant = importlib.import_module(f"benchmarks.contestants.{name}").contestant
     return found
+
+
+def brought_by_bench(package: str) -> None:
+    """Raise `MissingExtra` where this package of the extra ``bench`` is not installed."""
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as missing:
+        raise MissingExtra(f"A benchmark that uses {package}", "bench") from missing
 
 
 def told(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -101,3 +102,40 @@ def test_the_kit_for_tests_needs_no_pytest(tmp_path: Path) -> None:
         "import tape_celery.testing as kit; print(*[getattr(kit, name) for name in kit.__all__])"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path, env=clean_environment())
+
+
+def test_a_benchmark_of_what_is_not_installed_names_the_extra() -> None:
+    """`MissingExtra` from `make bench` without `bench`, as from the package's own extras."""
+    from benchmarks.contestants import PEERS
+
+    assert PEERS
+    for name, package in PEERS.items():
+        code = BLOCKED.format(packages=(package,))
+        said = ended(code + f"from benchmarks.contestants import find; find({name!r})")
+        assert f"uses {package} needs an optional dependency: pip install 'tape-celery[bench]'" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("package", ["hypothesis", "psutil"])
+def test_the_tests_name_the_extra_that_they_need(package: str) -> None:
+    """pytest alone is not enough, and says what is."""
+    code = BLOCKED.format(packages=(package,))
+    said = ended(code + "import pytest; sys.exit(pytest.main(['--collect-only', 'tests/test_errors.py']))")
+    assert f"No module named {package!r}: the tests need pip install 'tape-celery[test]'" in said
+    assert "Traceback" not in said
+
+
+def test_the_page_of_releasing_says_what_each_other_extra_is_for() -> None:
+    page = (ROOT / "docs/releasing.md").read_text()
+    table = page.partition("## What work on it needs")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == FOR_WORK_ON_IT
+
+
+def ended(code: str) -> str:
+    """What Python said, in the project's own folder, before it ended badly."""
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # what is missing is missed by our own code, and not by a plugin's
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
+        env=clean_environment() | alone,
+    )  # fmt: skip
+    assert ran.returncode != 0
+    return (ran.stdout + ran.stderr).strip()
