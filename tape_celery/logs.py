@@ -56,6 +56,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(told).replace("\x7f", "\\u007f")
 
 
+def write_json() -> None:
+    """Have what Celery has set up to log in this process, all of it and its tasks by themselves, write JSON."""
+    for logger in (logging.getLogger(), logging.getLogger("celery.task")):
+        for handler in logger.handlers:
+            handler.setFormatter(JsonFormatter())
+
+
 def _places(traceback: Any) -> list[str]:
     places = []
     while traceback is not None:

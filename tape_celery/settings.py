@@ -90,6 +90,8 @@ class Settings:
     tracing: bool = True
     """Whether effects that were asked for within an OpenTelemetry span have [spans](monitoring.md#traces) of their own;
     nothing where nobody traces."""
+    log_json: bool = False
+    """Whether workers and beat log [JSON, an object a line](monitoring.md#logs), instead of as the app has it."""
     redact: tuple[str, ...] = redaction.DEFAULT
     """Fields with one of these words anywhere in their names, in large or small letters, are shown on no page."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from tape_celery import broker_access, effect_tasks, failpoints, intake, presence, tasks
+from tape_celery import broker_access, effect_tasks, failpoints, intake, logs, presence, tasks
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
@@ -71,6 +71,8 @@ def attach(tape: Tape) -> None:
         # Logs are set up by now, and no child has been forked yet.
         living = found()
         if living is not None and instance is not None and instance.app is living.app:
+            if living.settings.log_json:
+                logs.write_json()
             _or_exit(lambda: _serve_metrics(living, instance.hostname, serving))
 
     def on_worker_shutdown(sender: Any = None, **_: Any) -> None:
@@ -195,6 +197,8 @@ def _serve_metrics(tape: Tape, worker: str, serving: dict[str, Served]) -> None:
 
 
 def _start_beat(tape: Tape, scheduler: Any) -> None:
+    if tape.settings.log_json:
+        logs.write_json()
     _add_queues(tape)
     merge(tape)
     # Celery has read the schedule before it says that beat starts.

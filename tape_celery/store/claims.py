@@ -2,7 +2,8 @@
 
 A claim is one guarded UPDATE over up to n keys. Of several workers that claim the same row, one gets it; the
 others find it changed. What was got comes back with it where the database can, else it is read back by the claim's
-nonce, which nobody else can have written; so it is too when the answer to COMMIT was lost.
+nonce, which nobody else can have written; so it is too when the answer to COMMIT was lost. On PostgreSQL a claim of
+calls writes its journal entries itself (`claiming_at_once`).
 """
 
 from __future__ import annotations

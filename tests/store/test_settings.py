@@ -51,7 +51,11 @@ BAD: list[tuple[str, Any]] = [
     ("connectors", (b"my.module",)),
     ("connectors", [None]),
     ("connectors", {"my.module"}),
-    *((name, value) for name in ("allow_insecure_broker", "tracing") for value in ("", "maybe", None, 1, 0.0, [True])),
+    *(
+        (name, value)
+        for name in ("allow_insecure_broker", "log_json", "tracing")
+        for value in ("", "maybe", None, 1, 0.0, [True])
+    ),
     ("queue_prefix", ""),
     ("queue_prefix", "tape queues."),
     ("queue_prefix", "x" * 61),
@@ -189,6 +193,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         "retention_days": 0.0,
         "redact": redaction.DEFAULT,
         "tracing": True,
+        "log_json": False,
         "encryption_keys": (),
         "reason_min_characters": 10,
         "second_person_above": {},
