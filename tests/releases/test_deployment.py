@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
 import pytest
 import redis
 from celery.bin.worker import worker
@@ -27,7 +28,7 @@ from tape_celery.demo.plan import Misbehaviour, Script
 from tape_celery.demo.wires import BANK_URL_VARIABLE
 from tape_celery.settings import NAMES
 from tests.guarantees import in_ci
-from tests.servers import Process, Processes, until
+from tests.servers import Process, Processes, lives, until
 from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,9 @@ CONTROLLED = "_kombu.binding.celery.pidbox"
 """Where, in Redis, Celery keeps the queues by which workers are controlled."""
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
+
+PATIENT_HONCHO = f"from honcho import command, manager; manager.KILL_WAIT = {STOP_SECONDS}; command.main()"
+"""honcho kills 5 s after the first process has ended; a busy machine may need longer."""
 
 
 def tool(package: str, program: str) -> Path:
@@ -100,14 +104,18 @@ def wait_until_ready(running: dict[str, Process]) -> None:
         process.wait_for(READY.get(name, READY["worker"]), timeout=60)
 
 
-def stop(running: dict[str, Process], *, as_honcho: bool = False) -> None:
-    """SIGTERM as Docker sends it, to each process itself, or to its children too; it ends by itself, and well."""
+def stop(running: dict[str, Process]) -> None:
+    """SIGTERM as Docker sends it, to each process itself; it ends by itself, and well."""
     for process in running.values():
-        (process.killpg if as_honcho else process.kill)(signal.SIGTERM)
+        process.kill(signal.SIGTERM)
     for name, process in running.items():
         code = process.wait(STOP_SECONDS)
         assert code in (0, -signal.SIGTERM), f"{name} ended with {code}: {process.text()[-2000:]}"
         assert "Traceback" not in process.text(), process.text()
+
+
+def procfile() -> dict[str, str]:
+    return dict(re.findall(r"^(\w+): (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
 
 
 def bank(processes: Processes, folder: Path, lost: str) -> str:
@@ -122,10 +130,13 @@ def bank(processes: Processes, folder: Path, lost: str) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def test_the_procfile_carries_a_lost_answer_to_its_end_and_stops(processes: Processes, tmp_path: Path) -> None:
-    """All of its processes on the ready app without any server: SQLite and messages in files."""
-    lines = dict(re.findall(r"^(\w+): (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
-    assert list(lines) == ["dispatch", "observe", "compensate", "sweep", "beat", "flower"]
+def test_honcho_starts_the_procfile_which_carries_a_lost_answer_to_its_end_and_stops(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """All of it on the ready app without any server, SQLite and messages in files; SIGTERM ends everything."""
+    if find_spec("honcho") is None:
+        (pytest.fail if in_ci() else pytest.skip)("no honcho: pip install '.[test]'")
+    lines = procfile()
     [wire] = read_wires(limit=1)
     environment = {
         "TAPE_STORE_URL": f"sqlite:///{tmp_path}/tape.db",
@@ -135,13 +146,32 @@ def test_the_procfile_carries_a_lost_answer_to_its_end_and_stops(processes: Proc
     }
     _, tape = make_app(environment)
     tape.migrate()
-    running = {name: started(processes, name, shlex.split(line), environment, tmp_path) for name, line in lines.items()}
-    wait_until_ready(running)
+    shutil.copy(ROOT / "Procfile", tmp_path)
+    honcho = started(processes, "honcho", [sys.executable, "-c", PATIENT_HONCHO, "start"], environment, tmp_path)
+    for name in lines:
+        ready = re.escape(READY.get(name, READY["worker"]))
+        honcho.wait_for(re.compile(rf"\b{name}\.1 .*{ready}"), timeout=60)
+    pids = re.findall(r"\b(\w+)\.1 started \(pid=(\d+)\)", honcho.text())
+    assert {name for name, _ in pids} == set(lines)
+    running = [psutil.Process(int(pid)) for _, pid in pids]
     handle = tape.effect.delay("bank.wire", wire.request, business_key=wire.business_key)
     until(lambda: handle.status == "CONFIRMED", timeout=30, what="the wire to be found at the bank")
     assert "UNKNOWN" in [entry.status for entry in handle.journal]
-    stop(running, as_honcho=True)
+    honcho.kill(signal.SIGTERM)
+    assert honcho.wait(STOP_SECONDS * 2) == 128 + signal.SIGTERM
+    ended = dict(re.findall(r"\b(\w+)\.1 stopped \(rc=(-?\d+)\)", honcho.text()))
+    assert ended.keys() == set(lines)
+    assert set(ended.values()) <= {"0", str(-signal.SIGTERM)}, honcho.text()[-4000:]
+    assert "Traceback" not in honcho.text()
+    assert not any(map(lives, running))
     tape.database.close()
+
+
+def test_the_page_prints_the_procfile_as_it_is() -> None:
+    """A wheel brings no Procfile; who has installed one copies it from the page."""
+    [printed] = re.findall(r"```procfile\n(.*?)```", (ROOT / "docs/deployment.md").read_text(), re.DOTALL)
+    assert printed == (ROOT / "Procfile").read_text()
+    assert list(procfile()) == ["dispatch", "observe", "compensate", "sweep", "beat", "flower"]
 
 
 def test_what_compose_starts_works_together_under_its_own_names(
