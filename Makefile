@@ -3,7 +3,7 @@
 #
 #   make test     the tests, on real servers         make PYTEST_ARGS="-x -k fencing" test
 #   make soak     ten minutes of load and faults     make SOAK_ARGS="--seconds 60 --seed 7" soak
-#   make bench    figures, beside other libraries    make BENCH_ARGS="--effects 500 --rounds 1" bench
+#   make bench    figures, beside other libraries    make BENCH_ARGS="--effects 500 --rounds 1" bench: shorter throughput
 #   make demo     the demo, no server needed         make DEMO_ARGS="--wires 40" demo
 #   make servers  servers that PyPI has not, for the tests; without them theirs are skipped
 #   make lint     make types     make imports        make check: all of these but the demo
@@ -45,9 +45,13 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.backlog --backlog 3000 --effects 30
 	$(BIN)/python -m benchmarks.slow_calls --calls 600
-	$(BIN)/python -m benchmarks.longrun --effects 10000
 	$(BIN)/python -m benchmarks.flatness --rows 100000 --times 11
 	$(BIN)/python -m benchmarks.dead_rows --effects 2000
+	$(BIN)/python -m benchmarks.audit --rows 100000
+	$(BIN)/python -m benchmarks.costs --effects 2000
+	$(BIN)/python -m benchmarks.scale
+# Of so few effects the warm-up is most: whether it was flat is told, and fails nothing.
+	-$(BIN)/python -m benchmarks.longrun --effects 10000
 
 servers: $(VENV)/.test
 	$(BIN)/python -m tests.servers.debian

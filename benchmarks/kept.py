@@ -11,6 +11,7 @@ from celery import Celery
 
 from benchmarks.filling import RARE
 from tape_celery import Tape, connectors
+from tape_celery.cli.looking import COUNTED
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.events import Answered, Event, Expired, Lapsed
 from tape_celery.intent import Callback, Intent, canonical_json, digest_of, new_key
@@ -23,6 +24,7 @@ from tape_celery.store import (
     due,
     figures,
     inspection,
+    intents,
     moves,
     owing,
     paging,
@@ -58,9 +60,13 @@ class _Upstream:
 
 
 class Store:
-    """A store that `fill` has filled with ``rows``, and what is done with it."""
+    """A store that `fill` has filled with ``rows``, and what is done with it.
 
-    def __init__(self, url: str, rows: int) -> None:
+    ``counted``: how many of each state of each connector `status` counts; by default as many as the command does.
+    """
+
+    def __init__(self, url: str, rows: int, *, counted: int = COUNTED) -> None:
+        self.counted = counted
         connectors.register(_Upstream())
         app = Celery(f"flatness-{rows}", broker="memory://", set_as_current=False)
         self.tape = Tape(app, store_url=url)
@@ -87,7 +93,7 @@ class Store:
         many = self.intents(100)
         yield "record 100", lambda: bulk.record_many(self.database, many, actor="", hint_ms=3_600_000)
         one = self.intents()[0]
-        yield "record one", lambda: bulk.record_many(self.database, [one], actor="", hint_ms=60_000)
+        yield "record one", lambda: intents.record(self.database, one, actor="", hint_ms=60_000)
         keys = [intent.effect_key for intent in asked]
         taken: list[Effect] = []
         yield f"claim {EACH}", lambda: taken.extend(self.claim(keys))
@@ -178,8 +184,9 @@ class Store:
         yield "obligations of an effect", lambda: owed(effect_key=self.old)
         yield "obligations of a run", lambda: owed(run_id=self.run)
         yield "obligations: PENDING", lambda: owed(status=ObligationStatus.PENDING)
-        yield "status", lambda: (self.tape.counts(at_most=50), self.tape.obligation_counts(at_most=50))
-        yield "gauges", lambda: (ages.read(self.database, 50, 100), ages.count_runs(self.database, 50))
+        most = self.counted
+        yield "status", lambda: (self.tape.counts(at_most=most), self.tape.obligation_counts(at_most=most))
+        yield "gauges, counting to 50", lambda: (ages.read(self.database, 50, 100), ages.count_runs(self.database, 50))
         yield "counts", self.tape.counts
 
     # --- what the steps are about ---

@@ -6,12 +6,14 @@
 A dispatch worker (prefork, 2 processes), a worker for the other queues, and beat, on PostgreSQL and Redis; effects come
 by delay_many, 500 a call, and never more than 2,000 ahead of the upstream. Everything is looked at every two seconds.
 Prints what was seen at 10, 25, 50, 75 and 100 %, and whether it was flat: the most of each figure after 40 % is within
-a tenth of its most between 20 and 40 %. What is stored grows with the effects, and is only shown.
+a tenth of its most between 20 and 40 %. Exits with 1 where it was not. What is stored grows with the effects, and is
+only shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -120,7 +122,7 @@ def _named(name: str, process: Process) -> dict[str, psutil.Process]:
     return {name: parent, **{f"{name}, child {number}": child for number, child in enumerate(children, 1)}}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--effects", type=int, default=100_000, help="(%(default)s)")
     asked = parser.parse_args()
@@ -132,7 +134,8 @@ def main() -> None:
     grown = [what for what in looks[-1][2] if is_flat(what, looks) is False]
     print(f"\n{looks[-1][1]:.0f} s, {counts['requests'] - counts['distinct']} POSTs too many")
     print(f"not flat: {', '.join(grown)}" if grown else "flat")
+    return 1 if grown else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

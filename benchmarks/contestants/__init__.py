@@ -16,6 +16,7 @@ from tape_celery.errors import MissingExtra
 
 NAMES = (
     "raw_client",
+    "raw_connector",
     "plain_celery",
     "tape_one_by_one",
     "tape_bulk",

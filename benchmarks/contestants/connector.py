@@ -6,4 +6,5 @@ from benchmarks.contestants import told
 from tape_celery import connectors
 from tape_celery.connectors.http import HTTPConnector
 
-connectors.register(HTTPConnector("wire", told("UPSTREAM")))
+connector = HTTPConnector("wire", told("UPSTREAM"))
+connectors.register(connector)

@@ -1,4 +1,4 @@
-"""The ceiling: the same POSTs by the same client, and nothing else."""
+"""The ceiling of those who POST by httpx: the same POSTs by the same client, and nothing else."""
 
 from __future__ import annotations
 

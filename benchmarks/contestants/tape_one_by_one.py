@@ -14,7 +14,11 @@ _CONFIRMED = select(func.count()).select_from(effects).where(effects.c.status ==
 
 
 class TapeOneByOne(Contestant):
-    """The ready app with its defaults, started as the Procfile says."""
+    """The ready app with its defaults.
+
+    Its workers are prefork, as plain Celery's are, and one has all queues but dispatch; the Procfile, which is made
+    for honcho, has a worker with a pool of threads for each queue.
+    """
 
     title = "tape_celery, .delay() one by one"
     setup = (

@@ -24,6 +24,8 @@ from tests.servers import PostgresServer
 from tests.store.steps import engine_of, execute
 
 KEPT = 6_000
+COUNTED = 50
+"""Less than there is in most states of even the smaller store."""
 READ = 1_000
 """The most rows that any part of a plan may read: what is due or listed is less, what is kept or waits more."""
 LINEAR = ("counts",)
@@ -68,7 +70,7 @@ def sqlite_kept(sqlite_files: dict[int, Path], tmp_path: Path) -> Callable[[int]
 
     def open_one(rows: int) -> Store:
         copied = shutil.copy2(sqlite_files[rows], tmp_path)
-        return Store(f"sqlite:///{copied}", rows)
+        return Store(f"sqlite:///{copied}", rows, counted=COUNTED)
 
     return open_one
 
@@ -154,7 +156,7 @@ def postgresql_filled(postgres: PostgresServer) -> Iterator[str]:
 def postgresql_kept(postgres: PostgresServer, postgresql_filled: str) -> Iterator[Store]:
     """A copy of it."""
     url = postgres.fresh_database(template=postgresql_filled)
-    store = Store(url, KEPT * 3)
+    store = Store(url, KEPT * 3, counted=COUNTED)
     yield store
     store.database.close()
     postgres.drop_database(url)
