@@ -16,12 +16,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect
 from sqlalchemy.exc import IntegrityError
 
-from tape_celery import migrations, schema
+from tape_celery import Tape, connectors, migrations, schema
 from tape_celery.errors import SchemaMismatch
 from tape_celery.flow import Said
 from tape_celery.records import Pause
 from tape_celery.store import flows, inspection
 from tape_celery.store.database import Database
+from tape_celery.testing import ScriptedConnector, kept_registry
 from tests.servers import PostgresServer
 from tests.store.conftest import MakeTape, Open
 from tests.store.steps import an_intent as intent
@@ -39,6 +40,8 @@ def upgrade() -> None:
     op.add_column("tape_effects", sa.Column("colour", sa.String(8), nullable=True))
 """
 HEAD = migrations.head()
+PREPARED = 7
+"""A statement that is run more than five times is prepared at the server."""
 
 Newer = Callable[[], None]
 
@@ -189,6 +192,42 @@ def test_a_newer_schema_is_refused(
     with pytest.raises(SchemaMismatch, match=rf"9999, newer than this code's {HEAD}"):
         tape.migrate()
     assert raw_count(newer) == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mariadb"])
+def test_code_that_runs_already_goes_on_when_a_newer_migration_adds_a_column(
+    kind: str,
+    request: pytest.FixtureRequest,
+    open_database: Open,
+    make_tape: MakeTape,
+    newer_code: Newer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With connections that are open and statements that the server has prepared; whoever starts then is refused."""
+    url = request.getfixturevalue(f"{kind}_url")
+    tape, started_later, newer = make_tape(url), make_tape(url), open_database(url)
+    tape.migrate()
+    with kept_registry():
+        connectors.register(ScriptedConnector())
+        for number in range(PREPARED):
+            assert confirmed(tape, f"before {number}")
+        newer_code()
+        newer.migrate()
+        monkeypatch.undo()
+        assert "colour" in {column["name"] for column in inspect(engine_of(newer)).get_columns("tape_effects")}
+        for number in range(PREPARED):
+            assert confirmed(tape, f"after {number}")
+        assert tape.audit() == []
+        assert len(tape.effects()) == 2 * PREPARED
+    with pytest.raises(SchemaMismatch, match=rf"9999, newer than this code's {HEAD}"):
+        started_later.effects()
+
+
+def confirmed(tape: Tape, business_key: str) -> bool:
+    """Whether one more effect was recorded, sent and sealed."""
+    handle = tape.effect.delay("bank.wire", {"amount": 1}, business_key=business_key)
+    tape.dispatch(handle.id)
+    return handle.status == "CONFIRMED" and len(handle.journal) == 3
 
 
 def test_a_schema_that_was_lost_in_mid_life_is_not_created_again(
