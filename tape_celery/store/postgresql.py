@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
-from tape_celery.errors import MissingExtra
+from tape_celery.errors import MissingExtra, SettingsError
 
 _PASSING = {"40001", "40P01", "55P03"}
 """Serialization failure, deadlock detected, lock not available."""
@@ -21,7 +21,7 @@ _OPTIONS = (
 def engine(url: URL) -> Engine:
     """An engine; nothing is opened yet. Raises `MissingExtra` where psycopg is absent."""
     try:
-        return create_engine(
+        made = create_engine(
             url,
             hide_parameters=True,
             isolation_level="READ COMMITTED",
@@ -32,6 +32,9 @@ def engine(url: URL) -> Engine:
         )
     except (ModuleNotFoundError, NoSuchModuleError):
         raise MissingExtra("A PostgreSQL store", "postgresql") from None
+    # Before SQLAlchemy asks for the version, which already is no text where the encoding is none.
+    event.listen(made, "connect", _check_encoding, insert=True)
+    return made
 
 
 def hurried(url: URL, seconds: float) -> URL:
@@ -45,6 +48,17 @@ def hurried(url: URL, seconds: float) -> URL:
 def passes(error: DBAPIError) -> bool:
     """Whether another try of the unit, in a new transaction, may work."""
     return getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def _check_encoding(driver: Any, record: Any) -> None:
+    """Raise `SettingsError` where the driver cannot tell what the bytes of a text stand for."""
+    if driver.info.parameter_status("client_encoding") == "SQL_ASCII":
+        name, encoding = driver.info.dbname, driver.info.parameter_status("server_encoding")
+        driver.close()
+        raise SettingsError(
+            f"tape_store_url names the database {name!r}, whose encoding is {encoding} and which is read as SQL_ASCII; "
+            "create it with ENCODING 'UTF8'"
+        )
 
 
 def _connect_args(url: URL) -> dict[str, Any]:

@@ -237,3 +237,23 @@ def test_a_tape_names_a_bad_url_when_it_is_first_used(make_tape: MakeTape) -> No
     with pytest.raises(SettingsError, match="unsupported kind") as refused:
         tape.effect.delay("bank.wire", {"amount": 1}, business_key="b-1")
     assert SECRET not in str(refused.value)
+
+
+def test_a_database_without_an_encoding_is_refused_by_name(postgres: PostgresServer) -> None:
+    """Its texts would come as bytes; one whose client says UTF8 is a store like any other."""
+    with postgres.connect() as connection:
+        connection.execute(
+            "CREATE DATABASE no_encoding ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+    url = postgres.database_url("no_encoding")
+    refused, told = Database(url), Database(f"{url}?client_encoding=utf8")
+    try:
+        with pytest.raises(
+            SettingsError, match=r"database 'no_encoding', whose encoding is SQL_ASCII .* ENCODING 'UTF8'"
+        ):
+            refused.migrate()
+        told.migrate()
+        told.ready()
+    finally:
+        told.close()
+        postgres.drop_database(url)
