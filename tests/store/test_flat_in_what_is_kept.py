@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Index, PrimaryKeyConstraint, UniqueConstraint, event
 
 from benchmarks.filling import fill
 from benchmarks.kept import Store
 from tape_celery import connectors, schema
+from tape_celery.store import pipelining
 from tests.servers import PostgresServer
 from tests.store.steps import engine_of, execute
 
@@ -165,18 +167,28 @@ def postgresql_kept(postgres: PostgresServer, postgresql_filled: str) -> Iterato
 class Plans:
     """Of each statement that is sent, the plan and what each part of it has read: it is run before, and undone."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
         self.found: list[str] = []
         event.listen(engine_of(store.database), "before_cursor_execute", self._before)
+        self._execute = pipelining._execute
+        patch.setattr(pipelining, "_execute", self._past_sqlalchemy)
 
     def _before(self, connection: Any, cursor: Any, statement: str, given: Any, *_: Any) -> None:
         if statement.lstrip().split(" ", 1)[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
             return
         driver = connection.connection.driver_connection
         one = given[0] if isinstance(given, list) else given
-        with driver.transaction(force_rollback=True), driver.cursor() as own:
-            own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", one)
-            (told,) = own.fetchone()
+        self._look(driver, driver.cursor(), statement, one)
+
+    def _past_sqlalchemy(self, driver: Any, dialect: Any, statement: Any, given: Any) -> Any:
+        compiled = pipelining._compiled(statement, dialect)
+        self._look(driver, psycopg.RawCursor(driver), compiled.text, compiled.values(given))
+        return self._execute(driver, dialect, statement, given)
+
+    def _look(self, driver: Any, cursor: Any, statement: str, given: Any) -> None:
+        with driver.transaction(force_rollback=True), cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", given)
+            (told,) = cursor.fetchone()
         plan = told if isinstance(told, list) else json.loads(told)
         self.found += [f"{line} in {statement}" for line in _objections(plan[0]["Plan"])]
 
@@ -196,9 +208,9 @@ def _objections(node: dict[str, Any]) -> Iterator[str]:
         yield from _objections(part)
 
 
-def played_on_postgresql(store: Store) -> Iterator[str]:
+def played_on_postgresql(store: Store, patch: pytest.MonkeyPatch) -> Iterator[str]:
     """What is found in the plans, for each of our steps."""
-    plans = Plans(store)
+    plans = Plans(store, patch)
     for name, work in store.steps():
         plans.found.clear()
         work()
@@ -206,9 +218,11 @@ def played_on_postgresql(store: Store) -> Iterator[str]:
             yield from [f"{name}: {line}" for line in plans.found]
 
 
-def test_on_postgresql_no_part_of_a_plan_reads_what_is_kept(postgresql_kept: Store) -> None:
+def test_on_postgresql_no_part_of_a_plan_reads_what_is_kept(
+    postgresql_kept: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever is scanned, sorted or filtered is what is due or listed."""
-    found = list(played_on_postgresql(postgresql_kept))
+    found = list(played_on_postgresql(postgresql_kept, monkeypatch))
     assert not found, "\n".join(found)
 
 
@@ -229,7 +243,9 @@ def test_without_an_index_the_check_on_sqlite_objects(sqlite_kept: Callable[[int
 
 
 @pytest.mark.parametrize("index", INDEXES)
-def test_without_an_index_the_check_on_postgresql_objects(postgresql_kept: Store, index: str) -> None:
+def test_without_an_index_the_check_on_postgresql_objects(
+    postgresql_kept: Store, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on SQLite."""
     execute(postgresql_kept.database, f"DROP INDEX {index}")
-    assert next(played_on_postgresql(postgresql_kept), "")
+    assert next(played_on_postgresql(postgresql_kept, monkeypatch), "")
