@@ -147,6 +147,7 @@ def main() -> None:
     for name in names:
         print(f"- {find(name).title}: {find(name).setup}")
     fastest = max(one.rate for one in laps)
+    print(f"\nOf the upstream, at most {fastest:,.0f}/s were asked; alone it gives {rounds.upstream:,.0f}.")
     if fastest > rounds.upstream / 2:
         print(f"\nThe upstream may have been the bottleneck: {fastest:,.0f}/s were asked of it.")
     told = {
