@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.contestants import NAMES, find
+from benchmarks.contestants import NAMES, brought_by_bench, find
 from benchmarks.rounds import play
 from benchmarks.running import cpu_seconds, running
 from tests.servers import PostgresServer, RedisServer
@@ -141,6 +141,7 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def main() -> None:
+    brought_by_bench("matplotlib")  # which draws when all is measured, minutes later
     rounds = play(__doc__, lap, lambda one: f"{one.rate:>8,.0f} effects/s", effects=5000, names=NAMES)
     laps, names = rounds.found, rounds.names
     print(f"\n{table(laps, names)}\n\n{goals(laps)}\n\nSet-up:")

@@ -115,6 +115,12 @@ def test_a_benchmark_of_what_is_not_installed_names_the_extra() -> None:
         assert f"uses {package} needs an optional dependency: pip install 'tape-celery[bench]'" in said.splitlines()[-1]
 
 
+def test_a_benchmark_that_cannot_draw_says_so_before_it_measures() -> None:
+    code = BLOCKED.format(packages=("matplotlib",)) + "sys.argv[1:] = ['--help']\n"
+    said = ended(code + "from benchmarks.throughput import main; main()")
+    assert "uses matplotlib needs an optional dependency: pip install 'tape-celery[bench]'" in said.splitlines()[-1]
+
+
 @pytest.mark.parametrize("package", ["hypothesis", "psutil"])
 def test_the_tests_name_the_extra_that_they_need(package: str) -> None:
     """pytest alone is not enough, and says what is."""
