@@ -19,6 +19,7 @@ NAMES = (
     "raw_connector",
     "plain_celery",
     "tape_one_by_one",
+    "tape_threads",
     "tape_bulk",
     "tape_embedded",
     "dbos_queue",

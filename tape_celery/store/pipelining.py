@@ -130,7 +130,8 @@ def _execute(driver: Any, dialect: Dialect, statement: Insert | Select[Any], par
 class _Compiled:
     """A statement as PostgreSQL itself takes it."""
 
-    text: str
+    text: bytes
+    """The same object each time, which the driver finds by its hash: that of a text would be computed anew."""
     parameters: tuple[tuple[str, Callable[[Any], Any] | None], ...]
     """The names of its parameters, in their order, and how one is written, where that is not as it is."""
     constants: Mapping[str, Any]
@@ -162,7 +163,7 @@ def _compiled(statement: Insert | Select[Any], dialect: Dialect) -> _Compiled:
 
     kinds = [compiled.binds[name].type.dialect_impl(dialect) for name in left]
     return _Compiled(
-        re.sub(r"\$(\d+)", shown, str(compiled)),
+        re.sub(r"\$(\d+)", shown, str(compiled)).encode(),
         tuple((name, kind.bind_processor(dialect)) for name, kind in zip(left, kinds, strict=True)),
         {name: value for name, value in constants.items() if name not in written},
     )
