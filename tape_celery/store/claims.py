@@ -9,7 +9,7 @@ calls writes its journal entries itself (`claiming_at_once`).
 from __future__ import annotations
 
 import logging
-import secrets
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -108,7 +108,7 @@ def take(
     free connectors and those of limited ones, the first come back; where it does so while the second are committed,
     nobody can tell, and the first are left to their leases with them.
     """
-    nonce = secrets.token_hex(16)
+    nonce = uuid.uuid4().hex
     taken: Taken[R] = Taken()
     tried = list(keys)
     try:
