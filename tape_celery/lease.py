@@ -39,31 +39,28 @@ class LeaseKeeper:
         self._every_seconds = every_seconds
         self._renew = renew
         self._about = about
-        self._stop: threading.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tape-lease-keeper", daemon=True)
 
     def __enter__(self) -> LeaseKeeper:
         if self._ends:
-            self._stop = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(self._stop,), name="tape-lease-keeper", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._stop is not None and self._thread is not None:
-            self._stop.set()
-            if self._ends:
-                self._thread.join()
+        self._stop.set()
+        if self._ends:
+            self._thread.join()
 
     def release(self, keys: Iterable[str]) -> None:
         """Their calls have ended."""
         for key in keys:
             self._ends.pop(key, None)
 
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.wait(self._every_seconds):
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_seconds):
             for key, end in list(self._ends.items()):
                 over = monotonic() >= end
                 if over or not self._renewed(key):
