@@ -472,7 +472,9 @@ class Engine:
             record = by_key[key]
             return claims.renew(self._database, work.kind, record, lease_ms=self._lease_ms(record.connector))
 
-        told = lambda key: about(by_key[key])  # noqa: E731 - beside `renew`
+        def told(key: str) -> dict[str, Any]:
+            return about(by_key[key])
+
         return LeaseKeeper(bounds, every_seconds=shortest / 3, renew=renew, about=told)
 
     # --- the operations: a row in, the event that ends its claim out ---

@@ -55,7 +55,7 @@ def commit_at_once(connection: Connection, *statements: Statement) -> tuple[Any,
         try:
             with driver.pipeline():
                 try:
-                    # Its own BEGIN is waited for, in a pipeline too.
+                    # psycopg's own BEGIN is waited for, in a pipeline too.
                     driver.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                     sent = [_execute(driver, connection.dialect, *one) for one in statements]
                     progress.commits = True
