@@ -193,7 +193,7 @@ def _withheld(obligation: Obligation, event: Withheld) -> Step:
 def _lapsed(obligation: Obligation, event: Lapsed, terms: Terms) -> Step:
     at = event.at_ms
     _allow(obligation, {COMPENSATING}, "the end of a lease")
-    if (obligation.lease_until_ms or 0) > at:
+    if event.lease_until_ms > at:
         raise NotAllowed(obligation.obligation_key, obligation.status, "the end of a lease", "it was renewed")
     settled = max(obligation.settled_at_ms or 0, event.lease_until_ms + terms.settle_ms)
     freed = replace(_released(obligation), settled_at_ms=settled, unsent=0, may_have_landed=True)

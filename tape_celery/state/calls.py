@@ -92,7 +92,7 @@ def withheld(effect: Effect, event: Withheld, terms: Terms) -> Transition:
 def lapsed(effect: Effect, event: Lapsed, terms: Terms) -> Transition:
     allow(effect, {DISPATCHING}, "the end of a lease")
     at = event.at_ms
-    if (effect.lease_until_ms or 0) > at:
+    if event.lease_until_ms > at:
         raise NotAllowed(effect.effect_key, effect.status, "the end of a lease", "it was renewed")
     freed = replace(
         settling(released(effect), event.lease_until_ms + terms.settle_ms),

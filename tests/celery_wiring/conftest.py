@@ -99,6 +99,10 @@ class Shop:
         for marker in self.directory.glob("*.*.[0-9]*"):
             marker.unlink()
 
+    def reached(self, point: str) -> None:
+        """Wait until a limited failpoint was reached: what it comes after can be seen in the store before it is."""
+        until((self.directory / f"{point}.0").exists, what=f"the failpoint {point}")
+
     def gate(self, name: str) -> None:
         """Open a gate that a connector's script waits at."""
         (self.directory / name).touch()

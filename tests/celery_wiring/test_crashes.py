@@ -30,7 +30,7 @@ def test_a_child_killed_at_any_point_of_a_dispatch_leaves_one_landing_at_most(sh
             assert shop.tape.get(handle.id).reason == "absent"
             assert shop.landings(handle) == 0
         assert ("lapsed" in shop.kinds(handle)) == (point != "sealed")
-        assert (shop.directory / f"dispatch.{point}.0").exists(), "the failpoint was not reached"
+        shop.reached(f"dispatch.{point}")
         calls = len(shop.ledger.entries("called", handle.id))
         assert calls == landed + (semantics == "idempotent" and point != "sealed")
     shop.is_sound()
@@ -167,5 +167,5 @@ def test_a_sweep_killed_in_the_middle_is_made_up_by_the_next(shop: Shop, point: 
     handle = shop.tape.effect.apply_async(("bank", {"script": ["land"]}), {"business_key": "b"}, countdown=0.2)
     shop.open(failpoints=f"sweep.{point}=kill9*1")
     shop.ends(handle, "CONFIRMED")
-    assert (shop.directory / f"sweep.{point}.0").exists()
+    shop.reached(f"sweep.{point}")
     assert shop.landings(handle) == 1

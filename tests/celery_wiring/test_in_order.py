@@ -37,5 +37,5 @@ def test_a_worker_killed_before_it_hints_the_next_loses_nothing(shop: Shop) -> N
     handles = [shop.delay(ordering_key=KEY) for _ in range(3)]
     for handle in handles:
         shop.ends(handle, "CONFIRMED")
-    assert (shop.directory / "dispatch.sealed.0").exists()
+    shop.reached("dispatch.sealed")
     assert [entry["key"] for entry in shop.ledger.entries("landed")] == [handle.id for handle in handles]

@@ -502,6 +502,22 @@ def test_the_journal_of_a_lease_that_was_renewed_gives_its_row_too(database: Dat
     assert (replayed.status, replayed.settled_at_ms) == (after.status, after.settled_at_ms)
 
 
+def test_the_journal_of_a_lease_that_was_renewed_after_the_clock_went_back_gives_its_row_too(
+    database: Database,
+) -> None:
+    """By that clock the renewed lease ends before the first one did; it lapses then, and the journal says the same."""
+    first = recorded(database)
+    mine = claimed(database, first.effect_key)
+    database.shift_ms = -10_000
+    assert claims.renew(database, EFFECTS, mine, lease_ms=LEASE_MS)
+    database.shift_ms = -5_000 + LEASE_MS
+    after = act(database, first.effect_key, LAPSE).after
+    assert after.status is S.UNKNOWN
+    assert after.updated_at_ms < (mine.lease_until_ms or 0)
+    replayed = state.replay(first, journal(database, first.effect_key)[1:])
+    assert (replayed.status, replayed.settled_at_ms) == (after.status, after.settled_at_ms)
+
+
 def _live(database: Database, keys: list[str], rng: random.Random) -> None:
     """What one thread does; the leases are so short that most of them run out."""
     held: list[Effect] = []
