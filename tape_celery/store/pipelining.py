@@ -31,13 +31,13 @@ def commit_alone(
 
     ``connection`` must be in no transaction. ``None``: nothing was written; the ordinary way manages, or says why not.
     Raises SQLAlchemy's `IntegrityError` for a key that is taken, when nothing was written either, and
-    `CommitUncertain` where the connection was lost with the statement on its way.
+    `CommitUncertain` where the connection was lost with the statement on its way, and where what it answered cannot be
+    read.
     """
 
     def run(driver: Any, progress: _Progress) -> list[tuple[Any, ...]]:
         progress.commits = True
-        found: list[tuple[Any, ...]] = _execute(driver, connection.dialect, statement, parameters).fetchall()
-        return found
+        return _read(_execute(driver, connection.dialect, statement, parameters))
 
     return _committed(connection, run)
 
@@ -66,8 +66,7 @@ def commit_at_once(connection: Connection, *statements: Statement) -> tuple[Any,
             refused = refused or error
         if refused is not None:
             raise refused
-        row: tuple[Any, ...] = sent[0].fetchone()
-        return row
+        return _read(sent[0])[0]
 
     return _committed(connection, run) if psycopg.Pipeline.is_supported() else None
 
@@ -124,6 +123,15 @@ def _execute(driver: Any, dialect: Dialect, statement: Insert | Select[Any], par
 
     compiled = _compiled(statement, dialect)
     return psycopg.RawCursor(driver).execute(compiled.text, compiled.values(parameters))
+
+
+def _read(cursor: Any) -> list[tuple[Any, ...]]:
+    """The rows of what was committed; what fails in reading them undoes nothing."""
+    try:
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    except Exception as unread:
+        raise CommitUncertain(f"what was committed cannot be read: {type(unread).__name__}: {unread}") from unread
+    return rows
 
 
 @dataclass(frozen=True)

@@ -273,6 +273,31 @@ def before_statement(
 
 
 @contextmanager
+def unreadable_numbers(database: Database) -> Iterator[list[bytes]]:
+    """The first number that psycopg reads on the first connection that is used in the block cannot be read by it.
+
+    Yields the list of what it was.
+    """
+    from psycopg.adapt import Loader
+    from psycopg.errors import DataError
+
+    met: list[bytes] = []
+
+    class Unreadable(Loader):
+        def load(self, data: Any) -> int:
+            if not met:
+                met.append(bytes(data))
+                raise DataError("not a number")
+            return int(bytes(data))
+
+    def lent(driver: Any, *_: Any) -> None:
+        driver.adapters.register_loader("int8", Unreadable)
+
+    event.listen(engine_of(database), "checkout", lent, once=True)
+    yield met
+
+
+@contextmanager
 def statements(database: Database, *, pipelined: bool = True) -> Iterator[list[tuple[str, Any]]]:
     """Every statement that the store executes in the block, with its parameters; ``pipelined``: also those that do not
     go by SQLAlchemy."""

@@ -25,6 +25,7 @@ from tests.store.steps import (
     kinds,
     recorded,
     row,
+    unreadable_numbers,
 )
 from tests.store.steps import S as Status
 
@@ -52,6 +53,17 @@ def test_a_claim_that_was_not_committed_is_nobodys(
     assert claim(far_store, effect.effect_key) == []
     assert cut.happened == 1
     assert claimed(server_store, effect.effect_key).token == 1
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+def test_a_claim_whose_answer_cannot_be_read_is_read_back_as_ones_own(server_store: Database) -> None:
+    """It was committed, whatever the driver makes of what came back."""
+    effect = recorded(server_store)
+    with unreadable_numbers(server_store) as tries:
+        mine = claimed(server_store, effect.effect_key)
+    assert len(tries) == 1
+    assert mine == row(server_store, effect.effect_key)
+    assert kinds(server_store, effect.effect_key) == ["recorded", "claimed"]
 
 
 @pytest.mark.parametrize("verb", ["call", "look"])

@@ -15,7 +15,7 @@ from tape_celery.store.database import Database
 from tests.servers import PostgresServer, TcpProxy, until
 from tests.store.conftest import MakeTape, url_of
 from tests.store.gate import closed_gate
-from tests.store.steps import COMMIT, commits_of_a_read, count, kinds, row, scalar
+from tests.store.steps import COMMIT, commits_of_a_read, count, kinds, row, scalar, unreadable_numbers
 
 REQUEST = {"account": "A1", "amount": 100}
 KEYS = [{}, {"business_key": "b-1"}, {"idempotency_key": "i-1"}]
@@ -123,6 +123,17 @@ def test_a_store_that_is_gone_before_anything_was_committed_recorded_nothing(
     with pytest.raises(StoreUnavailable):
         delay(far_tape, business_key="b-1")
     assert count(server_store) == 0
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+def test_an_answer_to_commit_that_cannot_be_read_is_found_by_reading_back(
+    far_tape: Tape, server_store: Database
+) -> None:
+    """It was recorded, whatever the driver makes of what came back."""
+    with unreadable_numbers(far_tape.database) as tries:
+        handle = delay(far_tape, business_key="b-1")
+    assert len(tries) == 1
+    assert (count(server_store), kinds(server_store, handle.id)) == (1, ["recorded"])
 
 
 @pytest.mark.parametrize("server", ["postgresql"], indirect=True)
