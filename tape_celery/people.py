@@ -46,7 +46,7 @@ class Person:
 
 
 People = Mapping[str, Person]
-"""By name, as Flower's login knows it; nobody named: whoever has a login may do everything."""
+"""By name, as Flower's login knows it; nobody named: whoever has a login may do the same."""
 
 ANYBODY = Person(Role.APPROVER)
 NOT_NAMED = "tape_people does not name you, so there is nothing here that you may see or do."

@@ -78,7 +78,7 @@ class Settings:
     connector without a field, always. As a text: ``bank.wire:amount=10000, card.charge``."""
     people: People = field(default_factory=dict)
     """Who may see and do what [in Flower](flower.md#roles), by the names that its login knows: a role (``viewer``,
-    ``operator``, ``approver``) and its connectors; nobody: whoever has a login may do everything. As a text:
+    ``operator``, ``approver``) and its connectors; nobody: whoever has a login may do the same. As a text:
     ``ann=approver, bob@example.com=operator bank.* mail``."""
     metrics_address: str = ""
     """Where a worker serves its [metrics](monitoring.md), ``host:port`` or a port of 127.0.0.1; none without."""

@@ -10,7 +10,7 @@ from tape_celery.tape import tape_of
 
 
 @tape.command(context_settings={"ignore_unknown_options": True})
-@click.option("--tape-read-only", "read_only", is_flag=True, help="Nobody acts.")
+@click.option("--tape-allow-actions", "allow_actions", is_flag=True, help="Whoever is logged in may act.")
 @click.option("--tape-show-payloads", "show_payloads", is_flag=True, help="Show requests and responses, redacted.")
 @click.option(
     "--tape-allow-anonymous",
@@ -18,7 +18,12 @@ from tape_celery.tape import tape_of
     is_flag=True,
     help="Start without a login on an address that others reach: a proxy lets people in.",
 )
-@click.option("--tape-allow-anonymous-actions", "allow_anonymous_actions", is_flag=True, help="Acts without a login.")
+@click.option(
+    "--tape-allow-anonymous-actions",
+    "allow_anonymous_actions",
+    is_flag=True,
+    help="Where there is no login, whoever comes in may act.",
+)
 @click.option("--tape-metrics-login", "metrics_login", is_flag=True, help="Flower's /metrics takes the login, too.")
 @click.option(
     "--tape-idle-minutes",
@@ -32,7 +37,7 @@ from tape_celery.tape import tape_of
 @click.pass_context
 def flower(
     context: click.Context,
-    read_only: bool,
+    allow_actions: bool,
     show_payloads: bool,
     allow_anonymous: bool,
     allow_anonymous_actions: bool,
@@ -43,6 +48,7 @@ def flower(
     """Flower, with a tab for effects. OPTIONS are Flower's own: --port=5555, --basic_auth=name:password, …
 
     It listens on 127.0.0.1 unless --address says otherwise, and refuses to listen elsewhere without a login.
+    Nobody acts on its pages, nor stops workers and runs tasks there, unless that is allowed.
     """
     try:
         try:
@@ -53,7 +59,7 @@ def flower(
                 raise
             raise MissingExtra("celery tape flower", "flower") from None
         asked = Asked(
-            read_only=read_only,
+            allow_actions=allow_actions,
             show_payloads=show_payloads,
             allow_anonymous=allow_anonymous,
             allow_anonymous_actions=allow_anonymous_actions,

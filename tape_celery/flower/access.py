@@ -13,6 +13,9 @@ from tape_celery.errors import ConfigurationError
 from tape_celery.people import People
 
 _NO = frozenset({"", "0", "n", "no", "f", "false", "off"})
+LOOKING_ONLY = (
+    "This Flower is for looking only: acts were not allowed when it was started. Whoever starts it can allow them."
+)
 ANONYMOUS = "anonymous"
 """Whoever comes in without a login, in the journal and in ``tape_people``."""
 
@@ -21,12 +24,13 @@ ANONYMOUS = "anonymous"
 class Asked:
     """Our own options of ``tape flower``."""
 
-    read_only: bool = False
+    allow_actions: bool = False
+    """Whoever is logged in may act."""
     show_payloads: bool = False
     allow_anonymous: bool = False
     """Without a login on an address that others reach: somebody else, say a proxy, lets people in."""
     allow_anonymous_actions: bool = False
-    """Acts without a login."""
+    """Where there is no login, whoever comes in may act."""
     metrics_login: bool = False
     """Flower's ``/metrics`` asks for the login too."""
     idle_minutes: int = 30
@@ -79,10 +83,12 @@ def access(options: Any, asked: Asked, people: People) -> Access:
             "tape_people says who may do what, and without a login nobody is known: give Flower one (--basic_auth or "
             f"--auth), or name {ANONYMOUS!r}"
         )
-    if asked.read_only or options.read_only:
+    if options.read_only:
         why = "This Flower is read only."
     elif not login and not asked.allow_anonymous_actions:
         why = "Acts need a login, and this Flower has none."
+    elif login and not asked.allow_actions:
+        why = LOOKING_ONLY
     else:
         why = ""
     return Access(

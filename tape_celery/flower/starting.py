@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from tornado.web import url
 
 from tape_celery.errors import ConfigurationError
 from tape_celery.exposition import Collector
-from tape_celery.flower.access import Asked, access
+from tape_celery.flower.access import LOOKING_ONLY, Asked, access
 from tape_celery.flower.connector_page import ConnectorPage
 from tape_celery.flower.door import Door
 from tape_celery.flower.effect_page import EffectPage
@@ -25,6 +26,8 @@ from tape_celery.flower.loader import loader
 from tape_celery.flower.run_page import RunPage
 from tape_celery.metering import Meter
 from tape_celery.tape import Tape
+
+logger = logging.getLogger(__name__)
 
 ROUTES = (
     (r"/effects", EffectsPage, "tape-effects"),
@@ -40,8 +43,9 @@ STATIC = (r"/effects/static/(.+)", StaticFiles, "tape-static")
 def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[str]) -> None:
     """Run Flower with ``arguments``, which are its own, until it is stopped.
 
-    It listens on this machine alone unless ``--address`` says otherwise. Raises `ConfigurationError` where that would
-    let in everybody, for options of ours that do not exist, and for connectors that cannot be imported.
+    It listens on this machine alone unless ``--address`` says otherwise. Where nobody may act all of it is read only,
+    not our pages alone. Raises `ConfigurationError` where it would let in everybody, for options of ours that do not
+    exist, and for connectors that cannot be imported.
     """
     strange = [argument for argument in arguments if argument.lstrip("-").replace("_", "-").startswith("tape-")]
     if strange:
@@ -55,7 +59,12 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
         """Flower, which looks at its options when all of them are read, and before it listens."""
 
         def __init__(self, options: Any, **settings: Any) -> None:
-            shared = Shared(tape, access(options, asked, people), door_of(options))
+            allowed = access(options, asked, people)
+            if allowed.may_not_act:
+                options.read_only = True  # then nobody stops workers or runs tasks, either
+            if allowed.may_not_act == LOOKING_ONLY:
+                logger.info("Nobody may act: started without --tape-allow-actions")
+            shared = Shared(tape, allowed, door_of(options))
             super().__init__(options=options, **settings, tape=shared)
 
         def get_handler_delegate(self, request: Any, target_class: Any, *arguments: Any, **named: Any) -> Any:

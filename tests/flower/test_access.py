@@ -32,8 +32,8 @@ def test_without_a_login_it_starts_on_no_address_that_others_reach(address: str)
     with pytest.raises(ConfigurationError, match="--basic_auth"):
         access(options(address=address), Asked(allow_anonymous_actions=True))
     assert access(options(address=address), Asked(allow_anonymous=True)).may_not_act
-    assert access(options(address=address, basic_auth=["a:b"]), Asked()).may_not_act == ""
-    assert access(options(address=address, auth=".*@example.com"), Asked()).may_not_act == ""
+    assert access(options(address=address, basic_auth=["a:b"]), Asked(allow_actions=True)).may_not_act == ""
+    assert access(options(address=address, auth=".*@example.com"), Asked(allow_actions=True)).may_not_act == ""
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "whatever"])
@@ -55,17 +55,23 @@ def test_metrics_are_behind_no_login_where_there_is_none() -> None:
 
 
 def test_who_may_act() -> None:
-    """Whoever is logged in, unless it is read only by our option or Flower's; without a login only if that is said."""
-    login = options(basic_auth=["a:b"])
-    assert access(login, Asked()).may_not_act == ""
-    for read_only in (
-        access(login, Asked(read_only=True)),
-        access(options(basic_auth=["a:b"], read_only=True), Asked()),
-    ):
-        assert read_only.may_not_act == "This Flower is read only."
-    assert "need a login" in access(options(), Asked()).may_not_act
-    assert access(options(), Asked(allow_anonymous_actions=True)).may_not_act == ""
-    assert access(options(), Asked(allow_anonymous_actions=True, read_only=True)).may_not_act
+    """Whoever is logged in where that is said, and without a login where that is said of it; by default nobody."""
+    login, logged_in = options(basic_auth=["a:b"]), Asked(allow_actions=True)
+    anybody, both = Asked(allow_anonymous_actions=True), Asked(allow_actions=True, allow_anonymous_actions=True)
+    for given, asked in ((login, logged_in), (options(auth="a@b.example"), logged_in), (options(), anybody)):
+        assert access(given, asked).may_not_act == ""
+        assert access(given, both).may_not_act == ""
+    for asked in (Asked(), anybody):
+        assert "looking only" in access(login, asked).may_not_act
+    for asked in (Asked(), logged_in):
+        assert "need a login" in access(options(), asked).may_not_act
+
+
+def test_flowers_own_option_takes_acts_away() -> None:
+    """Whatever is allowed by ours."""
+    asked = Asked(allow_actions=True, allow_anonymous_actions=True)
+    for given in (options(basic_auth=["a:b"], read_only=True), options(read_only=True)):
+        assert access(given, asked).may_not_act == "This Flower is read only."
 
 
 def test_roles_need_a_login_to_be_known_by() -> None:

@@ -25,7 +25,7 @@ ROUTES = ("/effects", "/effects/effect/{key}", "/effects/run/{key}", "/effects/c
 @pytest.fixture(scope="module")
 def flower(shop: Shop, started: Processes) -> FlowerProcess:
     """A Flower that knows two people."""
-    return FlowerProcess(started, shop, LOGIN)
+    return FlowerProcess(started, shop, LOGIN, "--tape-allow-actions")
 
 
 @pytest.fixture(scope="module")
@@ -364,10 +364,10 @@ def test_acts_without_a_login_can_be_allowed_and_are_protected_all_the_same(shop
     assert last(shop, key)[1] == "anonymous"
 
 
-def test_read_only_is_for_everybody_and_a_prefix_is_on_every_link(shop: Shop, started: Processes) -> None:
-    """Flower's own options hold for our pages."""
+def test_nobody_acts_unless_that_is_allowed_and_a_prefix_is_on_every_link(shop: Shop, started: Processes) -> None:
+    """Nor on Flower's own pages and by its API; the page says why, and the log by which option."""
     key = shop.stuck("prefix")
-    flower = FlowerProcess(started, shop, LOGIN, "--tape-read-only", "--url_prefix=ops/flower")
+    flower = FlowerProcess(started, shop, LOGIN, "--url_prefix=ops/flower")
     with flower.client(ANN) as web:
         assert web.get("/effects").status_code == 404
         for route in ROUTES:
@@ -377,7 +377,9 @@ def test_read_only_is_for_everybody_and_a_prefix_is_on_every_link(shop: Shop, st
             style = text.partition('href="/ops/flower/effects/static/')[2].partition('"')[0]
             assert web.get(f"/ops/flower/effects/static/{style}").status_code == 200
         text = web.get("/ops/flower" + page_of("effect", key)).text
-        assert "This Flower is read only." in text
+        assert "This Flower is for looking only" in text
+        assert "ann · looking only" in text
+        assert "--tape-allow" not in text
         assert 'method="post"' not in text
         token = web.cookies["_xsrf"]
         form = {
@@ -388,6 +390,11 @@ def test_read_only_is_for_everybody_and_a_prefix_is_on_every_link(shop: Shop, st
             "sure": "yes",
         }
         assert web.post("/ops/flower" + page_of("effect", key), data=form).status_code == 403
+        for api in ("worker/shutdown/w", "task/revoke/t", "task/send-task/tape.sweep"):
+            refused = web.post(f"/ops/flower/api/{api}", headers={"Sec-Fetch-Site": "same-origin"})
+            assert refused.status_code == 403, api
+            assert "Read only" in refused.text, api
+    assert "started without --tape-allow-actions" in flower.process.text()
     assert shop.tape.get(key).status is EffectStatus.STUCK
 
 
@@ -399,6 +406,7 @@ def test_whoever_oauth_vouches_for_is_the_actor(shop: Shop, started: Processes) 
     flower = FlowerProcess(
         started,
         shop,
+        "--tape-allow-actions",
         "--auth=.*@example.com",
         "--auth_provider=flower.views.auth.GoogleAuth2LoginHandler",
         "--oauth2_key=k",
@@ -436,7 +444,7 @@ def test_a_broker_that_is_away_holds_up_no_page_and_no_act(shop: Shop, started: 
     key = shop.effect("no-broker")
     away = (shop.directory / "shop_app.py").read_text().replace("memory://", "redis://127.0.0.1:1/0")
     (shop.directory / "shop_away.py").write_text(away)
-    with FlowerProcess(started, shop, LOGIN, app="shop_away").client(ANN) as web:
+    with FlowerProcess(started, shop, LOGIN, "--tape-allow-actions", app="shop_away").client(ANN) as web:
         assert key in web.get("/effects").text
         assert act(web, page_of("effect", shop.failed("no-broker-2")), "reissue").status_code == 303
         assert act(web, page_of("effect", key), "cancel").status_code == 303
@@ -446,7 +454,7 @@ def test_a_broker_that_is_away_holds_up_no_page_and_no_act(shop: Shop, started: 
 def test_a_store_that_is_away_is_told_on_the_page(shop: Shop, started: Processes) -> None:
     """With 503, whatever is asked for, and no traceback; when it is back, so are the pages."""
     key = shop.stuck("away")
-    with FlowerProcess(started, shop, LOGIN).client(ANN) as web:
+    with FlowerProcess(started, shop, LOGIN, "--tape-allow-actions").client(ANN) as web:
         form = filled(web, page_of("effect", key), "resolve-failed")
         here, away = shop.directory / "tape.db", shop.directory / "away.db"
         shop.tape.database.close()

@@ -24,7 +24,8 @@ PICTURES = os.environ.get("TAPE_TEST_PICTURES")
 @pytest.fixture(scope="module")
 def flower(shop: Shop, started: Processes) -> FlowerProcess:
     """A Flower with a login, which shows payloads."""
-    return FlowerProcess(started, shop, "--basic_auth=ann:secret,bob:secret", "--tape-show-payloads")
+    login = "--basic_auth=ann:secret,bob:secret"
+    return FlowerProcess(started, shop, login, "--tape-allow-actions", "--tape-show-payloads")
 
 
 @pytest.fixture(scope="module")

@@ -131,8 +131,9 @@ def test_flower_lets_in_whose_password_is_good_and_nobody_guess(shop: Shop, star
     """On its own pages, its API and ours; names beyond ASCII as well; behind a proxy by the address that it tells."""
     key = shop.stuck("login")
     flower = FlowerProcess(
-        started, shop, "--xheaders", "--tape-metrics-login", FLOWER_BASIC_AUTH=f"ann:{hashed('secret', CHEAP)},jörg:p:ä"
-    )
+        started, shop, "--xheaders", "--tape-metrics-login", "--tape-allow-actions",
+        FLOWER_BASIC_AUTH=f"ann:{hashed('secret', CHEAP)},jörg:p:ä",
+    )  # fmt: skip
 
     def asking(name: str, password: str, address: str, route: str = "/effects") -> httpx.Response:
         shown = b64encode(f"{name}:{password}".encode()).decode()

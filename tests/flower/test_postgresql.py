@@ -38,7 +38,7 @@ def flower(shop: Shop, started: Processes) -> FlowerProcess:
     with_roles = source.replace("settle_seconds=0,", f"settle_seconds=0, people={PEOPLE!r},")
     assert with_roles != source
     (shop.directory / "shop_app.py").write_text(with_roles)
-    return FlowerProcess(started, shop, "--basic_auth=ann:secret,bert:secret")
+    return FlowerProcess(started, shop, "--basic_auth=ann:secret,bert:secret", "--tape-allow-actions")
 
 
 def test_the_pages_are_those_of_any_store(shop: Shop, flower: FlowerProcess) -> None:

@@ -32,7 +32,7 @@ def flower(shop: Shop, started: Processes) -> FlowerProcess:
     with_roles = source.replace("settle_seconds=0,", f"settle_seconds=0, people={PEOPLE!r},")
     assert with_roles != source
     (shop.directory / "shop_roles.py").write_text(with_roles)
-    return FlowerProcess(started, shop, LOGIN, app="shop_roles")
+    return FlowerProcess(started, shop, LOGIN, "--tape-allow-actions", app="shop_roles")
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from tests.servers import Processes
         ("--address=0.0.0.0", {}, "--basic_auth"),
         ("--address=", {}, "every address"),
         ("--port=0", {"FLOWER_ADDRESS": "0.0.0.0"}, "--basic_auth"),
-        ("--tape-read-onyl", {}, "no option --tape-read-onyl"),
-        ("--tape_read_onyl=1", {}, "no option --tape_read_onyl=1"),
+        ("--tape-allow-actoins", {}, "no option --tape-allow-actoins"),
+        ("--tape_allow_actoins=1", {}, "no option --tape_allow_actoins=1"),
     ],
 )
 def test_what_must_not_be_started_is_not(
