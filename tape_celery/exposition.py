@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tape_celery.errors import MissingExtra
 from tape_celery.gauges import GAUGES, PATIENCE_SECONDS, Leases, StoreGauges
-from tape_celery.metering import Meter, Metric
+from tape_celery.metering import METRICS, Meter, Metric, Totals
 from tape_celery.settings import metrics_host_and_port
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Collector:
-    """Gives prometheus_client what there is to tell; it is registered with one of its registries."""
+    """Gives prometheus_client what there is to tell; it is registered with one of its registries.
+
+    With ``workers``, which says what each worker has counted, counts have a label ``worker``: empty for this process.
+    """
 
     def __init__(
         self,
@@ -34,8 +38,9 @@ class Collector:
         *,
         wait_seconds: float = PATIENCE_SECONDS,
         lease_ms: Callable[[], Leases] = dict,
+        workers: Callable[[], Mapping[str, Totals]] | None = None,
     ) -> None:
-        self._meter = meter
+        self._meter, self._workers = meter, workers
         self._gauges = StoreGauges(database, wait_seconds, lease_ms)
 
     def describe(self) -> list[Any]:
@@ -45,7 +50,10 @@ class Collector:
     def collect(self) -> Iterator[Any]:
         """The metrics as they stand now."""
         self._meter.receive()
-        for metric, sums in self._meter.totals().items():
+        totals = self._meter.totals()
+        if self._workers is not None:
+            totals = _by_worker({"": totals, **self._workers()})
+        for metric, sums in totals.items():
             yield _histogram(metric, sums) if metric.bounds else _counter(metric, sums)
         reading = self._gauges.read()
         for gauge in GAUGES:
@@ -93,6 +101,16 @@ class Served:
         self._server.server_close()
         self._receiver.join()
         self._meter.close()
+
+
+def _by_worker(known: Mapping[str, Totals]) -> Totals:
+    found: Totals = {}
+    for metric in METRICS:
+        told = replace(metric, labels=(*metric.labels, "worker"))
+        found[told] = {
+            (*labels, worker): sums for worker, totals in known.items() for labels, sums in totals[metric].items()
+        }
+    return found
 
 
 def _counter(metric: Metric, sums: dict[tuple[str, ...], list[float]]) -> Any:

@@ -14,8 +14,9 @@ import select
 import threading
 import weakref
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tape_celery.records import Effect, Obligation
 
@@ -72,6 +73,8 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 
 Series = tuple[str, tuple[str, ...]]
 """A metric's name, and the values of its labels."""
+Totals = dict[Metric, dict[tuple[str, ...], list[float]]]
+"""What was counted, by metric and the values of its labels."""
 
 
 class Meter:
@@ -157,14 +160,14 @@ class Meter:
                     name, labels, sums = json.loads(line)
                     self._add((name, tuple(labels)), sums)
 
-    def totals(self) -> dict[Metric, dict[tuple[str, ...], list[float]]]:
-        """What was counted so far, by metric and the values of its labels."""
+    def lines(self) -> list[list[Any]]:
+        """What was counted so far, a line a series, as JSON can say it; `totals_of` reads it."""
         with self._lock:
-            series = [(name, labels, list(sums)) for (name, labels), sums in self._sums.items()]
-        found: dict[Metric, dict[tuple[str, ...], list[float]]] = {metric: {} for metric in METRICS}
-        for name, labels, sums in series:
-            found[_BY_NAME[name]][labels] = sums
-        return found
+            return [[name, list(labels), list(sums)] for (name, labels), sums in self._sums.items()]
+
+    def totals(self) -> Totals:
+        """What was counted so far."""
+        return totals_of(self.lines())
 
     def close(self) -> None:
         """Let go of the pipe; nothing may be received after it."""
@@ -177,6 +180,22 @@ class Meter:
         if self._pid == os.getppid():
             os.close(self._read_end)
         self._reset()
+
+
+def totals_of(lines: Iterable[Any]) -> Totals:
+    """What the `Meter.lines` of a process say; metrics of which nobody here knows are left out.
+
+    Raises `ValueError` or `TypeError` for what is none of it.
+    """
+    found: Totals = {metric: {} for metric in METRICS}
+    for name, labels, sums in lines:
+        metric = _BY_NAME.get(name)
+        if metric is None:
+            continue
+        if len(labels) != len(metric.labels) or len(sums) != (len(metric.bounds) + 2 if metric.bounds else 1):
+            raise ValueError(f"{name} has labels {labels!r} and sums {sums!r}")
+        found[metric][tuple(map(str, labels))] = [float(one) for one in sums]
+    return found
 
 
 def count_entry(meter: Meter, record: Effect | Obligation, before: str, kind: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from tape_celery import broker_access, effect_tasks, failpoints, intake, logs, presence, tasks
+from tape_celery import broker_access, effect_tasks, failpoints, intake, logs, presence, tasks, worker_counts
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
@@ -81,6 +81,7 @@ def attach(tape: Tape) -> None:
             living.stopping.end(sender.hostname)
             presences.leave(sender.hostname)
             if (served := serving.pop(sender.hostname, None)) is not None:
+                worker_counts.answer(living.app, None)
                 living.measure(None)
                 served.close()
 
@@ -194,6 +195,7 @@ def _serve_metrics(tape: Tape, worker: str, serving: dict[str, Served]) -> None:
         meter.close()
         return
     tape.measure(meter)
+    worker_counts.answer(tape.app, meter)
 
 
 def _start_beat(tape: Tape, scheduler: Any) -> None:

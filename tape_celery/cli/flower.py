@@ -26,6 +26,12 @@ from tape_celery.tape import tape_of
 )
 @click.option("--tape-metrics-login", "metrics_login", is_flag=True, help="Flower's /metrics takes the login, too.")
 @click.option(
+    "--tape-worker-metrics",
+    "worker_metrics",
+    is_flag=True,
+    help="Flower's /metrics has the counts of all workers, too; for where nobody else reads them from the workers.",
+)
+@click.option(
     "--tape-idle-minutes",
     "idle_minutes",
     type=click.IntRange(1, 40_000),
@@ -42,6 +48,7 @@ def flower(
     allow_anonymous: bool,
     allow_anonymous_actions: bool,
     metrics_login: bool,
+    worker_metrics: bool,
     idle_minutes: int,
     options: tuple[str, ...],
 ) -> None:
@@ -64,6 +71,7 @@ def flower(
             allow_anonymous=allow_anonymous,
             allow_anonymous_actions=allow_anonymous_actions,
             metrics_login=metrics_login,
+            worker_metrics=worker_metrics,
             idle_minutes=idle_minutes,
         )
         start(context, tape_of(context.obj.app), asked, options)

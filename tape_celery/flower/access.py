@@ -33,6 +33,8 @@ class Asked:
     """Where there is no login, whoever comes in may act."""
     metrics_login: bool = False
     """Flower's ``/metrics`` asks for the login too."""
+    worker_metrics: bool = False
+    """Flower's ``/metrics`` tells what workers count, too."""
     idle_minutes: int = 30
     """How long somebody whom OAuth vouched for stays logged in without doing anything."""
 

@@ -26,6 +26,7 @@ from tape_celery.flower.loader import loader
 from tape_celery.flower.run_page import RunPage
 from tape_celery.metering import Meter
 from tape_celery.tape import Tape
+from tape_celery.worker_counts import WorkerCounts
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
         urls.handlers.insert(0, (r"/metrics", MetricsForWhoIsLoggedIn))
     command.Flower = Flower
     try:
-        with _told_at_metrics(tape):
+        with _told_at_metrics(tape, asked.worker_metrics):
             context.invoke(command.flower, tornado_argv=tuple(arguments))
     finally:
         command.Flower = started
@@ -93,11 +94,16 @@ def door_of(options: Any) -> Door | None:
 
 
 @contextmanager
-def _told_at_metrics(tape: Tape) -> Iterator[None]:
-    """Flower's ``/metrics`` tells what the store says, and what people do here."""
+def _told_at_metrics(tape: Tape, of_workers: bool) -> Iterator[None]:
+    """Flower's ``/metrics`` tells what the store says, what people do here, and, where asked, what workers do."""
     meter = Meter()
+    workers = WorkerCounts(tape.app) if of_workers else None
     collector = Collector(
-        meter, tape.database, wait_seconds=METRICS_WAIT_SECONDS, lease_ms=lambda: tape.engine.reach().lease_ms
+        meter,
+        tape.database,
+        wait_seconds=METRICS_WAIT_SECONDS,
+        lease_ms=lambda: tape.engine.reach().lease_ms,
+        workers=workers.read if workers else None,
     )
     tape.measure(meter)
     REGISTRY.register(collector)
@@ -107,6 +113,8 @@ def _told_at_metrics(tape: Tape) -> Iterator[None]:
         REGISTRY.unregister(collector)
         tape.measure(None)
         meter.close()
+        if workers:
+            workers.close()
 
 
 def install(handlers: list[Any], settings: dict[str, Any]) -> None:

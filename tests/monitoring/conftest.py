@@ -23,15 +23,24 @@ def port_of(worker: Process) -> int:
 
 def families(worker: Process) -> list[Metric]:
     """What the worker serves now."""
-    with urlopen(f"http://127.0.0.1:{port_of(worker)}/metrics", timeout=10) as answer:
+    return _families(port_of(worker))
+
+
+def _families(port: int) -> list[Metric]:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return list(text_string_to_metric_families(answer.read().decode()))
 
 
 def samples(worker: Process) -> Samples:
     """Each series that the worker serves now, and its value."""
+    return read(port_of(worker))
+
+
+def read(port: int) -> Samples:
+    """Each series that is served at the port now, and its value."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in families(worker)
+        for family in _families(port)
         for sample in family.samples
     }
 

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from tape_celery import gauges
 from tape_celery.errors import MissingExtra, SettingsError
@@ -18,6 +19,7 @@ from tape_celery.gauges import EFFECTS, MOST_CONNECTORS, PATIENCE_SECONDS, UP, S
 from tape_celery.metering import HINTS, SWEEPS, Meter
 from tape_celery.settings import Settings, metrics_host_and_port
 from tape_celery.store.database import Database
+from tape_celery.worker_counts import WorkerCounts
 from tests.state.stage import Stage
 
 FORKING = multiprocessing.get_context("fork")
@@ -145,3 +147,26 @@ def test_an_address_without_a_host_is_this_machine(address: str, means: tuple[st
 def test_what_is_no_address_is_refused(address: Any) -> None:
     with pytest.raises(SettingsError, match="tape_metrics_address"):
         Settings(metrics_address=address)
+
+
+def test_an_answer_that_is_none_changes_nothing_and_others_count(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker of another version may count what is not known here; whoever reaches the broker may answer anything."""
+    app = Celery("asked", broker="memory://", set_as_current=False)
+    asked = WorkerCounts(app, ask_seconds=60)
+    line = [HINTS.name, ["tape.dispatch", "published"], [2]]
+    asked._take([{"good": {"ok": [line, ["tape_of_tomorrow", ["x"], [1, 2, 3]]]}}])
+    for said in (
+        {"error": "no"},
+        {"ok": 1},
+        {"ok": [[HINTS.name, ["few"], [1]]]},
+        {"ok": [[HINTS.name, ["a", "b"], ["?"]]]},
+        [],
+    ):
+        asked._take([{"good": said}, {"bad": said}])
+    asked.close()
+    known = asked.read()
+    assert list(known) == ["good"]
+    assert {metric: sums for metric, sums in known["good"].items() if sums} == {
+        HINTS: {("tape.dispatch", "published"): [2.0]}
+    }
+    assert caplog.text.count("did not say what it counted") == 10

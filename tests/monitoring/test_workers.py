@@ -10,8 +10,8 @@ import pytest
 
 from tape_celery.gauges import GAUGES
 from tape_celery.metering import METRICS
-from tests.celery_wiring.conftest import MakeShop, Shop
-from tests.monitoring.conftest import ADDRESS, Samples, families, port_of, samples, value
+from tests.celery_wiring.conftest import APP, MakeShop, Shop
+from tests.monitoring.conftest import ADDRESS, Samples, families, port_of, read, samples, value
 from tests.monitoring.test_rules import declared
 from tests.servers import Process, until
 
@@ -137,3 +137,31 @@ def test_the_port_is_free_again_as_soon_as_a_worker_is_dead(make_shop: MakeShop)
     shop.gate("open")
     assert port_of(successor) == port
     assert value(samples(successor), "tape_store_up") == 1
+
+
+def test_flower_tells_what_workers_count_under_their_names(make_shop: MakeShop) -> None:
+    """With its option, at its own `/metrics`: of each worker the same as it serves itself; of one that is gone the last
+    that it said.
+    """
+    shop = make_shop(**ADDRESS)
+    worker = shop.open(concurrency=2)
+    some_effects(shop, 5)
+    served = agrees(shop, worker)
+    arguments = ("tape", "flower", "--port=0", "--tape-worker-metrics")
+    flower = shop.processes.python("-m", "celery", "-A", APP, *arguments, name="flower", env=shop.environment())
+    port = int(flower.wait_for(re.compile(r"Visit me at http://\S*:(\d+)"), 30)[1])
+
+    def told() -> Samples | None:
+        found = read(port)
+        return found if counted(found) else None
+
+    found = until(told, timeout=40, what="what the worker counted")
+    [name] = {dict(labels)["worker"] for series, labels in found if series == COUNT}
+    assert name in worker.text()
+    named = frozenset({("worker", name)})
+    for series, labels in served:
+        if series.startswith(("tape_transitions", "tape_call_seconds", "tape_unknown_seconds")):
+            assert found[series, labels | named] == served[series, labels], (series, labels)
+    assert value(found, "tape_effects", connector="bank", status="CONFIRMED") > 0
+    ends_in_order(worker)
+    assert counted(read(port)) == counted(found)

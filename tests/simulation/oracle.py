@@ -166,11 +166,13 @@ def _claimless(stage: Stage) -> Iterator[str]:
 
 
 def _follows_a_landing(stage: Stage, look: Call) -> bool:
-    """Whether it is the look at a breaker's probe, by who was just told that it landed."""
+    """Whether it is the look at a breaker's probe, by who was just told that it landed, be it that others have looked
+    at it since."""
     before = [call for call in stage.upstream.calls[: look.number] if call.key == look.key]
-    mine = [call for call in before if call.process == look.process and call.token == look.token]
-    landed = [call for call in mine if call.verb in ("dispatch", "compensate")]
-    return bool(landed) and look.verb.startswith("observe") and landed[-1].answer in ("confirmed", "compensated")
+    mine = [call for call in before if call.process == look.process]
+    if not mine or mine[-1].verb not in ("dispatch", "compensate"):
+        return False
+    return look.verb.startswith("observe") and mine[-1].answer in ("confirmed", "compensated")
 
 
 def _untold(stage: Stage) -> Iterator[str]:
