@@ -50,7 +50,11 @@ class PubSubConnector:
     then has to keep to the timeout that it is given. ``timeout_s``: seconds for one publish.
 
     Whether a subscriber acted on the message is not known here: `observe` is `absent` and no evidence, unless a
-    subclass overrides it. Raises `MissingExtra` when google-cloud-pubsub is not installed.
+    subclass overrides it. The clients made here go through no proxy of the environment, and to an emulator
+    (``PUBSUB_EMULATOR_HOST``) of this machine only; another one, and a proxy, are for a ``publisher`` of yours.
+
+    Raises `MissingExtra` when google-cloud-pubsub is not installed, `SettingsError` for such an emulator, or a
+    ``timeout_s`` that cannot work.
     """
 
     name: str
@@ -71,8 +75,15 @@ class PubSubConnector:
             import google.cloud.pubsub_v1  # noqa: F401 - the extra may be absent
         except ImportError:
             raise MissingExtra("PubSubConnector", "pubsub") from None
+        from tape_celery.connectors.pubsub_client import emulator
+
         if not 0 < self.timeout_s < math.inf:
             raise SettingsError(f"connector {self.name!r}: timeout_s must be above 0, not {self.timeout_s!r}")
+        if self.publisher is None:
+            try:
+                emulator()
+            except SettingsError as error:
+                raise SettingsError(f"connector {self.name!r}: {error}") from None
 
     @property
     def total_seconds(self) -> float:
@@ -141,16 +152,18 @@ class PubSubConnector:
     def _publisher(self) -> Any:
         """The publisher given, else the client of this process: gRPC's connections do not outlive a fork."""
         from google.auth.exceptions import GoogleAuthError
-        from google.cloud import pubsub_v1
+
+        from tape_celery.connectors.pubsub_client import make_client
 
         if self.publisher is not None:
             return self.publisher
         if self._client is None or self._client[0] != os.getpid():
-            ordered = pubsub_v1.types.PublisherOptions(enable_message_ordering=True)
             try:
-                client = pubsub_v1.PublisherClient(publisher_options=ordered, client_options=self.client_options)
+                client = make_client(self.client_options)
             except GoogleAuthError as error:
                 raise _NotConnected(f"no credentials: {error}") from error
+            except SettingsError as error:
+                raise _NotConnected(str(error)) from error
             self._client = (os.getpid(), client)
         return self._client[1]
 

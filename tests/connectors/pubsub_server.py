@@ -26,11 +26,12 @@ class Refused(Exception):
 class PubSubServer:
     """Keeps every message that comes, and then acknowledges it unless ``script`` says otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: grpc.ServerCredentials | None = None) -> None:
         self.script: Script = lambda message: None
         self.messages: list[Any] = []
         self.topics: list[str] = []
         self.peers: set[str] = set()
+        self.authorizations: list[str] = []
         self.received = threading.Semaphore(0)
         """Released once for each message."""
         self.over = threading.Event()
@@ -44,7 +45,9 @@ class PubSubServer:
         self._numbers = itertools.count(1)
         self._server = grpc.server(ThreadPoolExecutor(8))
         self._server.add_generic_rpc_handlers((handlers,))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        listen = "127.0.0.1:0"
+        port = self._server.add_secure_port(listen, tls) if tls else self._server.add_insecure_port(listen)
+        self.address = f"127.0.0.1:{port}"
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -67,6 +70,7 @@ class PubSubServer:
         self.messages.append(message)
         self.topics.append(request.topic)
         self.peers.add(context.peer())
+        self.authorizations += [str(value) for name, value in context.invocation_metadata() if name == "authorization"]
         number = next(self._numbers)
         self.received.release()
         try:
