@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import promql_parser
 import pytest
 
 from tape_celery.errors import QueueFull
@@ -79,7 +80,20 @@ QUERIES = [rule["expr"] for rule in rules()] + [query for _, query, _ in panels(
 def test_a_query_asks_for_metrics_labels_and_words_that_exist(query: str) -> None:
     assert "tape_" in query
     assert strange(query) == set()
-    assert query.count("(") == query.count(")")
+
+
+@pytest.mark.parametrize("query", sorted(set(QUERIES)))
+def test_a_query_is_promql(query: str) -> None:
+    """By its grammar and types: what Prometheus and Grafana would refuse is found here."""
+    promql_parser.parse(query)
+
+
+@pytest.mark.parametrize(
+    "query", ["max by (a) (tape_effects", "rate(tape_effects)", "tape_effects[5m] > 1", "tape_effects >"]
+)
+def test_what_is_no_promql_is_found(query: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        promql_parser.parse(query)
 
 
 @pytest.mark.parametrize(
