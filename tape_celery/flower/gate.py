@@ -15,6 +15,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authentica
 
 from tape_celery import people
 from tape_celery.flower.access import actor_of
+from tape_celery.flower.arriving import Arriving, by_a_link, go_on
 from tape_celery.flower.handler import Page
 from tape_celery.flower.trouble import Refused
 from tape_celery.people import People
@@ -57,6 +58,9 @@ class Gate(RequestHandler):
             self.finish(f"Too many wrong passwords; come again in {wait} seconds.")
             return
         if not self.is_login and not isinstance(self, OPEN):
+            if shared.access.oauth and by_a_link(self.request) and not self.get_cookie(USER):
+                go_on(self, self.request.uri or "/")
+                return
             self._gate_roles(shared.tape.settings.people)
             self._gate_renew_session()
         prepared: Any = super().prepare()
@@ -104,20 +108,20 @@ class Gate(RequestHandler):
         return minutes / (24 * 60)
 
     def set_cookie(self, name: str, value: str | bytes, *arguments: Any, **attributes: Any) -> None:
-        """Every cookie is for this site, and over TLS for TLS alone."""
+        """Every cookie is for this site, over TLS for TLS alone, and that of the login for what this site leads to."""
         if self.request.protocol == "https":
             attributes["secure"] = True
-        attributes["samesite"] = attributes.get("samesite") or "Lax"
+        attributes["samesite"] = "Strict" if name == USER else attributes.get("samesite") or "Lax"
         super().set_cookie(name, value, *arguments, **attributes)
 
 
 @cache
-def guarded(handler: type[RequestHandler], **more: Any) -> type[RequestHandler]:
+def guarded(handler: type[RequestHandler], *between: type[RequestHandler], **more: Any) -> type[RequestHandler]:
     """The same handler behind the gate."""
-    return type(handler.__name__, (Gate, handler), {"__module__": handler.__module__, **more})
+    return type(handler.__name__, (Gate, *between, handler), {"__module__": handler.__module__, **more})
 
 
 def guarded_login() -> type[RequestHandler]:
     """Flower's login, which would make its handler itself, and so not behind the gate."""
     provider = symbol_by_name(options.auth_provider) if options.auth_provider else error.NotFoundErrorHandler
-    return guarded(provider, is_login=True)
+    return guarded(provider, Arriving, is_login=True)

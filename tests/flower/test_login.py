@@ -13,6 +13,7 @@ import pytest
 from tornado.web import create_signed_value
 
 from tape_celery.errors import ConfigurationError
+from tape_celery.flower.arriving import BY_A_LINK
 from tape_celery.flower.passwords import GOOD_SECONDS, Passwords, hashed
 from tape_celery.flower.throttle import PER_ADDRESS, PER_NAME, WINDOW_SECONDS, Throttle, home_of
 from tests.flower.forms import act, page_of
@@ -196,11 +197,26 @@ def test_a_session_of_oauth_ends_when_idle_and_its_cookies_go_over_tls_to_this_s
         assert asking(21, route).status_code in (302, 401, 403), route
     assert "/login?next=" in asking(21, page).headers["location"]
     over_tls = {"X-Forwarded-Proto": "https"}
-    told = cookies(asking(15, page, **over_tls)) | cookies(asking(0, "/login", **over_tls))
-    assert {"user", "_xsrf", "oauth_state"} <= set(told)
+    told = cookies(asking(15, page, **over_tls)) | cookies(asking(0, "/login?next=/workers", **over_tls))
+    assert {"user", "_xsrf", "oauth_state", "tape_next"} <= set(told)
     for name, line in told.items():
         attributes = {part.strip() for part in line.split(";")[1:]}
-        assert {"Secure", "SameSite=Lax"} <= attributes, line
+        assert {"Secure", f"SameSite={'Strict' if name == 'user' else 'Lax'}"} <= attributes, line
         assert ("HttpOnly" in attributes) == (name != "_xsrf"), line
     assert "Secure" not in cookies(asking(15, page))["user"]
     assert 'user=""' in cookies(asking(15, "/logout"))["user"]
+
+    def by_a_link(route: str, **headers: str) -> httpx.Response:
+        return httpx.get(flower.url + route, headers=BY_A_LINK | headers, timeout=30)
+
+    for route in (page, "/workers", "/"):
+        goes_on = by_a_link(f"{route}?a=1&b=%22")
+        assert goes_on.status_code == 200
+        assert f'content="0;url={route}?a=1&amp;b=%22"' in goes_on.text
+        assert "default-src 'none'" in goes_on.headers["Content-Security-Policy"]
+        assert not cookies(goes_on)
+        for other in ({"Referer": flower.url + route}, {"Sec-Fetch-Dest": "iframe"}, {"Sec-Fetch-Site": "none"}):
+            assert "/login?next=" in by_a_link(route, **other).headers["location"], other
+    assert "tape_next" not in cookies(httpx.get(flower.url + "/login?next=//evil.example"))
+    given_up = {"Cookie": "tape_next=what-was-wanted-before"}
+    assert 'tape_next=""' in cookies(httpx.get(flower.url + "/login", headers=given_up))["tape_next"]
