@@ -11,7 +11,7 @@ from tape_celery import failpoints, intent, people, second_person
 from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NoSuchRun, NotAllowed
 from tape_celery.events import Act, CancelAsked, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
-from tape_celery.intent import check_seen_version, said
+from tape_celery.intent import said
 from tape_celery.part import TapePart
 from tape_celery.records import Effect, EffectStatus, Obligation, Run, RunStatus
 from tape_celery.runs import EffectRun
@@ -20,16 +20,20 @@ from tape_celery.store.moves import Alongside
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS
 
 VERDICTS = ("confirmed", "failed", "observe")
+OF_ROW = "the row's `version`, which `tape show KEY` and `tape.explain(key)` tell"
+OF_RUN = "the `version` of the run's record, which `tape run RUN` and `tape.run(run_id).record` tell"
+"""Where a person reads what they decide on."""
 
 
 class Acting(TapePart):
     """The acts of people: each takes a reason and an actor, and is journaled with them.
 
-    An actor that begins with ``human:`` is a person, whose reason has ``tape_reason_min_characters`` or more, as those
-    have that come by the command line and from Flower; the reason of any other is as long as the app likes.
-    Each takes ``seen_version`` too, the ``version`` of the row that the person looked at: where it is another by now,
-    nothing is done and `StaleView` is raised. ``None``, the default, does not ask. What ``tape_second_person_above``
-    says one person may not do alone raises `NeedsSecondPerson`, and nothing is done: `propose` it.
+    An actor that begins with ``human:`` is a person, as whoever acts by the command line or in Flower is. A person's
+    reason has ``tape_reason_min_characters`` or more; the reason of any other is as long as the app likes.
+    Each takes ``seen_version`` too, the ``version`` of the row that was looked at: where it is another by now, nothing
+    is done and `StaleView` is raised. A person has to say it (`InvalidIntent`); for any other ``None``, the default,
+    asks for none. What ``tape_second_person_above`` says one person may not do alone raises `NeedsSecondPerson`, and
+    nothing is done: `propose` it.
     """
 
     def resolve(
@@ -159,7 +163,7 @@ class Acting(TapePart):
         is that of the run's record), `NotAllowed` (``within``, or an effect was recorded into it while it was seen
         whether one person may do this), `NeedsSecondPerson`.
         """
-        told = self._told(reason, actor, seen_version)
+        told = self._told(reason, actor, seen_version, OF_RUN)
         self._refuse_no_run(run_id)
         counted = self._refuse_one_alone_in(run_id)
         return self._close(run_id, RunStatus.COMPENSATING, told, within=within, counted=counted)
@@ -178,7 +182,7 @@ class Acting(TapePart):
         It is CANCELLED when nothing of it is under way or UNKNOWN. Raises `NotAllowed` for a run that is being
         compensated, and what `compensate_run` raises but `NeedsSecondPerson`.
         """
-        told = self._told(reason, actor, seen_version)
+        told = self._told(reason, actor, seen_version, OF_RUN)
         self._refuse_no_run(run_id)
         return self._close(run_id, RunStatus.CANCELLING, told, within=within)
 
@@ -210,12 +214,11 @@ class Acting(TapePart):
 
         return self._tape.close_run(run_id, status, **told, refuse=refuse, alongside=alongside)
 
-    def _told(self, reason: str, actor: str, seen_version: int | None) -> dict[str, Any]:
+    def _told(self, reason: str, actor: str, seen_version: int | None, where: str = OF_ROW) -> dict[str, Any]:
         """What every act says of itself, checked."""
         who = said("actor", actor)
         told = intent.reason_of(who, reason, self._tape.settings.reason_min_characters)
-        check_seen_version(seen_version)
-        return {"reason": told, "actor": who, "seen_version": seen_version}
+        return {"reason": told, "actor": who, "seen_version": intent.version_of(who, seen_version, where)}
 
     def _move(self, effect_key: str, event: Act, alongside: Alongside | None = None) -> moves.Moved[Effect]:
         terms = self._tape._terms(self._tape._existing(effect_key))

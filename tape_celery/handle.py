@@ -162,9 +162,9 @@ class EffectHandle(AsyncResult, Generic[T]):  # type: ignore[misc]  # Celery shi
     def forget(self) -> None:
         """Nothing to forget: the store keeps the effect."""
 
-    def cancel(self, *, reason: str, actor: str) -> Effect:
+    def cancel(self, *, reason: str, actor: str, seen_version: int | None = None) -> Effect:
         """Ask for the effect not to happen; see `Tape.cancel`."""
-        return self._tape.cancel(self.id, reason=reason, actor=actor)
+        return self._tape.cancel(self.id, reason=reason, actor=actor, seen_version=seen_version)
 
     def revoke(self, *args: Any, **options: Any) -> None:
         """Cancel the effect durably, as `Tape.cancel` does; Celery's own options do not apply."""

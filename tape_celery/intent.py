@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_celery.errors import InvalidIntent, PayloadTooLarge
+from tape_celery.people import HUMAN, human, is_human
 from tape_celery.records import Effect, Semantics, plain
 
 KEY_LENGTH = 200
@@ -166,9 +167,13 @@ def said(what: str, text: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise InvalidIntent(f"{what} must say who or why, not {text!r}")
     kept = canonical_text(what, text.strip())
-    if what == "actor" and len(kept) > KEY_LENGTH:
-        # Not cut: two people could be the same from there on.
-        raise InvalidIntent(f"actor is too long: {len(kept)} characters, and {KEY_LENGTH} is the most")
+    if what == "actor":
+        kept = human(kept) if is_human(kept) else kept
+        if kept == HUMAN:
+            raise InvalidIntent(f"actor must name a person after {HUMAN!r}, not {shown(text)}")
+        if len(kept) > KEY_LENGTH:
+            # Not cut: two people could be the same from there on.
+            raise InvalidIntent(f"actor is too long: {shown(kept)}, and {KEY_LENGTH} characters are the most")
     if len(json.dumps(kept)) > MOST_SAID:
         raise InvalidIntent(f"{what} is too long for the journal: {len(kept)} characters; say it in {MOST_SAID} bytes")
     return kept
@@ -178,10 +183,6 @@ def check_seen_version(seen_version: Any) -> None:
     """Raise `InvalidIntent` for what cannot be the version of a row that somebody looked at, or ``None``."""
     if seen_version is not None and (isinstance(seen_version, bool) or not isinstance(seen_version, int)):
         raise InvalidIntent(f"seen_version must be the version of a row, or None, not {seen_version!r}")
-
-
-HUMAN = "human:"
-"""What an actor's name begins with where an app says that it is a person."""
 
 
 def persons_reason(reason: str, least: int) -> str:
@@ -194,7 +195,17 @@ def persons_reason(reason: str, least: int) -> str:
 
 def reason_of(actor: str, reason: str, least: int) -> str:
     """The reason of ``actor``: of a person (``human:…``) ``least`` characters, of code whatever it says."""
-    return persons_reason(reason, least if actor.startswith(HUMAN) else 1)
+    return persons_reason(reason, least if is_human(actor) else 1)
+
+
+def version_of(actor: str, seen_version: Any, where: str) -> int | None:
+    """The version that ``actor`` looked at: a person (``human:…``) says which, ``where`` tells it; code need not."""
+    check_seen_version(seen_version)
+    if seen_version is None and is_human(actor):
+        raise InvalidIntent(
+            f"seen_version is missing: {actor} is a person, who says which version they have looked at: {where}"
+        )
+    return seen_version  # type: ignore[no-any-return]  # checked above
 
 
 def canonical_text(what: str, text: str) -> str:

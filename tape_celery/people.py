@@ -1,16 +1,42 @@
-"""Who may do what on the pages: roles of people, each for some connectors. Pure; the pages ask it.
+"""Who is a person in the journal, and who may do what on the pages: roles of people, each for some connectors. Pure.
 
-It holds people who come through Flower. Whoever has the store's own password (the command line, an app, a worker) can
-do what the store can, and is held by the database's roles alone.
+The roles hold people who come through Flower. Whoever has the store's own password (the command line, an app, a
+worker) can do what the store can, and is held by the database's roles alone.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+
+HUMAN = "human:"
+"""What the actor of a person begins with: of who acts by the command line or in Flower, or for whom an app says so."""
+
+
+def human(name: str) -> str:
+    """The actor that a person of this name is in the journal; one that is named so already stays the same."""
+    bare = name.strip()
+    while is_human(bare):
+        bare = bare[len(HUMAN) :].strip()
+    return HUMAN + bare
+
+
+def is_human(actor: str) -> bool:
+    """Whether it is a person's."""
+    return actor[: len(HUMAN)].lower() == HUMAN
+
+
+def is_same_person(one: str, other: str) -> bool:
+    """Whether two actors are one person, however the name was typed, and whether as ``human:…`` or not."""
+    return _folded(one) == _folded(other)
+
+
+def _folded(actor: str) -> str:
+    return human(" ".join(unicodedata.normalize("NFKC", actor).casefold().split()))
 
 
 class Role(IntEnum):

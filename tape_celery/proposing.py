@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tape_celery import failpoints, intent, obligation_state, people, second_person, state
-from tape_celery.acting import Acting, check_verdict, check_within
+from tape_celery import failpoints, intent, obligation_state, people, state
+from tape_celery.acting import OF_ROW, OF_RUN, Acting, check_verdict, check_within
 from tape_celery.errors import InvalidIntent, NeedsSecondPerson, NotAllowed, StaleView
 from tape_celery.events import Act, OweAsked, ReissueAsked, ReleaseAsked, Resolved
 from tape_celery.handle import EffectHandle
@@ -41,12 +41,13 @@ class Proposing(Acting):
         ``act`` is ``"resolve"`` (with ``verdict=`` and ``external_ref=``, as of `resolve`), ``"release"``,
         ``"reissue"``, ``"owe"`` or ``"compensate_run"``; ``key`` that of the effect, the obligation or the run. It may
         be proposed whether it needs a second person or not. The same once more finds the proposal that is open.
+        A person says ``seen_version``, as for the act itself.
         Raises `NotAllowed` where the act is not allowed as the row is now, or another proposal for it is open;
         `StaleView`, `NoSuchEffect`, `NoSuchRun`, `InvalidIntent`.
         """
         if act not in ACTS:
             raise InvalidIntent(f"what can be proposed is one of {', '.join(ACTS)}, not {act!r}")
-        told = self._told(reason, actor, seen_version)
+        told = self._told(reason, actor, seen_version, OF_RUN if act == "compensate_run" else OF_ROW)
         checked = _arguments(act, arguments)
         version = self._allowed(act, key, told, checked)
         asked = Proposal(
@@ -77,7 +78,7 @@ class Proposing(Acting):
         proposal = proposals.get(self._tape.database, proposal_key)
         if proposal.status is not ProposalStatus.OPEN:
             raise proposals.not_open(proposal, "to confirm it")
-        if second_person.is_same_person(actor, proposal.actor):
+        if people.is_same_person(actor, proposal.actor):
             why = f"{proposal.actor} proposed it, and somebody else has to confirm it"
             raise NeedsSecondPerson(f"proposal {proposal_key}", proposal.status, "to confirm it", why)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,12 +27,3 @@ def why_needed(limits: Limits, connector: str, request: Mapping[str, Any]) -> st
         if not abs(value) <= limit:
             return f"its {field} is above {limit:g}"
     return ""
-
-
-def is_same_person(one: str, other: str) -> bool:
-    """Whether two names are one person's, however they were typed."""
-    return _folded(one) == _folded(other)
-
-
-def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tape_celery.cli import bulk, proposing, tables
+from tape_celery.cli import bulk, proposing, seen, tables
 from tape_celery.cli.group import actor, as_json, command, reason
 from tape_celery.cli.looking import print_run
 from tape_celery.errors import NeedsSecondPerson
@@ -17,11 +17,6 @@ from tape_celery.handle import EffectHandle
 from tape_celery.tape import Tape
 
 key = click.argument("key")
-seen = click.option(
-    "--seen-version",
-    type=click.IntRange(0),
-    help="The version of the row that you have looked at: refused if it has moved since.",
-)
 
 
 @command(
@@ -36,7 +31,7 @@ seen = click.option(
     *bulk.options,
     reason,
     actor,
-    seen,
+    seen.of_key,
     as_json,
 )
 def resolve(tape: Tape, verdict: str, external_ref: str, reason: str, actor: str, **asked: Any) -> int | None:
@@ -52,7 +47,7 @@ def resolve(tape: Tape, verdict: str, external_ref: str, reason: str, actor: str
     return _one_or_many(tape, "resolve", act, ["--as", verdict], reason, actor, asked, decides=decides)
 
 
-@command(*bulk.options, reason, actor, seen, as_json)
+@command(*bulk.options, reason, actor, seen.of_key, as_json)
 def observe(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     """Look again at an UNKNOWN or STUCK effect or obligation, or at all effects that match, as soon as a worker can.
 
@@ -63,7 +58,7 @@ def observe(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     return _one_or_many(tape, "observe", act, [], reason, actor, asked)
 
 
-@command(*bulk.options, reason, actor, seen, as_json)
+@command(*bulk.options, reason, actor, seen.of_key, as_json)
 def cancel(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     """Ask for an effect not to happen, or for all that match.
 
@@ -75,7 +70,7 @@ def cancel(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     return _one_or_many(tape, "cancel", act, [], reason, actor, asked, noted="its cancel is noted")
 
 
-@command(*bulk.options, reason, actor, seen, as_json)
+@command(*bulk.options, reason, actor, seen.of_key, as_json)
 def release(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     """Say that a HELD effect is meant, although it looks like another, or that all are that match: they are sent.
 
@@ -86,7 +81,7 @@ def release(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     return _one_or_many(tape, "release", act, [], reason, actor, asked)
 
 
-@command(*bulk.options, reason, actor, seen, as_json)
+@command(*bulk.options, reason, actor, seen.of_key, as_json)
 def reissue(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     """Issue a FAILED or CANCELLED effect again, as a fresh one, or all that match; each once at most.
 
@@ -97,9 +92,10 @@ def reissue(tape: Tape, reason: str, actor: str, **asked: Any) -> int | None:
     return _one_or_many(tape, "reissue", act, [], reason, actor, asked)
 
 
-@command(key, reason, actor, seen, as_json)
+@command(key, reason, actor, seen.of_key, as_json)
 def owe(tape: Tape, key: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> int | None:
     """Have one CONFIRMED effect undone by its inverse: its obligation is registered, once."""
+    seen_version = seen.version_of_key(tape, "owe", key, seen_version, as_json=as_json)
     said: dict[str, Any] = {"reason": reason, "actor": actor, "seen_version": seen_version}
     try:
         owed = tape.owe(key, **said)
@@ -112,13 +108,14 @@ def owe(tape: Tape, key: str, reason: str, actor: str, seen_version: int | None,
     return None
 
 
-@command(click.argument("run"), reason, actor, seen, as_json)
+@command(click.argument("run"), reason, actor, seen.of_run, as_json)
 def compensate_run(tape: Tape, run: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> int:
     """Close a run and undo what was confirmed in it, newest first; shows what is in it, and what it owes.
 
     Exit code: 0 it is over or goes its way, 2 it is STUCK.
     """
     tape.import_connectors()
+    seen_version = seen.version_of_run(tape, "compensate-run", run, seen_version, as_json=as_json)
     said: dict[str, Any] = {"reason": reason, "actor": actor, "seen_version": seen_version}
     try:
         closed = tape.compensate_run(run, **said)
@@ -127,10 +124,11 @@ def compensate_run(tape: Tape, run: str, reason: str, actor: str, seen_version: 
     return print_run(closed, as_json=as_json)
 
 
-@command(click.argument("run"), reason, actor, seen, as_json)
+@command(click.argument("run"), reason, actor, seen.of_run, as_json)
 def cancel_run(tape: Tape, run: str, reason: str, actor: str, seen_version: int | None, as_json: bool) -> int:
     """Close a run and cancel what was not sent in it; what is under way may land, and what is confirmed stays."""
     tape.import_connectors()
+    seen_version = seen.version_of_run(tape, "cancel-run", run, seen_version, as_json=as_json)
     return print_run(tape.cancel_run(run, reason=reason, actor=actor, seen_version=seen_version), as_json=as_json)
 
 
@@ -154,6 +152,7 @@ def _one_or_many(
         words = [*own, "--reason", reason, "--actor", actor]
         return bulk.run(tape, name, act, own=words, as_json=as_json, asked=asked, decides=decides)
     bulk.refuse(asked)
+    seen_version = seen.version_of_key(tape, decides or name, key, seen_version, as_json=as_json)
     try:
         after = act(key, seen_version=seen_version)
     except NeedsSecondPerson as needs:

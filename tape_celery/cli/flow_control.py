@@ -9,8 +9,8 @@ import click
 
 from tape_celery import flow
 from tape_celery.cli import tables
-from tape_celery.cli.acting import seen
 from tape_celery.cli.group import actor, as_json, command, reason
+from tape_celery.cli.seen import of_connector as seen
 from tape_celery.errors import InvalidIntent
 from tape_celery.explanation import controls
 from tape_celery.flow import Flow

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from tape_celery import intent
+from tape_celery import intent, people
 from tape_celery.cli import tables, watching
 from tape_celery.errors import StoreUnavailable, TapeError
 from tape_celery.tape import tape_of
@@ -35,7 +35,13 @@ reason = click.option(
     required=True,
     help="Why, for those who read the journal; tape_reason_min_characters or more, 10 where it is not set.",
 )
-actor = click.option("--actor", default=lambda: getpass.getuser(), show_default="the user", help="Who decides it.")
+actor = click.option(
+    "--actor",
+    default=lambda: getpass.getuser(),
+    show_default="the user",
+    callback=lambda _context, _option, name: people.human(name),
+    help="Who decides it: human:NAME in the journal.",
+)
 watch = click.option(
     "--watch",
     "every",

@@ -16,7 +16,7 @@ from tape_celery.errors import NoSuchEffect, NoSuchRun
 from tape_celery.explanation import controls, walk
 from tape_celery.explanation.controls import Standing
 from tape_celery.explanation.wording import counted, plain
-from tape_celery.records import Effect, EffectStatus, ObligationStatus, RunStatus
+from tape_celery.records import Effect, EffectStatus, ObligationStatus, Run, RunStatus
 from tape_celery.runs import EffectRun
 from tape_celery.store import flows, inspection, owing, paging, standing
 from tape_celery.store.owing import Owing
@@ -169,15 +169,20 @@ def explain(tape: Tape, key: str, as_json: bool) -> None:
 def run(tape: Tape, run: str, as_json: bool) -> int:
     """A run: what is in it, what it owes, and what it waits for. Exit code: 2 it is STUCK, else 0."""
     tape.import_connectors()
+    return print_run(existing(tape, run), as_json=as_json)
+
+
+def existing(tape: Tape, run: str) -> EffectRun:
+    """The run of that id; raises `NoSuchRun` where nothing is in it and nobody has closed it."""
     found = tape.run(run)
     if found.status is RunStatus.OPEN and not tape.effects(run_id=run, limit=1):
         raise NoSuchRun(run)
-    return print_run(found, as_json=as_json)
+    return found
 
 
-def print_run(found: EffectRun, *, as_json: bool) -> int:
-    """A run with all that is in it; returns the exit code."""
-    record, effects, owed = found.record, found.effects, found.obligations
+def print_run(found: EffectRun, *, as_json: bool, record: Run | None = None) -> int:
+    """A run with all that is in it, ``record`` being its row where that was read already; returns the exit code."""
+    record, effects, owed = record or found.record, found.effects, found.obligations
     waits = walk.waits_for(record, effects, owed)
     if as_json:
         listed = {"effects": [*map(tables.as_dict, effects)], "obligations": [*map(tables.as_dict, owed)]}

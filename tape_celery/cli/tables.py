@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
@@ -107,11 +107,11 @@ def print_effects(console: Console, effects: Sequence[Effect]) -> None:
     console.print(table)
 
 
-def print_record(console: Console, record: Effect | Obligation) -> None:
-    """Every field that says something, one a line."""
+def print_record(console: Console, record: Effect | Obligation, only: Collection[str] | None = None) -> None:
+    """Every field that says something, or ``only`` these, one a line."""
     table = Table(show_header=False, box=None)
     for name, value in as_dict(record).items():
-        if value not in (None, "", {}, False):
+        if value not in (None, "", {}, False) and (only is None or name in only):
             shown = moment(value) if name.endswith("_ms") and isinstance(value, int) else safe(_text(value))
             table.add_row(name, coloured(str(value)) if name == "status" else shown)
     console.print(table)

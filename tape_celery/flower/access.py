@@ -10,14 +10,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tape_celery.errors import ConfigurationError
-from tape_celery.people import People
+from tape_celery.people import People, human
 
 _NO = frozenset({"", "0", "n", "no", "f", "false", "off"})
 LOOKING_ONLY = (
     "This Flower is for looking only: acts were not allowed when it was started. Whoever starts it can allow them."
 )
 ANONYMOUS = "anonymous"
-"""Whoever comes in without a login, in the journal and in ``tape_people``."""
+"""The name of whoever comes in without a login, in the journal and in ``tape_people``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,15 @@ def access(options: Any, asked: Asked, people: People) -> Access:
 
 
 def actor_of(handler: Any) -> str:
-    """Who is logged in: the user's name, the address that OAuth vouches for, or nobody; Flower has checked it."""
+    """Who is logged in, as a person in the journal: ``human:`` and the `name_of`."""
+    return human(name_of(handler))
+
+
+def name_of(handler: Any) -> str:
+    """Who is logged in: the user's name, the address that OAuth vouches for, or nobody; Flower has checked it.
+
+    ``tape_people`` knows people by it.
+    """
     options = handler.application.options
     if options.auth:
         return str(handler.current_user)

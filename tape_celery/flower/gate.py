@@ -14,7 +14,7 @@ from tornado.options import options
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated
 
 from tape_celery import people
-from tape_celery.flower.access import actor_of
+from tape_celery.flower.access import name_of
 from tape_celery.flower.arriving import Arriving, by_a_link, go_on
 from tape_celery.flower.handler import Page
 from tape_celery.flower.trouble import Refused
@@ -72,7 +72,7 @@ class Gate(RequestHandler):
         # Whom OAuth has not vouched for yet is sent there by the handler itself.
         if not named or (metrics and not isinstance(self, MetricsForWhoIsLoggedIn)) or not self.current_user:
             return
-        who = people.person(named, actor_of(self))
+        who = people.person(named, name_of(self))
         if who is None:
             raise self._gate_refused(people.NOT_NAMED)
         if metrics and not who.sees_all:

@@ -21,7 +21,7 @@ from tornado.web import RequestHandler, StaticFileHandler
 from tape_celery import intent, people
 from tape_celery.errors import ConfigurationError, InvalidIntent, NotAllowed, StoreUnavailable
 from tape_celery.flower import acts, trouble, wording
-from tape_celery.flower.access import Access, actor_of
+from tape_celery.flower.access import Access, actor_of, name_of
 from tape_celery.flower.acts import Act, Form
 from tape_celery.flower.door import Door
 from tape_celery.people import Person
@@ -107,13 +107,13 @@ class Page(BaseHandler):
 
     @property
     def actor(self) -> str:
-        """Who is logged in, for the journal: the user's name, or the address that OAuth vouches for."""
+        """Who is logged in, for the journal: ``human:`` and the user's name, or the address that OAuth vouches for."""
         return actor_of(self)
 
     @cached_property
     def person(self) -> Person:
         """What may be seen and done by whoever asks; the gate has let nobody else through."""
-        who = people.person(self.tape.settings.people, self.actor)
+        who = people.person(self.tape.settings.people, name_of(self))
         if who is None:
             raise trouble.Refused(403, people.NOT_NAMED)
         return who
@@ -125,12 +125,16 @@ class Page(BaseHandler):
 
     def may_decide(self, proposal: Proposal) -> list[str]:
         """What whoever asks may do with what was proposed."""
-        own = proposal.actor == self.actor
+        own, alone = self.is_own(proposal), people.is_same_person(proposal.actor, self.actor)
         return [
             act
             for act in acts.DECISIONS
-            if not (self.may_not_act or people.why_not(self.person, act, own=own) or (own and act == "confirm"))
+            if not (self.may_not_act or people.why_not(self.person, act, own=own) or (alone and act == "confirm"))
         ]
+
+    def is_own(self, proposal: Proposal) -> bool:
+        """Whether whoever asks has proposed it; before people were ``human:…`` it was with the name alone."""
+        return people.human(proposal.actor) == self.actor
 
     def seen_connectors(self) -> tuple[str, ...] | None:
         """The connectors in the store that are there for whoever asks; ``None``: all of them."""
@@ -201,7 +205,7 @@ class Page(BaseHandler):
 
     def _refuse_by_role(self, key: str, form: Form) -> None:
         if form.act in acts.DECISIONS:
-            own = any(p.proposal_key == form.proposal and p.actor == self.actor for p in self.tape.proposals(key))
+            own = any(p.proposal_key == form.proposal and self.is_own(p) for p in self.tape.proposals(key))
             if why := people.why_not(self.person, form.act, own=own):
                 raise trouble.Refused(403, why)
 
@@ -231,9 +235,10 @@ class Page(BaseHandler):
             f"tape/{template}",
             **{"versions": {}, **values},
             access=self.shared.access,
-            actor=self.actor,
+            me=name_of(self),
             may_not_act=self.may_not_act,
             may_decide=self.may_decide,
+            is_own=self.is_own,
             least=self.tape.settings.reason_min_characters,
             role=self.person.role.name.lower() if self.tape.settings.people else "",
             moment=wording.moment,

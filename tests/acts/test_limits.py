@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tape_celery.second_person import is_same_person, why_needed
+from tape_celery.people import human, is_human, is_same_person
+from tape_celery.second_person import why_needed
 
 LIMITS = {"bank.wire": {"amount": 10_000.0, "fee": 5.0}, "card.charge": {}}
 
@@ -42,6 +43,16 @@ def test_a_star_is_every_connector_that_is_not_named() -> None:
 
 
 def test_a_name_is_the_same_however_it_is_typed() -> None:
-    for other in ("ALICE  Smith", " alice smith\n", "ａlice smith"):
+    for other in ("ALICE  Smith", " alice smith\n", "ａlice smith", "human:Alice Smith", "Human: human: alice smith"):
         assert is_same_person("Alice Smith", other)
+        assert is_same_person(other, "human:alice smith")
     assert not is_same_person("alice", "alicia")
+    assert not is_same_person("human:alice", "robot:alice")
+
+
+def test_a_person_is_marked_once() -> None:
+    for name in ("alice", " alice ", "human:alice", "Human: alice", "human:human:alice"):
+        assert human(name) == human(human(name)) == "human:alice"
+        assert is_human(human(name))
+    assert not is_human("sweep@host")
+    assert not is_human("humane:alice")

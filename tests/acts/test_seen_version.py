@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tape_celery.acting import VERDICTS
 from tape_celery.errors import AlreadyReissued, InvalidIntent, StaleView
 from tape_celery.records import EffectStatus, ObligationStatus, RunStatus
 from tests.acts.conftest import ALICE, confirmed, failed, look_in_vain, unknown
@@ -142,7 +143,8 @@ def test_a_persons_reason_has_ten_characters_and_what_code_does_any(ready_sqlite
                 act(reason=short, actor=" human:alice")
     with pytest.raises(InvalidIntent, match="seen_version must be"):
         stage.tape.resolve(key, "failed", reason="long enough", actor="human:alice", seen_version="3")  # type: ignore[arg-type]
-    decided = stage.tape.resolve(key, "observe", reason="long enough", actor="human:alice")
+    seen = stage.get(key).version
+    decided = stage.tape.resolve(key, "observe", reason="long enough", actor="human:alice", seen_version=seen)
     assert decided.status is EffectStatus.UNKNOWN
     with pytest.raises(InvalidIntent, match="reason must say who or why"):
         stage.tape.resolve(key, "failed", reason=" ", actor="app")
@@ -153,5 +155,47 @@ def test_a_persons_reason_has_ten_characters_and_what_code_does_any(ready_sqlite
     stage.close()
     short = Stage(ready_sqlite_url, reason_min_characters=2)
     other = short.tape.effect.delay("scripted", {}, business_key="other").id
-    assert short.tape.cancel(other, reason="ok", actor="human:alice").status is EffectStatus.CANCELLED
+    cancelled = short.tape.cancel(other, reason="ok", actor="human:alice", seen_version=1)
+    assert cancelled.status is EffectStatus.CANCELLED
     short.close()
+
+
+def test_a_person_says_which_version_they_looked_at_and_code_need_not(ready_sqlite_url: str) -> None:
+    """Of every act on a row or a run, proposed or done; without it nothing is, and the error says where it stands."""
+    stage = Stage(ready_sqlite_url, settle_seconds=0)
+    tape, key = stage.tape, unknown(stage, run_id="order")
+    before, entries = stage.get(key), len(tape.journal(key))
+    person = {"reason": "seen at the bank", "actor": "human:alice"}
+    rows = [partial(tape.resolve, key, verdict) for verdict in VERDICTS]
+    rows += [partial(act, key) for act in (tape.cancel, tape.release, tape.reissue, tape.owe)]
+    rows += [tape.handle(key).cancel, partial(tape.propose, "resolve", key, verdict="failed")]
+    runs = [partial(tape.compensate_run, "order"), partial(tape.cancel_run, "order"), tape.run("order").compensate]
+    runs += [tape.run("order").cancel, partial(tape.propose, "compensate_run", "order")]
+    for acts, where in ((rows, "tape show KEY"), (runs, "tape run RUN")):
+        for act in acts:
+            with pytest.raises(InvalidIntent, match=f"seen_version is missing: human:alice .*{where}"):
+                act(**person)
+            with pytest.raises(InvalidIntent, match="seen_version is missing"):
+                act(**person | {"actor": " Human:alice"})
+    assert (stage.get(key), len(tape.journal(key)), tape.proposals()) == (before, entries, [])
+    assert tape.run("order").status is RunStatus.OPEN
+    # What stops everything at once takes none, and neither does code.
+    assert tape.pause("scripted", **person).actor == "human:alice"
+    tape.resume("scripted", **person)
+    assert tape.limit("scripted", at_once=1, **person).said("limit").actor == "human:alice"
+    assert tape.breaker("scripted", **person).said("breaker").actor == "human:alice"
+    assert tape.resolve(key, "observe", reason="look", actor="app").looks == 0
+    # A proposal of code carries the version that it found; a person who confirms it decides on that one.
+    proposal = tape.propose("resolve", key, verdict="failed", reason="as agreed", actor="app")
+    assert tape.confirm(proposal.proposal_key, actor="human:alice").status is EffectStatus.FAILED
+    reissued = tape.reissue(key, seen_version=stage.get(key).version, **person)
+    assert stage.last(key).actor == "human:alice"
+    assert reissued.cancel(seen_version=1, **person).status is EffectStatus.CANCELLED
+    tape.cancel_run("order", seen_version=tape.run("order").record.version, **person)
+    assert tape.run("order").record.actor == "human:alice"
+    for wrong in ("human:", " human:  "):
+        with pytest.raises(InvalidIntent, match="actor must name a person after 'human:'"):
+            tape.pause("scripted", reason="seen at the bank", actor=wrong)
+    with pytest.raises(InvalidIntent, match=r"actor is too long: 'human:aaa.*\(201 characters\), and 200"):
+        tape.pause("scripted", reason="seen at the bank", actor="human:" + "a" * 195)
+    stage.close()

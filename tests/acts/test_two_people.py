@@ -109,7 +109,7 @@ def test_what_is_not_above_one_person_does(url: str) -> None:
     stage.close()
 
 
-@pytest.mark.parametrize("actor", ["alice", "  ALICE ", "ａlice"])
+@pytest.mark.parametrize("actor", ["alice", "  ALICE ", "ａlice", "human:Alice"])
 def test_the_second_person_is_another_one(stage: Stage, actor: str) -> None:
     """However the name is written; the proposal stays open."""
     key = unknown(stage)

@@ -9,7 +9,7 @@ from celery import Celery
 from click.testing import CliRunner, Result
 
 from tape_celery import Tape, cli, connectors
-from tests.cli.steps import Scripted
+from tests.cli.steps import Scripted, seen
 
 
 @pytest.fixture
@@ -30,5 +30,15 @@ def run(tape: Tape) -> Callable[..., Result]:
 
     def invoke(*arguments: str) -> Result:
         return CliRunner().invoke(cli.tape, list(arguments), obj=Context())
+
+    return invoke
+
+
+@pytest.fixture
+def act(tape: Tape, run: Callable[..., Result]) -> Callable[..., Result]:
+    """Run one command on one row or run, as somebody who has looked at it just now."""
+
+    def invoke(command: str, key: str, *arguments: str) -> Result:
+        return run(command, key, *arguments, *seen(tape, key, of_run=command.endswith("-run")))
 
     return invoke

@@ -6,6 +6,7 @@ from typing import Any
 
 from tape_celery import Tape
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
+from tape_celery.store import inspection
 
 
 class Scripted:
@@ -32,3 +33,9 @@ def stuck(tape: Tape) -> str:
     tape.observe(key)
     Scripted.can_observe = True
     return str(key)
+
+
+def seen(tape: Tape, key: str, *, of_run: bool = False) -> tuple[str, str]:
+    """The option that says that it was looked at as it is now; of what is not there, its version is 0."""
+    row = tape.run(key).record if of_run else tape.get(key) or inspection.get_obligation(tape.database, key)
+    return "--seen-version", str(row.version if row is not None else 0)

@@ -31,47 +31,49 @@ def confirmed(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     return bring
 
 
-def test_cancel_stops_what_was_not_sent_and_notes_it_on_what_was(tape: Tape, run: Callable[..., Result]) -> None:
+def test_cancel_stops_what_was_not_sent_and_notes_it_on_what_was(tape: Tape, act: Callable[..., Result]) -> None:
     pending = tape.effect.delay("scripted", {"a": 1}, business_key="p").id
-    done = run("cancel", pending, *WHY)
+    done = act("cancel", pending, *WHY)
     assert (done.exit_code, done.output.strip()) == (0, f"{pending} is CANCELLED")
-    assert [entry.actor for entry in tape.journal(pending)][-1] == "ann"
+    assert [entry.actor for entry in tape.journal(pending)][-1] == "human:ann"
     sent = tape.effect.delay("scripted", {"a": 1}, business_key="s").id
     tape.dispatch(sent)
-    noted = run("cancel", sent, *WHY)
+    noted = act("cancel", sent, *WHY)
     assert (noted.exit_code, noted.output.strip()) == (0, f"{sent} is UNKNOWN; its cancel is noted")
-    again = run("cancel", pending, *WHY)
+    again = act("cancel", pending, *WHY)
     assert (again.exit_code, "is CANCELLED: cancel is not allowed" in again.output) == (group.REFUSED, True)
-    assert run("cancel", pending).exit_code == group.MISUSED
+    assert act("cancel", pending).exit_code == group.MISUSED
 
 
-def test_owe_registers_one_obligation(tape: Tape, run: Callable[..., Result], confirmed: Callable[..., str]) -> None:
+def test_owe_registers_one_obligation(tape: Tape, act: Callable[..., Result], confirmed: Callable[..., str]) -> None:
     key = confirmed()
-    done = run("owe", key, *WHY)
+    done = act("owe", key, *WHY)
     [owed] = tape.obligations(effect_key=key)
     assert (done.exit_code, done.output.strip()) == (0, f"obligation {owed.obligation_key} to undo {key} is PENDING")
-    again = run("owe", key, *WHY)
+    again = act("owe", key, *WHY)
     assert (again.exit_code, owed.obligation_key in again.output) == (group.REFUSED, True)
     other = confirmed(idempotency_key="other")
-    assert json.loads(run("owe", other, *WHY, "--json").output)["external_ref"] == "BK-1"
+    assert json.loads(act("owe", other, *WHY, "--json").output)["external_ref"] == "BK-1"
 
 
-def test_observe_asks_for_another_look(tape: Tape, run: Callable[..., Result]) -> None:
+def test_observe_asks_for_another_look(tape: Tape, act: Callable[..., Result]) -> None:
     key = stuck(tape)
-    done = run("observe", key, *WHY)
+    done = act("observe", key, *WHY)
     assert (done.exit_code, done.output.strip()) == (0, f"{key} is UNKNOWN")
-    assert json.loads(run("observe", key, *WHY, "--json").output)["looks"] == 0
+    assert json.loads(act("observe", key, *WHY, "--json").output)["looks"] == 0
 
 
 def test_an_obligation_is_resolved_by_its_key(
-    tape: Tape, run: Callable[..., Result], confirmed: Callable[..., str]
+    tape: Tape, act: Callable[..., Result], confirmed: Callable[..., str]
 ) -> None:
     owed = tape.owe(confirmed(), reason="r", actor="ann").obligation_key
-    refused = run("resolve", owed, "--as", "confirmed", *WHY)
+    refused = act("resolve", owed, "--as", "confirmed", *WHY)
     assert (refused.exit_code, "is PENDING" in refused.output) == (group.REFUSED, True)
 
 
-def test_run_says_what_a_run_waits_for(tape: Tape, run: Callable[..., Result], confirmed: Callable[..., str]) -> None:
+def test_run_says_what_a_run_waits_for(
+    tape: Tape, run: Callable[..., Result], act: Callable[..., Result], confirmed: Callable[..., str]
+) -> None:
     """Open, then on its way, then over; and one that is STUCK ends with 2."""
     assert run("run", "nothing").exit_code == group.REFUSED
     landed = confirmed(run_id="order")
@@ -80,12 +82,12 @@ def test_run_says_what_a_run_waits_for(tape: Tape, run: Callable[..., Result], c
     opened = run("run", "order")
     assert (opened.exit_code, "run order is OPEN" in opened.output) == (0, True)
     assert "2 effects: 1 CONFIRMED, 1 UNKNOWN" in opened.output
-    assert "UNKNOWN" in run("cancel-run", "order", *WHY).output
+    assert "UNKNOWN" in act("cancel-run", "order", *WHY).output
     waiting = run("run", "order")
     assert f"It waits for the outcome of what is under way: 1 effect ({lost})" in waiting.output
-    assert "closed by ann" in waiting.output
+    assert "closed by human:ann" in waiting.output
     assert run("compensate-run", "order", *WHY, "--seen-version", "0").exit_code == group.REFUSED
-    assert run("compensate-run", "order", *WHY).exit_code == 0
+    assert act("compensate-run", "order", *WHY).exit_code == 0
     Scripted.can_observe = False
     tape.observe(lost)
     Scripted.can_observe = True
@@ -125,7 +127,9 @@ def test_every_command_is_described() -> None:
                 assert parameter.help, (name, parameter.name)
 
 
-def test_a_reason_that_says_little_is_refused(tape: Tape, run: Callable[..., Result]) -> None:
+def test_a_reason_that_says_little_is_refused(
+    tape: Tape, run: Callable[..., Result], act: Callable[..., Result]
+) -> None:
     """Whoever acts by the command line is a person, by whatever name; the row is as it was."""
     key = tape.effect.delay("scripted", {"a": 1}, business_key="little").id
     for command in (("cancel", key), ("pause", "scripted"), ("cancel", "--connector", "scripted")):
@@ -134,4 +138,4 @@ def test_a_reason_that_says_little_is_refused(tape: Tape, run: Callable[..., Res
         assert "reason must be 10 characters or more, not 'just so'" in shown.output
     assert tape.get(key).status == "PENDING"
     assert tape.pauses() == []
-    assert run("cancel", key, "--reason", "just so it", "--actor", "ann").exit_code == 0
+    assert act("cancel", key, "--reason", "just so it", "--actor", "ann").exit_code == 0

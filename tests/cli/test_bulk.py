@@ -55,7 +55,7 @@ def test_a_dry_run_does_nothing_and_prints_the_command_that_does_it(tape: Tape, 
     assert (done.exit_code, done.output.splitlines()[-1]) == (0, "3 done, 0 refused")
     assert states(tape, keys) == ["FAILED"] * 3
     last = tape.journal(keys[0])[-1]
-    assert (last.actor, last.evidence["reason"]) == ("ann", WHY[1])
+    assert (last.actor, last.evidence["reason"]) == ("human:ann", WHY[1])
     assert last.evidence["seen_version"] == 5
 
 

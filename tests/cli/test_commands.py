@@ -115,32 +115,34 @@ def test_explain_says_in_words_what_may_be_done(tape: Tape, run: Callable[..., R
     assert run("explain", "nothing").exit_code == group.REFUSED
 
 
-def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, run: Callable[..., Result]) -> None:
+def test_resolve_needs_a_reason_and_tells_the_state_after_it(tape: Tape, act: Callable[..., Result]) -> None:
     key = stuck(tape)
-    assert run("resolve", key, "--as", "confirmed").exit_code == group.MISUSED
-    done = run("resolve", key, "--as", "confirmed", "--reason", "seen on the statement", "--external-ref", "BK-1")
+    assert act("resolve", key, "--as", "confirmed").exit_code == group.MISUSED
+    done = act("resolve", key, "--as", "confirmed", "--reason", "seen on the statement", "--external-ref", "BK-1")
     assert (done.exit_code, done.output.strip()) == (0, f"{key} is CONFIRMED")
     effect = tape.get(key)
     assert effect is not None
     assert (effect.status, effect.external_ref) == (EffectStatus.CONFIRMED, "BK-1")
-    again = run("resolve", key, "--as", "failed", "--reason", "no, it is not")
+    again = act("resolve", key, "--as", "failed", "--reason", "no, it is not")
     assert again.exit_code == group.REFUSED
     assert "is CONFIRMED: resolve as failed is not allowed" in again.output
 
 
-def test_reissue_names_the_successor_once_and_again(tape: Tape, run: Callable[..., Result]) -> None:
+def test_reissue_names_the_successor_once_and_again(tape: Tape, act: Callable[..., Result]) -> None:
     """The second time as the reason for its refusal."""
     key = tape.effect.delay("scripted", {"a": 1}, business_key="b").id
-    assert run("reissue", key, "--reason", "not yet asked").exit_code == group.REFUSED
+    assert act("reissue", key, "--reason", "not yet asked").exit_code == group.REFUSED
     tape.cancel(key, reason="not yet", actor="ann")
-    told = json.loads(run("reissue", key, "--reason", "now it is so", "--actor", "bob", "--json").output)
+    told = json.loads(act("reissue", key, "--reason", "now it is so", "--actor", "bob", "--json").output)
     assert told["reissue_of"] == key
-    assert tape.journal(told["effect_key"])[0].actor == "bob"
-    again = run("reissue", key, "--reason", "now it is so")
+    assert tape.journal(told["effect_key"])[0].actor == "human:bob"
+    again = act("reissue", key, "--reason", "now it is so")
     assert (again.exit_code, told["effect_key"] in again.output) == (group.REFUSED, True)
 
 
-def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[..., Result]) -> None:
+def test_what_is_held_needs_a_person_who_releases_it(
+    tape: Tape, run: Callable[..., Result], act: Callable[..., Result]
+) -> None:
     """`status` ends with 2 until then."""
     rule = {"fields": ["a"], "within": 60}
     keys = [tape.effect.delay("scripted", {"a": 1}, business_key=b, hold_similar=rule).id for b in ("b-1", "b-2")]
@@ -148,25 +150,25 @@ def test_what_is_held_needs_a_person_who_releases_it(tape: Tape, run: Callable[.
     assert [e["effect_key"] for e in json.loads(run("list", "--status", "HELD", "--json").output)] == [keys[1]]
     shown = run("show", keys[1])
     assert f"looks like effect {keys[0]}" in " ".join(shown.output.split())
-    done = run("release", keys[1], "--reason", "two invoices")
+    done = act("release", keys[1], "--reason", "two invoices")
     assert (done.exit_code, done.output.strip()) == (0, f"{keys[1]} is PENDING")
     assert run("status").exit_code == 0
-    assert run("release", keys[1], "--reason", "once again").exit_code == group.REFUSED
+    assert act("release", keys[1], "--reason", "once again").exit_code == group.REFUSED
 
 
-def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callable[..., Result]) -> None:
+def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, act: Callable[..., Result]) -> None:
     """A run that nothing is in is refused by its name; one that is STUCK ends with 2."""
     landed, pending = (tape.effect.delay("scripted", {"a": a}, business_key=f"b-{a}", run_id="order").id for a in "12")
     tape.dispatch(landed)
     tape.resolve(landed, "confirmed", reason="seen", actor="ann", external_ref="BK-1")
-    refused = run("compensate-run", "ordr", "--reason", "not yet asked")
+    refused = act("compensate-run", "ordr", "--reason", "not yet asked")
     assert (refused.exit_code, "NoSuchRun: no effect is in run 'ordr'" in refused.output) == (group.REFUSED, True)
-    shown = run("compensate-run", "order", "--reason", "a customer's return")
+    shown = act("compensate-run", "order", "--reason", "a customer's return")
     assert shown.exit_code == 0, shown.output
     assert "run order is COMPENSATING" in shown.output
     assert pending in shown.output
     assert "BK-1" in shown.output
-    told = json.loads(run("compensate-run", "order", "--reason", "a customer's return", "--json").output)
+    told = json.loads(act("compensate-run", "order", "--reason", "a customer's return", "--json").output)
     assert (told["status"], told["closing_reason"]) == ("COMPENSATING", "a customer's return")
     assert {effect["effect_key"]: effect["status"] for effect in told["effects"]}[pending] == "CANCELLED"
     assert [debt["effect_key"] for debt in told["obligations"]] == [landed]
@@ -175,7 +177,7 @@ def test_compensate_run_closes_it_and_shows_what_it_owes(tape: Tape, run: Callab
     Scripted.can_observe = False
     tape.observe(stuck_key)
     Scripted.can_observe = True
-    shown = run("compensate-run", "other", "--reason", "a customer's return")
+    shown = act("compensate-run", "other", "--reason", "a customer's return")
     assert (shown.exit_code, f"effect {stuck_key} is STUCK" in shown.output) == (2, True)
 
 
@@ -286,7 +288,7 @@ def test_text_from_outside_cannot_dress_up(tape: Tape, run: Callable[..., Result
         ("show", "\x1b[2J"),
         ("explain", "[red]"),
         ("run", "\x1b[2J"),
-        ("cancel", "\x07", "--reason", "\x1b of ten letters"),
+        ("cancel", "\x07", "--reason", "\x1b of ten letters", "--seen-version", "1"),
     ):
         refused = run(*asked)
         assert refused.exit_code == group.REFUSED, asked

@@ -23,7 +23,7 @@ def test_limits_and_breakers_are_set_shown_and_taken_away(tape: Tape, run: Calla
     shown = json.loads(run("breaker", "scripted", "--share", "25%", "--open", "5", "--looks", "--json", *WHO).output)
     assert (shown["verb"], shown["trouble_percent"], shown["least_calls"], shown["open_ms"]) == ("look", 25, 10, 5000)
     status = run("status").output
-    assert "5 at once (0 in use), 100/minute; 2 wait (by ann at" in status
+    assert "5 at once (0 in use), 100/minute; 2 wait (by human:ann at" in status
     assert "breaker of looks of scripted: closed since" in status
     found = json.loads(run("status", "--json").output)
     assert found["paused"] == []
@@ -56,7 +56,7 @@ def test_a_queue_that_is_full_is_told(tape: Tape, run: Callable[..., Result]) ->
     assert "scripted: 1 of at most 2 waiting; 1 waits" in run("limit", "scripted", "--waiting", "2", *WHO).output
     tape.pause("scripted", reason="maintenance", actor="bob")
     told = run("limit", "scripted", "--waiting", "1", *WHO).output
-    assert "1 of at most 1 waiting, so no more are recorded; 1 waits (by ann at" in told
+    assert "1 of at most 1 waiting, so no more are recorded; 1 waits (by human:ann at" in told
     assert "scripted is paused; 1 waits (by bob at" in told
     [found] = json.loads(run("status", "--json").output)["flows"]
     assert (found["most_waiting"], found["queued"], found["waiting"]) == (1, 1, 1)
@@ -72,7 +72,7 @@ def test_what_was_decided_on_another_version_is_refused(tape: Tape, run: Callabl
     assert found["version"] == 1
     for words in (("limit", "--off"), ("breaker",), ("pause",), ("resume",)):
         refused = run(words[0], "scripted", *words[1:], "--seen-version", "0", *WHO)
-        assert (refused.exit_code, "changed by ann" in refused.output) == (65, True)
+        assert (refused.exit_code, "changed by human:ann" in refused.output) == (65, True)
     assert [(one.at_once, one.version) for one in tape.flows()] == [(5, 1)]
 
 

@@ -22,10 +22,10 @@ def two_people(tape: Tape) -> None:
     tape._given["second_person_above"] = "scripted:amount=0"
 
 
-def test_what_nobody_may_do_alone_is_proposed_and_a_second_person_confirms(tape: Tape, run: Run) -> None:
+def test_what_nobody_may_do_alone_is_proposed_and_a_second_person_confirms(tape: Tape, run: Run, act: Run) -> None:
     """It says that it was not done, under which key it waits, and how it goes on."""
     key = stuck(tape)
-    asked = run("resolve", key, "--as", "failed", *WHY)
+    asked = act("resolve", key, "--as", "failed", *WHY)
     [proposal] = tape.proposals(key)
     assert asked.exit_code == group.PROPOSED == 66
     assert f"proposed as {proposal.proposal_key}; a second person confirms with: confirm" in asked.output
@@ -40,30 +40,30 @@ def test_what_nobody_may_do_alone_is_proposed_and_a_second_person_confirms(tape:
     assert (same.exit_code, "somebody else has to confirm it" in same.output) == (group.REFUSED, True)
     done = run("confirm", proposal.proposal_key, "--actor", "bob")
     assert (done.exit_code, done.output.strip()) == (0, f"{key} is FAILED")
-    assert tape.journal(key)[-1].evidence["proposed_by"] == "alice"
+    assert tape.journal(key)[-1].evidence["proposed_by"] == "human:alice"
     assert run("proposals").output.strip() == "nothing waits for a second person"
 
-    again = run("reissue", key, *WHY, "--json")
+    again = act("reissue", key, *WHY, "--json")
     proposed = json.loads(again.output)
     assert (again.exit_code, proposed["act"], proposed["status"]) == (66, "reissue", "OPEN")
     back = run("withdraw", proposed["proposal_key"], "--actor", "alice")
     assert (back.exit_code, back.output.strip()) == (0, f"{proposed['proposal_key']} is WITHDRAWN")
     assert run("confirm", proposed["proposal_key"], "--actor", "bob").exit_code == group.REFUSED
-    proposed = json.loads(run("reissue", key, *WHY, "--json").output)
+    proposed = json.loads(act("reissue", key, *WHY, "--json").output)
     told = json.loads(run("confirm", proposed["proposal_key"], "--actor", "bob", "--json").output)
     assert told == {"effect_key": tape.handle(key).effect.reissued_as}
 
 
-def test_runs_and_compensations_are_proposed_too(tape: Tape, run: Run) -> None:
+def test_runs_and_compensations_are_proposed_too(tape: Tape, run: Run, act: Run) -> None:
     key = stuck(tape)
-    assert run("resolve", key, "--as", "confirmed", *WHY).exit_code == 66
+    assert act("resolve", key, "--as", "confirmed", *WHY).exit_code == 66
     [proposal] = tape.proposals()
     assert run("confirm", proposal.proposal_key, "--actor", "bob").exit_code == 0
-    assert run("owe", key, *WHY).exit_code == 66
+    assert act("owe", key, *WHY).exit_code == 66
     [proposal] = tape.proposals()
     owed = run("confirm", proposal.proposal_key, "--actor", "bob")
     assert (owed.exit_code, owed.output.strip().endswith("is PENDING")) == (0, True)
-    assert run("compensate-run", key, *WHY).exit_code == 66
+    assert act("compensate-run", key, *WHY).exit_code == 66
     [proposal] = tape.proposals()
     closed = run("confirm", proposal.proposal_key, "--actor", "bob")
     assert (closed.exit_code, f"run {key} is" in closed.output) == (0, True)

@@ -28,7 +28,7 @@ def test_the_tutorial_from_an_empty_folder_to_a_resolved_effect(processes: Proce
     environment = clean_environment() | {"PATH": f"{bin_folder}:/usr/bin:/bin", "COLUMNS": "200"}
     folder = tmp_path / "tutorial"
     folder.mkdir()
-    key = printed = ""
+    key = printed = version = ""
     bank = None
     compared = 0
     for language, text in re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
@@ -53,11 +53,13 @@ def test_the_tutorial_from_an_empty_folder_to_a_resolved_effect(processes: Proce
                         until(lambda: _answers(int(port)), what="the bank to listen")
                     continue
                 ran = subprocess.run(
-                    ["sh", "-c", command.replace("KEY", key)],
+                    ["sh", "-c", command.replace("KEY", key).replace("VERSION", version)],
                     cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
                 )  # fmt: skip
                 printed += ran.stdout
                 assert ran.returncode == 0, f"{command}\n{ran.stdout}{ran.stderr}"
                 if found := re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", ran.stdout):
                     key = found[0]
+                if found := re.search(r"\(version (\d+),", ran.stdout):
+                    version = found[1]
     assert compared == 10

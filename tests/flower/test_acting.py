@@ -62,7 +62,7 @@ def test_an_act_is_done_and_journaled_with_who_and_why(
     answer = act(ann, page, name, reason="the bank said so")
     assert (answer.status_code, answer.headers["location"]) == (303, page)
     assert shop.tape.get(key).status is then
-    assert last(shop, key)[1:] == ("ann", "the bank said so")
+    assert last(shop, key)[1:] == ("human:ann", "the bank said so")
     assert f"Done: it is {then} now." in ann.get(page).text
     assert "Done:" not in ann.get(page).text
 
@@ -87,7 +87,7 @@ def test_an_effect_is_issued_again_and_compensated(ann: httpx.Client, shop: Shop
     assert shop.tape.obligations(effect_key=landed)[0].status is ObligationStatus.STUCK
     assert act(ann, page_of("effect", owed.obligation_key), "resolve-confirmed").status_code == 303
     assert shop.tape.obligations(effect_key=landed)[0].status is ObligationStatus.COMPENSATED
-    assert last(shop, owed.obligation_key)[1] == "ann"
+    assert last(shop, owed.obligation_key)[1] == "human:ann"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_run_is_closed(ann: httpx.Client, shop: Shop, name: str, then: RunStat
     waits = shop.effect(f"{name}-2", run_id=name)
     assert act(ann, page_of("run", name), name, reason="a wrong order").status_code == 303
     run = shop.tape.run(name).record
-    assert (run.status, run.actor, run.closing_reason) == (then, "ann", "a wrong order")
+    assert (run.status, run.actor, run.closing_reason) == (then, "human:ann", "a wrong order")
     assert shop.tape.get(waits).status is EffectStatus.CANCELLED
     assert f"it is {then} now" in ann.get(page_of("run", name)).text
 
@@ -109,9 +109,9 @@ def test_a_connector_is_paused_and_resumed(ann: httpx.Client, shop: Shop) -> Non
     page = page_of("connector", "mail")
     assert act(ann, page, "pause", reason="their <b>maintenance</b>").status_code == 303
     [pause] = shop.tape.pauses()
-    assert (pause.connector, pause.actor, pause.reason) == ("mail", "ann", "their <b>maintenance</b>")
+    assert (pause.connector, pause.actor, pause.reason) == ("mail", "human:ann", "their <b>maintenance</b>")
     text = ann.get(page).text
-    assert "by ann" in text.partition('id="paused"')[2]
+    assert "by human:ann" in text.partition('id="paused"')[2]
     assert "their &lt;b&gt;maintenance" in text
     assert 'data-act="pause"' not in text
     assert ">paused</span>" in ann.get("/effects").text
@@ -128,7 +128,7 @@ def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop
     assert act(ann, page, "limit", **limits, reason="their <i>contract</i>").status_code == 303
     assert act(ann, page, "breaker-looks", share="50", window="30").status_code == 303
     call, look = shop.tape.flows()
-    assert (call.at_once, call.rate_count, call.rate_ms, call.actor) == (5, 100, 60_000, "ann")
+    assert (call.at_once, call.rate_count, call.rate_ms, call.actor) == (5, 100, 60_000, "human:ann")
     assert call.most_waiting == 50
     assert (look.trouble_percent, look.least_calls, look.window_ms, look.open_ms) == (50, 10, 30_000, 30_000)
     text = ann.get(page).text
@@ -146,7 +146,7 @@ def test_a_connector_is_limited_and_gets_a_breaker(ann: httpx.Client, shop: Shop
     assert act(ann, page, "pause-looks", reason="they mend it").status_code == 303
     assert ann.post(page, data=calls).status_code == 303, "of its calls nobody has said anything since"
     answer = ann.post(page, data=stale)
-    assert (answer.status_code, "changed by ann (they mend it)" in unescape(answer.text)) == (409, True)
+    assert (answer.status_code, "changed by human:ann (they mend it)" in unescape(answer.text)) == (409, True)
     listed = ann.get("/effects").text
     assert ">looks paused</span>" in listed
     assert ">paused</span>" not in listed
@@ -204,8 +204,8 @@ def test_what_one_person_may_not_do_alone_waits_for_another(
     assert "somebody else has to confirm it" in ann.get(page).text
     assert shop.tape.get(key).status is EffectStatus.UNKNOWN
     [proposal] = shop.tape.proposals(key)
-    assert (proposal.actor, proposal.reason) == ("ann", "on their list")
-    assert f'href="{page}">It landed, by ann</a>' in ann.get("/effects").text
+    assert (proposal.actor, proposal.reason) == ("human:ann", "on their list")
+    assert f'href="{page}">It landed, by human:ann</a>' in ann.get("/effects").text
     decision = {"proposal": proposal.proposal_key, "seen_version": "1", "sure": "yes", "act": "confirm"}
     own = ann.get(page).text.partition('id="proposals"')[2]
     assert 'value="confirm"' not in own
@@ -221,7 +221,22 @@ def test_what_one_person_may_not_do_alone_waits_for_another(
         assert bob.post(page, data=decision).status_code == 303
         assert "Done: it is CONFIRMED now." in bob.get(page).text
     assert shop.tape.get(key).external_ref == "bank-5"
-    assert shop.tape.journal(key)[-1].actor == "bob"
+    assert shop.tape.journal(key)[-1].actor == "human:bob"
+
+
+def test_a_proposal_from_before_people_were_marked_is_still_ones_own(ann: httpx.Client, shop: Shop) -> None:
+    """Made as ``ann``, by the same name: another one confirms it, and it is taken back."""
+    key = shop.unknown("large-1", request={"amount": 5_000})
+    page = page_of("effect", key)
+    proposal = shop.tape.propose("resolve", key, verdict="failed", reason="they said so", actor="ann")
+    own = ann.get(page).text.partition('id="proposals"')[2]
+    assert 'value="confirm"' not in own
+    assert "I want to take it back, as ann." in own
+    decision = {"proposal": proposal.proposal_key, "seen_version": "1", "sure": "yes", "_xsrf": ann.cookies["_xsrf"]}
+    assert ann.post(page, data=decision | {"act": "confirm"}).status_code == 409
+    assert shop.tape.get(key).status is EffectStatus.UNKNOWN
+    assert ann.post(page, data=decision | {"act": "withdraw"}).status_code == 303
+    assert shop.tape.proposals(key) == []
 
 
 def test_a_proposal_is_withdrawn(ann: httpx.Client, shop: Shop) -> None:
@@ -361,7 +376,7 @@ def test_acts_without_a_login_can_be_allowed_and_are_protected_all_the_same(shop
             assert web.post(page, data=data, headers=headers).status_code == 403
         assert shop.tape.get(key).status is EffectStatus.STUCK
         assert web.post(page, data=form).status_code == 303
-    assert last(shop, key)[1] == "anonymous"
+    assert last(shop, key)[1] == "human:anonymous"
 
 
 def test_nobody_acts_unless_that_is_allowed_and_a_prefix_is_on_every_link(shop: Shop, started: Processes) -> None:
@@ -436,7 +451,7 @@ def test_whoever_oauth_vouches_for_is_the_actor(shop: Shop, started: Processes) 
                 assert shop.tape.get(key).status is EffectStatus.STUCK
             else:
                 assert act(web, page, "resolve-failed").status_code == 303
-    assert last(shop, key)[1] == "ann@example.com"
+    assert last(shop, key)[1] == "human:ann@example.com"
 
 
 def test_a_broker_that_is_away_holds_up_no_page_and_no_act(shop: Shop, started: Processes) -> None:

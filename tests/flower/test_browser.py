@@ -191,7 +191,7 @@ def test_each_act_takes_a_reason_and_a_tick(ann: Visitor, shop: Shop, name: str,
     assert ann.said() == f"Done: it is {then} now."
     assert ann.page.locator("#status").inner_text() == then
     assert shop.tape.get(key).status is then
-    assert shop.tape.journal(key)[-1].actor == "ann"
+    assert shop.tape.journal(key)[-1].actor == "human:ann"
 
 
 def test_an_act_without_a_reason_or_a_tick_is_not_sent(ann: Visitor, shop: Shop) -> None:
@@ -238,7 +238,7 @@ def test_a_run_is_closed(ann: Visitor, shop: Shop, name: str, then: RunStatus) -
 def test_a_connector_is_paused_and_resumed(ann: Visitor, shop: Shop) -> None:
     """From its page."""
     ann.act("mail", "pause", kind="connector")
-    assert ann.page.locator("#paused").inner_text().startswith("paused by ann")
+    assert ann.page.locator("#paused").inner_text().startswith("paused by human:ann")
     assert [pause.connector for pause in shop.tape.pauses()] == ["mail"]
     ann.act("mail", "resume", kind="connector")
     assert ann.page.locator("#paused").count() == 0

@@ -163,7 +163,7 @@ def test_flower_lets_in_whose_password_is_good_and_nobody_guess(shop: Shop, star
     assert not re.search("guess-|Secret", flower.process.text())
     with flower.client(("ann", "secret")) as web:
         assert act(web, page_of("effect", key), "resolve-failed").status_code == 303
-    assert shop.tape.journal(key)[-1].actor == "ann"
+    assert shop.tape.journal(key)[-1].actor == "human:ann"
 
 
 def test_a_session_of_oauth_ends_when_idle_and_its_cookies_go_over_tls_to_this_site(

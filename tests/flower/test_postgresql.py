@@ -61,7 +61,7 @@ def test_the_pages_are_those_of_any_store(shop: Shop, flower: FlowerProcess) -> 
         assert "50.0%" in web.get(page_of("connector", "bank.wire")).text
         assert act(web, page_of("effect", keys["stuck"]), "resolve-failed").status_code == 303
     assert shop.tape.get(keys["stuck"]).status is EffectStatus.FAILED
-    assert shop.tape.journal(keys["stuck"])[-1].actor == "ann"
+    assert shop.tape.journal(keys["stuck"])[-1].actor == "human:ann"
 
 
 def test_what_gets_into_a_run_while_somebody_acts_on_it_is_in_their_scope_or_nothing_is_done(

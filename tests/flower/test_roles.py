@@ -163,6 +163,7 @@ def test_who_acts_confirms_and_withdraws(webs: dict[str, httpx.Client], shop: Sh
     [asked] = shop.tape.proposals(other)
     assert f'href="{page_of("effect", other)}"' in webs["anna"].get("/effects").text
     assert other not in webs["bert"].get("/effects").text
+    assert 'value="withdraw"' in webs["otto"].get(page_of("effect", other)).text
     for name, status in (("bert", 404), ("vera", 403), ("anna", 303)):
         form = forged(webs[name], act="withdraw", proposal=asked.proposal_key)
         assert webs[name].post(page_of("effect", other), data=form).status_code == status, name

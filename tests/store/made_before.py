@@ -71,11 +71,16 @@ class Maker:
 
     def owe(self, business_key: str, *inverses: Any) -> str:
         """An obligation whose inverse was called where ``inverses`` say how."""
-        key = self.tape.owe(self.send(business_key), **PERSON).obligation_key
+        landed = self.send(business_key)
+        key = self.tape.owe(landed, seen_version=self.version(landed), **PERSON).obligation_key
         if inverses:
             self.bank.inverses(*inverses)
             self.tape.compensate(key)
         return key
+
+    def version(self, key: str) -> int:
+        """What a person sees who looks at it now."""
+        return self.tape.handle(key).effect.version
 
     def make(self) -> None:
         """Every state that an effect and an obligation can be in but for those that a call under way leaves."""
@@ -90,7 +95,8 @@ class Maker:
         stuck = self.send("stuck", "lose_ack")
         self.bank.looks("stuck")
         tape.observe(stuck)
-        tape.cancel(self.ask("cancelled"), **PERSON)
+        cancelled = self.ask("cancelled")
+        tape.cancel(cancelled, seen_version=self.version(cancelled), **PERSON)
         alike = HoldSimilar(fields=["amount"], within=3600)
         self.ask("held", hold_similar=alike)
         self.ask("held too", hold_similar=alike)
@@ -103,7 +109,7 @@ class Maker:
         with tape.run("order") as run:
             self.send("first of a run")
             self.send("second of a run")
-        tape.compensate_run(run.run_id, **PERSON)
+        tape.compensate_run(run.run_id, seen_version=run.record.version, **PERSON)
         for _ in range(2):
             for one in tape.obligations():
                 if one.run_id == run.run_id:

@@ -163,8 +163,9 @@ def test_it_is_migrated_as_it_was_and_worked_on(before: Tape, bank: Bank) -> Non
 
     # People decide what waits for them, and what was over binds as before.
     key_of = {effect.business_key: effect.effect_key for effect in tape.effects()}
-    tape.resolve(key_of["stuck"], "failed", **PERSON)
-    tape.release(key_of["held too"], **PERSON)
+    seen = {key: tape.get(key).version for key in key_of.values()}
+    tape.resolve(key_of["stuck"], "failed", seen_version=seen[key_of["stuck"]], **PERSON)
+    tape.release(key_of["held too"], seen_version=seen[key_of["held too"]], **PERSON)
     drain(tape)
     assert bank.asked[-1] == ("dispatch", "held too")
     [tombstone] = old["tape_tombstones"]
