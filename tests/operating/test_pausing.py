@@ -274,7 +274,7 @@ def test_the_commands_pause_show_and_resume(tape: Tape) -> None:
     assert run("pause", "bank", "--reason", "maintenance", "--actor", "ann")[0] == 0
     assert "maintenance" in run("status")[1]
     told = json.loads(run("status", "--json")[1])
-    assert [(pause["connector"], pause["actor"]) for pause in told["paused"]] == [("bank", "ann")]
+    assert [(pause["connector"], pause["actor"]) for pause in told["paused"]] == [("bank", "human:ann")]
     [finding] = [finding for finding in tape.diagnose() if finding.name == "paused"]
     assert finding.severity == "warning"
     assert "maintenance" in finding.seen
