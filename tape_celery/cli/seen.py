@@ -53,6 +53,7 @@ def version_of_key(tape: Tape, act: str, key: str, named: int | None, *, as_json
     told = tape.explain(key)
     console = tables.console()
     tables.print_record(console, row, FACTS)
+    console.print()
     tables.print_explanation(console, told)
     _ask(f"{act} {plain(key)}, which is {told.status} (version {told.version})?")
     return told.version

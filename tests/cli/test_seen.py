@@ -59,8 +59,10 @@ class Terminal:
             self._said += said
             self.shown = re.sub(r"\x1b\[[\d;]*m", "", self._said.decode(errors="replace"))
             if self.shown.rstrip().endswith(f"{QUESTION}:"):
-                self.before()
-                os.write(self._master, self.answer.encode())
+                try:
+                    self.before()
+                finally:  # or the command waits for ever
+                    os.write(self._master, self.answer.encode())
 
     def close(self) -> None:
         self.stdout.close()
