@@ -32,6 +32,7 @@ from tests.servers import Process, Processes, lives, until
 from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
+SCRIPTS = ("worker", "worker-answers")
 READY = {"worker": " ready.", "beat": "beat: Starting...", "flower": "Visit me at"}
 SECRETS = {
     "FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word", "REDIS_PASSWORD": "word", "GRAFANA_PASSWORD": "word",
@@ -47,6 +48,18 @@ CONTROLLED = "_kombu.binding.celery.pidbox"
 """Where, in Redis, Celery keeps the queues by which workers are controlled."""
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
+
+WATCH_PROGRAMS = """
+import os, sys
+
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"):
+        with open(os.environ["PROGRAMS"], "a") as file:
+            print(os.fsdecode(arguments[0]), file=file)
+
+sys.addaudithook(watch)
+"""
+"""A sitecustomize: writes down each program that a process starts, or becomes. A pool's fork is none."""
 
 PATIENT_HONCHO = f"from honcho import command, manager; manager.KILL_WAIT = {STOP_SECONDS}; command.main()"
 """honcho kills 5 s after the first process has ended; a busy machine may need longer."""
@@ -95,8 +108,10 @@ def services(compose: Callable[..., subprocess.CompletedProcess[str]]) -> dict[s
 
 
 def started(processes: Processes, name: str, command: list[str], env: dict[str, str], cwd: Path) -> Process:
-    path = f"{Path(sys.executable).parent}:{ROOT / 'compose'}:/usr/bin:/bin"
-    return processes.start(command, name=name, cwd=cwd, env={**env, "PATH": path})
+    """As in the image: of programs there are Python and those beside it. Its scripts name the image's Python."""
+    if command[0] in SCRIPTS:
+        command = [sys.executable, str(ROOT / "compose" / command[0]), *command[1:]]
+    return processes.start(command, name=name, cwd=cwd, env={**env, "PATH": str(Path(sys.executable).parent)})
 
 
 def wait_until_ready(running: dict[str, Process]) -> None:
@@ -186,7 +201,10 @@ def test_what_compose_starts_works_together_under_its_own_names(
         "TAPE_DEMO_BANK": bank(processes, tmp_path, wire.business_key),
         "FLOWER_PORT": str(free_port()),
         "FLOWER_BASIC_AUTH": "ann:word",
+        "PROGRAMS": str(tmp_path / "programs"),
+        "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
     }
+    (tmp_path / "sitecustomize.py").write_text(WATCH_PROGRAMS)
     assert set(services["dispatch"]["environment"]) - {"TAPE_METRICS_ADDRESS"} < set(environment)
     command = {name: [str(part) for part in service.get("command") or []] for name, service in services.items()}
     command["beat"][command["beat"].index("/tmp/beat")] = str(tmp_path / "beat")
@@ -218,6 +236,11 @@ def test_what_compose_starts_works_together_under_its_own_names(
             assert b'tape_effects{connector="bank.wire",status="CONFIRMED"} 1.0' in metrics.read()
     stop(running)
     tape.database.close()
+    begun = (tmp_path / "programs").read_text().splitlines()
+    celery = str(Path(sys.executable).with_name("celery"))
+    assert begun.count(celery) == 6, "the five workers and the health check"
+    # Python's own `platform` asks uname for the name of the processor, and does without.
+    assert set(begun) <= {celery, "uname"}
 
 
 def test_compose_wants_its_secrets_and_shows_itself_to_this_machine_only(
@@ -284,7 +307,7 @@ def test_a_service_that_lends_its_network_does_nothing_else(services: dict[str, 
     """Whoever shared the bank's own had none for good, not even to the broker, once the bank had been restarted."""
     modes = {name: service["network_mode"] for name, service in services.items() if "network_mode" in service}
     assert modes == dict.fromkeys(("bank", "dispatch", "observe", "compensate", "pay"), "service:loopback")
-    assert services["loopback"]["command"] == ["sleep", "infinity"]
+    assert services["loopback"]["command"] == ["python", "-c", "import signal; signal.pause()"]
     assert all(services[name]["init"] for name in ("loopback", "bank"))  # or SIGTERM would not end them
 
 
@@ -362,3 +385,22 @@ def test_the_image_is_small_and_nobody_is_root_in_it() -> None:
     assert copied == let_in
     assert all((ROOT / name).exists() for name in copied)
     assert all(os.access(ROOT / "compose" / name, os.X_OK) for name in ("worker", "worker-answers"))
+
+
+def test_the_image_has_no_shell_and_nothing_asks_for_one(services: dict[str, Any]) -> None:
+    """What its stages leave is one layer, and whatever is started in it, by whom ever, is a program of Python's."""
+    text = (ROOT / "compose/Dockerfile").read_text()
+    taken, left = re.split(r"^FROM scratch$", text, flags=re.MULTILINE)
+    assert "find /usr/bin /usr/sbin -mindepth 1 -delete" in taken
+    assert not re.findall(r"^(?:RUN|SHELL|ENTRYPOINT)", left, re.MULTILINE)
+    assert re.findall(r"\bCMD (.)", left) == ["[", "["]
+    [own] = re.findall(r"python -m venv (\S+)", text)
+    assert f"ENV PATH={own}/bin:/usr/local/bin " in left
+    for name in SCRIPTS:
+        assert (ROOT / "compose" / name).read_text().startswith(f"#!{own}/bin/python\n")
+    for name, service in services.items():
+        if service["image"] == "tape-celery":
+            assert service["entrypoint"] is None, name
+            assert service["command"][0] in (*SCRIPTS, "celery", "python"), name
+            asked = service.get("healthcheck", {}).get("test", ["CMD", "worker-answers"])
+            assert asked[:2] in (["CMD", "worker-answers"], ["CMD", "python"]), name
