@@ -71,8 +71,9 @@ imports: $(VENV)/.lint
 
 check: test lint types imports docs
 
+# Not --quiet: it would hide warnings from --strict as well.
 docs: $(VENV)/.docs
-	$(MKDOCS) build --quiet --strict --config-file docs/site/mkdocs.yml
+	$(MKDOCS) build --strict --config-file docs/site/mkdocs.yml
 
 docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve --config-file docs/site/mkdocs.yml --watch tape_celery

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +15,8 @@ import pytest
 
 from tape_celery.settings import NAMES
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_every_page_is_in_the_navigation_and_the_navigation_names_no_other() -> None:
@@ -57,3 +62,23 @@ def test_a_page_that_loads_from_elsewhere_is_refused(loaded: str) -> None:
     assert check(fine, page, {}) == fine
     with pytest.raises(exceptions.PluginError, match=r"a\.md loads from elsewhere"):
         check(fine + loaded, page, {})
+
+
+def test_make_docs_refuses_a_link_to_a_page_and_to_an_anchor_that_do_not_exist(tmp_path: Path) -> None:
+    """Its own command, on a copy where nothing else is wrong."""
+    pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
+    [arguments] = re.findall(r"^docs:.*\n\t\$\(MKDOCS\) (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    for name in ("README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "tape_celery").symlink_to(ROOT / "tape_celery")
+    with (tmp_path / "docs/scale.md").open("a") as page:
+        page.write("\n[a page](no-such-page.md) [an anchor](settings.md#no-such-anchor)\n")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", *arguments.split()],
+        cwd=tmp_path, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 1, built.stderr
+    assert "no-such-page.md" in built.stderr
+    assert "no-such-anchor" in built.stderr
+    assert "Aborted with 2 warnings" in built.stdout + built.stderr
