@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import trustme
 
+from tape_celery.connectors import http11
 from tests.connectors.conftest import Connect, Serve
 from tests.connectors.examples import an_effect, an_obligation
 from tests.connectors.upstream import Connection, Request, Script, answer
@@ -166,6 +167,7 @@ def test_a_body_without_end_is_read_no_further_than_the_cap(serve: Serve, connec
 
 def test_a_head_without_end_is_read_no_further_than_its_cap(serve: Serve, connect: Connect) -> None:
     """One header that does not end, at full speed."""
+    assert http11._MOST_HEAD_BYTES == 100 * 1024
     taken = [0]
     gone = threading.Event()
 

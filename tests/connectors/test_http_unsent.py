@@ -12,6 +12,7 @@ import trustme
 
 from tape_celery.connectors import http
 from tape_celery.connectors.base import DispatchResult
+from tape_celery.connectors.endpoint import tls_context
 from tape_celery.connectors.http import HTTPConnector
 from tape_celery.records import Semantics
 from tests.connectors.conftest import Connect, Serve
@@ -140,6 +141,8 @@ def test_a_certificate_of_somebody_else(serve: Serve, connect: Connect, authorit
 
 
 def test_tls_older_than_1_2(serve: Serve, connect: Connect, authority: trustme.CA, ca_bundle: str) -> None:
+    """Whatever the OpenSSL of this machine would take by itself."""
+    assert tls_context("", "").minimum_version is ssl.TLSVersion.TLSv1_2
     context = server_context(authority)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tape_celery.cli.flower import flower
 from tape_celery.errors import ConfigurationError
 from tape_celery.flower.access import Access, Asked, is_loopback
 from tape_celery.flower.access import access as access_of
@@ -34,6 +35,13 @@ def test_without_a_login_it_starts_on_no_address_that_others_reach(address: str)
     assert access(options(address=address), Asked(allow_anonymous=True)).may_not_act
     assert access(options(address=address, basic_auth=["a:b"]), Asked(allow_actions=True)).may_not_act == ""
     assert access(options(address=address, auth=".*@example.com"), Asked(allow_actions=True)).may_not_act == ""
+
+
+def test_a_session_of_oauth_is_over_after_30_idle_minutes_unless_otherwise_said() -> None:
+    """By the command, and for whoever starts Flower without it."""
+    [option] = [option for option in flower.params if option.name == "idle_minutes"]
+    allowed = access(options(auth=".*@example.com"), Asked())
+    assert (option.default, allowed.idle_minutes, Access(login=True).idle_minutes) == (30, 30, 30)
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "whatever"])

@@ -80,6 +80,7 @@ def test_an_entry_that_cannot_be_right_is_refused_and_not_shown(entry: str) -> N
 
 def test_who_guesses_waits_and_nobody_else() -> None:
     """Other addresses go on, and the same wrong password again is no guess."""
+    assert (PER_ADDRESS, PER_NAME, WINDOW_SECONDS) == (10, 50, 300)
     clock = Clock()
     throttle = Throttle(clock=clock)
     for guess in range(PER_ADDRESS):

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tape_celery.errors import InvalidIntent
+from tests.hostile import arguments
 from tests.hostile.arguments import CANARY, Unreadable
 from tests.hostile.test_delay_arguments import tried
 from tests.state.stage import Stage
@@ -49,7 +51,11 @@ OPTIONS = [
 @pytest.mark.parametrize("nasty", NASTY)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_of_any_kind_is_refused(stage: Stage, option: str, nasty: str) -> None:
+    """And shown in 80 characters at most."""
     assert tried(stage, ("bank", {}), **{option: NASTY[nasty]}) is None
+    with arguments.live(), pytest.raises(InvalidIntent) as refused:
+        stage.tape.effect.apply_async(("bank", {}), **{option: NASTY[nasty]})
+    assert "x" * 80 not in str(refused.value)
 
 
 @pytest.mark.parametrize("said", ["no", "false", 1, 0.0, [0]])

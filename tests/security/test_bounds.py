@@ -32,6 +32,7 @@ def test_no_entry_of_the_journal_is_larger_than_8_kib(ready_sqlite_url: str) -> 
 def test_one_sweep_hints_a_bounded_number_of_a_backlog(ready_sqlite_url: str) -> None:
     """However many are due, a sweep ends; the next one goes on where it ended."""
     stage = Stage(ready_sqlite_url)
+    assert sweep.BATCH == 500
     number = sweep.BATCH + 7
     stage.tape.effect.delay_many(
         [{"connector": "scripted", "request": {"n": n}, "business_key": f"b-{n}"} for n in range(number)]
