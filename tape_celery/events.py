@@ -81,9 +81,16 @@ class Observed(ClaimEnd):
     """The extra records, where the upstream lists them."""
     superseded: bool = False
     """Another live effect holds the business key, so that what was seen may be that one's."""
+    others: tuple[str, ...] = ()
+    """Those of the extra records that CONFIRMED effects which let go of the same business key say is theirs."""
     backoff_ms: int = 0
     response_json: str = ""
     error_json: str = ""
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The records that are too many, of a ``duplicate``: those in the list, or the one that it names."""
+        return (self.external_ref,) if self.duplicates is None else self.duplicates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +183,9 @@ _EVENTS: dict[str, type[Event]] = {
 def to_evidence(event: Event, terms: Terms | None = None) -> dict[str, Any]:
     """What the journal keeps of ``event``: all that decides, and no bodies."""
     facts = {name: value for name, value in vars(event).items() if name not in _LEFT_OUT}
-    if not facts.get("traceparent", True):
-        del facts["traceparent"]
+    for name in ("traceparent", "others"):
+        if not facts.get(name, True):
+            del facts[name]
     return {"event": type(event).__name__, **facts} | ({} if terms is None else {"terms": dict(vars(terms))})
 
 
@@ -187,6 +195,8 @@ def from_evidence(evidence: dict[str, Any], *, at_ms: int, actor: str) -> tuple[
     facts = {name: value for name, value in evidence.items() if name in kind.__dataclass_fields__}
     if facts.get("duplicates") is not None:
         facts["duplicates"] = tuple(facts["duplicates"])
+    if "others" in facts:
+        facts["others"] = tuple(facts["others"])
     terms = dict(evidence.get("terms") or {})
     if "watch_ms" in terms:
         terms["watch_ms"] = tuple(terms["watch_ms"])

@@ -102,16 +102,23 @@ def unobservable(effect: Effect, event: Unobservable, terms: Terms) -> Transitio
 
 def read_duplicate(effect: Effect, event: Observed) -> tuple[str, tuple[Owed, ...]]:
     """The record that stays, and what is owed for the extra ones."""
-    stays, extras = effect.external_ref, event.duplicates or ()
-    if event.duplicates is None:
-        extras = (event.external_ref,)
-    elif effect.status is not CONFIRMED:
+    stays = effect.external_ref
+    if event.duplicates is not None and effect.status is not CONFIRMED:
         stays = event.external_ref or stays
-    return stays, tuple(_duplicate(ref, stays) for ref in dict.fromkeys(extras))
+    return stays, tuple(_duplicate(ref, stays, event) for ref in dict.fromkeys(event.extras))
 
 
-def _duplicate(ref: str, stays: str) -> Owed:
-    if ref and ref != stays:
-        return Owed(external_ref=ref, kind="duplicate")
-    why = "the extra record is the one that stays" if ref else "the extra record has no reference"
-    return Owed(external_ref=ref, kind="duplicate", status=ObligationStatus.STUCK, reason=why)
+def _duplicate(ref: str, stays: str, event: Observed) -> Owed:
+    """What is owed for the record ``ref``: its inverse, or the word of a person where it may be needed after all."""
+    why = ""
+    if not ref:
+        why = "the extra record has no reference"
+    elif ref == stays:
+        why = "the extra record is the one that stays"
+    elif ref in event.others:
+        why = "another effect with the same business key was CONFIRMED with this record"
+    elif event.superseded:
+        why = "it may be the record of the effect that has the business key now"
+    if why:
+        return Owed(external_ref=ref, kind="duplicate", status=ObligationStatus.STUCK, reason=why)
+    return Owed(external_ref=ref, kind="duplicate")

@@ -24,7 +24,7 @@ from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, 
 from tape_celery.intent import new_key, successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, Semantics, replace
-from tape_celery.schema import effects, journal, obligations, tombstones
+from tape_celery.schema import EMPTY, effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
@@ -320,6 +320,8 @@ def _decided(
         return _Step(key, before, inverse.after, changed, inverse.kind, event, terms, head)
     if isinstance(event, Observed):
         event = replace(event, superseded=_is_superseded(connection, before))
+        if event.status == "duplicate":
+            event = replace(event, others=_records_of_others(connection, before, event.extras))
     decided = state.decide(before, event, terms)
     owed = _not_owed_yet(connection, before, event, decided.owed)
     debts = [_obligation(decided.after, debt, event) for debt in owed]
@@ -437,6 +439,23 @@ def _standing(kind: Kind[Any], row: Mapping[str, ColumnElement[Any]]) -> Update:
 def _is_superseded(connection: Connection, effect: Effect) -> bool:
     """Whether what is seen of this effect may be another's: its successor's, or whose its business key is now."""
     return _has_live_successor(connection, effect) or _has_lost_its_key(connection, effect)
+
+
+def _records_of_others(connection: Connection, effect: Effect, refs: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``refs`` that CONFIRMED effects which have let go of the same business key say is theirs.
+
+    One that has it says so by `_is_superseded`.
+    """
+    statement = select(effects.c.external_ref).where(
+        effects.c.business_key == effect.business_key,
+        effects.c.business_key != EMPTY,
+        effects.c.held_business_key.is_(None),
+        effects.c.effect_key != effect.effect_key,
+        effects.c.connector == effect.connector,
+        effects.c.status == EffectStatus.CONFIRMED,
+    )
+    known = set(connection.execute(statement).scalars()) if effect.business_key else set()
+    return tuple(ref for ref in refs if ref and ref in known)
 
 
 def _has_live_successor(connection: Connection, effect: Effect) -> bool:

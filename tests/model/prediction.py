@@ -102,7 +102,9 @@ class Prediction:
         if isinstance(event, Lapsed):
             event = replace(event, lease_until_ms=before.lease_until_ms or self._now)
         if isinstance(event, Observed) and isinstance(before, Effect):
+            others = tuple(ref for ref in event.extras if ref in self._let_go_with(before))
             event = replace(event, superseded=self._is_superseded(before))
+            event = replace(event, others=others if event.status == "duplicate" else ())
         try:
             if deed.again and self._decide(before, replace(event, at_ms=self._now)).kind == "late":
                 return Outcome("known", before)
@@ -166,6 +168,19 @@ class Prediction:
             and other.semantics != "observe_only"
             for other in self.effects.values()
         )
+
+    def _let_go_with(self, effect: Effect) -> Collection[str]:
+        """The records of CONFIRMED effects that had the business key of ``effect`` and let it go."""
+        return {
+            other.external_ref
+            for other in self.effects.values()
+            if (other.connector, other.business_key)
+            == (effect.connector, effect.business_key)
+            != (effect.connector, "")
+            and not other.holds_business_key
+            and other.effect_key != effect.effect_key
+            and (other.status, bool(other.external_ref)) == ("CONFIRMED", True)
+        }
 
     def _refs_owed(self, effect_key: str) -> Collection[str]:
         return {owed.external_ref for owed in self.obligations.values() if owed.effect_key == effect_key}

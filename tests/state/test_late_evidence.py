@@ -465,3 +465,41 @@ def test_a_look_whose_lease_is_over_does_not_end_the_look_after_it(stage: Stage,
     assert while_second_looks.status is S.UNKNOWN
     assert while_second_looks.lease_until_ms is not None
     assert stage.get(key).status is S.CONFIRMED
+
+
+def _contradicted(stage: Stage) -> str:
+    """One that ended FAILED by an absence, and lost its business key, when its call landed after all."""
+    key = stage.record(business_key="inv-1")
+    claimed = stage.claim(key)
+    stage.lapse()
+    stage.move_time(61)
+    assert stage.observe(key, obs("absent")) == Outcome.FAILED
+    _seal_late(stage, claimed, DispatchResult("confirmed", "ref-1"))
+    assert stage.get(key).status is S.STUCK
+    return key
+
+
+def _is_left_to_a_person(stage: Stage, key: str, ref: str, why: str) -> None:
+    [owed] = stage.tape.obligations(effect_key=key)
+    assert (owed.external_ref, owed.status) == (ref, STUCK)
+    assert why in owed.reason
+
+
+def test_the_record_of_who_has_the_business_key_now_is_reversed_by_nobody_alone(stage: Stage) -> None:
+    """Both calls landed. To the upstream the later one is too many; to us it is what its effect was CONFIRMED with."""
+    first = _contradicted(stage)
+    second = stage.record(business_key="inv-1")
+    assert stage.dispatch(second, DispatchResult("confirmed", "ref-2")) == Outcome.CONFIRMED
+    stage.tape.resolve(first, "observe", reason="look again", actor="ann")
+    assert stage.observe(first, obs("duplicate", "ref-1", duplicates=["ref-2"])) == Outcome.CONFIRMED
+    _is_left_to_a_person(stage, first, "ref-2", "the effect that has the business key now")
+
+
+def test_the_record_of_one_that_has_lost_the_business_key_is_reversed_by_nobody_alone(stage: Stage) -> None:
+    """A person said that it is CONFIRMED with it."""
+    first = _contradicted(stage)
+    stage.tape.resolve(first, "confirmed", reason="it is paid", actor="ann", external_ref="ref-1")
+    second = stage.record(business_key="inv-1")
+    stage.dispatch(second, LOST)
+    assert stage.observe(second, obs("duplicate", "ref-2", duplicates=["ref-1"])) == Outcome.CONFIRMED
+    _is_left_to_a_person(stage, second, "ref-1", "another effect with the same business key")
