@@ -24,7 +24,7 @@ from sqlalchemy import event
 
 from benchmarks.machine import machine
 from tape_celery import Tape, connectors
-from tape_celery.connectors.base import DispatchResult
+from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.publisher import Publisher
 from tape_celery.store import pipelining
 from tests.servers import PostgresServer
@@ -33,6 +33,8 @@ COLUMNS = ("statements", "round trips", "commits", "messages")
 CHUNK = 20
 MANY = 500
 TIMES = 20
+SETTLED_MS = 3_600_000
+"""After so long a lost answer is due to be looked at."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ def _round_trips(path: Path) -> int:
 
 
 class _Stub:
-    """Confirms at once, and says that the claim is over."""
+    """Confirms at once, or loses the answer where it is asked to, and says that the claim is over."""
 
     name = "wire"
 
@@ -117,9 +119,20 @@ class _Stub:
         self._tally = tally
 
     def dispatch(self, effect: Any) -> DispatchResult:
+        self._claimed()
+        return DispatchResult("unknown" if effect.request.get("lost") else "confirmed", external_ref="w-1")
+
+    def observe(self, effect: Any) -> ObservationResult:
+        self._claimed()
+        return ObservationResult("confirmed", external_ref="w-1")
+
+    def compensate(self, obligation: Any) -> CompensationResult:
+        self._claimed()
+        return CompensationResult("compensated")
+
+    def _claimed(self) -> None:
         if self._tally.step == "claim":
             self._tally.turn("seal")
-        return DispatchResult("confirmed", external_ref="w-1")
 
 
 def measure(url: str, directory: Path) -> list[tuple[str, str, list[float]]]:
@@ -153,18 +166,38 @@ def measure(url: str, directory: Path) -> list[tuple[str, str, list[float]]]:
     for start in range(0, MANY, CHUNK):
         _one_pass(tape, tally, keys[start : start + CHUNK])
     told(f"in chunks of {CHUNK}", steps, MANY)
+    for name, lost, verb in (("a look", True, tape.engine.observe), ("an inverse", False, tape.engine.compensate)):
+        keys = [_asked(tape, f"{name}-{n}", lost=lost) for n in range(TIMES)]
+        tape.follow_up(tape.engine.dispatch(keys))
+        if verb == tape.engine.compensate:
+            keys = [tape.owe(key, reason="an inverse", actor="steps").obligation_key for key in keys]
+        tape.database.shift_ms += SETTLED_MS
+        tally.counted.clear()
+        for key in keys:
+            _one_pass(tape, tally, [key], verb)
+        told(f"of {name}, alone", steps, TIMES)
+    tape.sweep()
+    tally.counted.clear()
+    tally.during("sweep", tape.sweep)
+    told("nothing is due, a pass", ("sweep",), 1)
+    for n in range(MANY):
+        _asked(tape, f"unsent-{n}")
+    tape.database.shift_ms += SETTLED_MS
+    tally.counted.clear()
+    tally.during("sweep", tape.sweep)
+    told(f"{MANY} hints were lost", ("sweep",), MANY)
     return found
 
 
-def _asked(tape: Tape, name: str) -> str:
-    handle = tape.effect.delay("wire", {"number": 1, "name": name}, business_key=name)
+def _asked(tape: Tape, name: str, *, lost: bool = False) -> str:
+    handle = tape.effect.delay("wire", {"number": 1, "name": name, "lost": lost}, business_key=name)
     tape._publishing().flush()  # alone: its hint does not ride with others
     return handle.id
 
 
-def _one_pass(tape: Tape, tally: Tally, keys: list[str]) -> None:
-    """What `tape.dispatch` does with one hint."""
-    report = tally.during("claim", lambda: tape.engine.dispatch(keys))
+def _one_pass(tape: Tape, tally: Tally, keys: list[str], verb: Callable[[list[str]], Any] | None = None) -> None:
+    """What a task of ours does with one hint; `tape.dispatch`, unless ``verb`` is that of another."""
+    report = tally.during("claim", lambda: (verb or tape.engine.dispatch)(keys))
     tally.during("follow-up", lambda: tape.follow_up(report))
 
 
