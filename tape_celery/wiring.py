@@ -167,7 +167,7 @@ def _start_worker(tape: Tape) -> None:
         # No -Q: the worker goes on to consume what it did, and ours beside it.
         known.select([*known.consume_from, *ours])
     if _names(tape.settings) & set(known.consume_from):
-        _refuse_unsafe_content(tape.app)
+        refuse_unsafe_content(tape.app)
         _refuse_open_broker(tape)
     effect_tasks.check(tape.app)
     _bound_tasks(tape)
@@ -208,25 +208,31 @@ def _start_beat(tape: Tape, scheduler: Any) -> None:
         scheduler.update_from_dict({BEAT_ENTRY: tape.app.conf.beat_schedule[BEAT_ENTRY]})
 
 
-def _refuse_unsafe_content(app: Celery) -> None:
-    accepted = set(app.conf.accept_content or ()) & REFUSED_CONTENT
-    if accepted:
-        raise SettingsError(
-            f"accept_content allows {', '.join(sorted(accepted))}: whoever can write to the broker could run code in "
-            "this worker. Consume the tape queues with a worker that accepts json only"
-        )
+def refuse_unsafe_content(app: Celery) -> None:
+    """Raise `SettingsError` where this process, a worker of our queues or Flower, would read what can run code.
+
+    Tasks, commands and what answers them are read by ``accept_content``; events, by ``event_serializer``.
+    """
+    conf = app.conf
+    for name, read in (("accept_content", conf.accept_content or ()), ("event_serializer", [conf.event_serializer])):
+        if unsafe := sorted(REFUSED_CONTENT & set(read)):
+            raise SettingsError(
+                f"{name} allows {', '.join(unsafe)}: whoever can write to the broker could run code in this process. "
+                "Consume the tape queues, and start Flower, with an app that accepts json only"
+            )
 
 
 def _refuse_open_broker(tape: Tape) -> None:
     if tape.settings.allow_insecure_broker:
         return
-    if broker := broker_access.open_to_all(tape.app.connection_for_read()):
+    connections = (tape.app.connection_for_read(), tape.app.connection_for_write())
+    if broker := next(filter(None, map(broker_access.open_to_all, connections)), ""):
         raise SettingsError(
             f"the broker {broker} is on another machine and is used without a password: whoever reaches it may drop "
             "our messages and send some of their own. Give it a password, or say tape_allow_insecure_broker = True "
             "where nobody else reaches it"
         )
-    if broker := broker_access.unverified(tape.app.connection_for_read()):
+    if broker := next(filter(None, map(broker_access.unverified, connections)), ""):
         raise SettingsError(
             f"the broker {broker} is on another machine and its certificate is not checked: whoever stands between may "
             "read its password, and send messages. Say ssl_cert_reqs=required in its URL, or in broker_use_ssl; or "

@@ -7,6 +7,10 @@ from tape_celery.doctor.findings import Verdict, fine, problem, warning
 from tape_celery.stopping import MARGIN_SECONDS
 from tape_celery.wiring import REFUSED_CONTENT
 
+_CODE = (
+    "Whoever can write to the broker can run code in your workers. A worker that consumes a tape queue with this "
+    "setting refuses to start, and so does Flower."
+)
 SHORTEST_LEASE_SECONDS = 5.0
 """A shorter one is lost to every pause of a database or a machine."""
 
@@ -15,13 +19,9 @@ def content(facts: Facts) -> Verdict:
     """Whether messages may hold what runs code when it is read."""
     celery = _celery(facts)
     if unsafe := sorted(REFUSED_CONTENT & set(celery.accept_content)):
-        return problem(
-            f"accept_content allows {', '.join(unsafe)}",
-            "Whoever can write to the broker can run code in your workers. A worker that consumes a tape queue with "
-            "this "
-            "setting refuses to start.",
-            'accept_content = ["json"]',
-        )
+        return problem(f"accept_content allows {', '.join(unsafe)}", _CODE, 'accept_content = ["json"]')
+    if celery.event_serializer in REFUSED_CONTENT:
+        return problem(f"event_serializer is {celery.event_serializer}", _CODE, 'event_serializer = "json"')
     if unsafe := sorted(REFUSED_CONTENT & set(celery.result_accept_content)):
         return warning(
             f"result_accept_content allows {', '.join(unsafe)}",

@@ -30,6 +30,7 @@ class CeleryFacts:
     celery_version: tuple[int, ...] = ()
     billiard_version: tuple[int, ...] = ()
     accept_content: tuple[str, ...] = ("json",)
+    event_serializer: str = "json"
     result_accept_content: tuple[str, ...] = ("json",)
     result_backend: str = ""
     """Its kind alone; empty where there is none."""

@@ -78,6 +78,7 @@ def _celery(tape: Tape) -> CeleryFacts:
         celery_version=_version("celery"),
         billiard_version=_version("billiard"),
         accept_content=tuple(conf.accept_content or ()),
+        event_serializer=str(conf.event_serializer),
         result_accept_content=tuple(conf.result_accept_content or conf.accept_content or ()),
         result_backend=str(conf.result_backend or "").partition(":")[0],
         always_eager=bool(conf.task_always_eager),

@@ -26,6 +26,7 @@ from tape_celery.flower.loader import loader
 from tape_celery.flower.run_page import RunPage
 from tape_celery.metering import Meter
 from tape_celery.tape import Tape
+from tape_celery.wiring import refuse_unsafe_content
 from tape_celery.worker_counts import WorkerCounts
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,12 @@ def start(context: click.Context, tape: Tape, asked: Asked, arguments: Sequence[
 
     It listens on this machine alone unless ``--address`` says otherwise. Where nobody may act all of it is read only,
     not our pages alone. Raises `ConfigurationError` where it would let in everybody, for options of ours that do not
-    exist, and for connectors that cannot be imported.
+    exist, for connectors that cannot be imported, and where Flower would read what can run code.
     """
     strange = [argument for argument in arguments if argument.lstrip("-").replace("_", "-").startswith("tape-")]
     if strange:
         raise ConfigurationError(f"there is no option {strange[0]}; Flower would not say so, and ignore it")
+    refuse_unsafe_content(tape.app)
     people = tape.settings.people
     tape.import_connectors()
     command.options.address = "127.0.0.1"

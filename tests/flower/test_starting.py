@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import click
 import flower
 import pytest
+from celery import Celery
 
+from tape_celery import Tape
+from tape_celery.errors import SettingsError
+from tape_celery.flower.access import Asked
 from tape_celery.flower.loader import NAVIGATION, TAB, with_tab
+from tape_celery.flower.starting import start
 from tests.flower.shop import FlowerProcess, Shop
 from tests.servers import Processes
 
@@ -33,6 +40,30 @@ def test_what_must_not_be_started_is_not(
     assert process.wait() == 65
     assert said in process.text()
     assert "Traceback" not in process.text()
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"accept_content": ["json", "pickle"]},
+        {"accept_content": ["json", "yaml"]},
+        {"accept_content": ["application/x-python-serialize"]},
+        {"accept_content": ["application/x-yaml"]},
+        {"event_serializer": "pickle"},
+    ],
+    ids=str,
+)
+def test_what_would_read_what_can_run_code_is_not_started(conf: dict[str, Any]) -> None:
+    """It reads answers and events of workers out of the broker: it accepts what a worker of our queues does."""
+
+    class Starting(click.Context):
+        def invoke(self, *_: Any, **__: Any) -> Any:
+            pytest.fail("Flower was started")
+
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(conf)
+    with pytest.raises(SettingsError, match=f"{next(iter(conf))} allows .*could run code"):
+        start(Starting(click.Command("flower")), Tape(app), Asked(), [])
 
 
 @pytest.mark.parametrize("pattern", [".*", ".*@.*", ".*@example.com|.*@example.org", "ann@example.*", ".*@.*.example"])

@@ -136,6 +136,7 @@ def test_a_sound_installation_has_no_finding(house: House) -> None:
     ("name", "severity", "conf", "settings"),
     [
         ("content", "problem", {"accept_content": ["json", "pickle"]}, {}),
+        ("content", "problem", {"event_serializer": "yaml"}, {}),
         ("content", "warning", {"result_accept_content": ["json", "yaml"]}, {}),
         ("eager", "problem", {"task_always_eager": True}, {}),
         ("acks-late", "warning", {"task_acks_late": True}, {}),

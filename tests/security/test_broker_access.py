@@ -72,6 +72,16 @@ def test_a_broker_elsewhere_that_asks_for_nothing_is_refused(broker: Any) -> Non
     wiring._refuse_open_broker(Tape(app_of(broker), allow_insecure_broker=True))
 
 
+@pytest.mark.parametrize("way", ["broker_read_url", "broker_write_url"])
+def test_one_that_is_only_read_or_only_written_is_refused_too(way: str) -> None:
+    """A worker's own hints go where it writes."""
+    for broker, said in (("redis://192.0.2.1", "without a password"), ("rediss://:word@192.0.2.1", "is not checked")):
+        app = app_of("redis://localhost")
+        app.conf[way] = broker
+        with pytest.raises(SettingsError, match=said):
+            wiring._refuse_open_broker(Tape(app))
+
+
 @pytest.mark.parametrize("broker", CLOSED, ids=str)
 def test_one_on_this_machine_or_with_a_password_is_taken(broker: Any) -> None:
     """Or with a client certificate, or a credential provider."""

@@ -40,7 +40,15 @@ UNSAFE: dict[str, tuple[dict[str, Any], Callable[[Path], dict[str, Any]], str]] 
         {"accept_content": ["json", "application/x-python-serialize"]}, lambda _: {}, "allows application/x-python",
     ),
     "yaml": ({"accept_content": ["yaml", "json"]}, lambda _: {}, "accept_content allows yaml"),
+    "yaml by its type": ({"accept_content": ["json", "application/x-yaml"]}, lambda _: {}, "allows application/x-yaml"),
+    "events of pickle": ({"event_serializer": "pickle"}, lambda _: {}, "event_serializer allows pickle"),
     "a broker for everybody": ({"broker_url": "redis://192.0.2.1/0"}, lambda _: {}, "without a password"),
+    "a broker for everybody, to write to": (
+        {"broker_write_url": "redis://192.0.2.1/0"}, lambda _: {}, "without a password",
+    ),
+    "a broker of any certificate, to write to": (
+        {"broker_write_url": "rediss://:p@192.0.2.1/0"}, lambda _: {}, "is not checked",
+    ),
     "a broker of any certificate": ({"broker_url": "rediss://:p@192.0.2.1/0"}, lambda _: {}, "is not checked"),
     "a store for everybody": ({}, readable_by_all, "mode 0644"),
     "an upstream in clear": ({}, module('register(HTTPConnector("b", "http://bank.example/"))'), "must be https"),
