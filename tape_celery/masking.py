@@ -16,7 +16,8 @@ from tape_celery.redaction import MASK, cut_out
 SECRET_FIELDS = (
     *("password", "passwd", "passphrase", "secret", "token", "auth", "authorization", "cookie", "credential"),
     *("credentials", "api_key", "access_key", "secret_key", "private_key", "signing_key", "encryption_key"),
-    *("session_key", "card_number", "pan", "cvv", "cvc", "iban"),
+    *("session_key", "hmac_key", "card_number", "pan", "cvv", "cvc", "iban", "iban_number"),
+    *("password_hash", "secret_value", "token_value"),
 )
 """A field is masked whose name ends with one of these, however it is spelled: ``access_token``, ``X-Api-Key``,
 ``clientSecret``."""

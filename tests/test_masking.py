@@ -18,7 +18,8 @@ SECRET = "canary-31c4"
         *("password", "PASSWORD", "userPassword", "token", "access_token", "accessToken", "accesstoken"),
         *("X-Auth-Token", "client_secret", "clientSecret", "Authorization", "Proxy-Authorization", "Set-Cookie"),
         *("auth", "api_key", "apiKey", "APIKey", "apikey", "X-Api-Key", "x.api.key", "privateKey", "pan", "cvv2"),
-        *("IBAN", "token 2"),
+        *("IBAN", "token 2", "hmac_key", "hmacKey", "password_hash", "passwordHash", "iban_number", "ibanNumber"),
+        *("secret_value", "secretValue", "token_value", "tokenValue", "clientSecretValue"),
     ],
 )
 def test_a_name_that_means_a_secret_is_masked_however_it_is_spelled(name: str) -> None:
@@ -35,6 +36,7 @@ def test_a_name_that_means_a_secret_is_masked_however_it_is_spelled(name: str) -
         *("idempotency_key", "business_key", "effect_key", "key", "external_ref", "id", "token_type", "tokens"),
         *("completion_tokens", "span", "timespan", "panic", "author", "authorization_id", "authentic", "keyboard", ""),
         *("secretary", "public_key", "oauth_provider", "cookies_accepted", "status", "iban_country", "42", "é"),
+        *("auth_code", "password_changed_at", "value", "number", "hash", "payload_hash", "token_count"),
     ],
 )
 def test_other_names_keep_their_values(name: str) -> None:
