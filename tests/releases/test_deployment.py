@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -33,6 +33,7 @@ from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("worker", "worker-answers")
+PROMETHEUS = ROOT / "compose/prometheus/prometheus.yml"
 READY = {"worker": " ready.", "beat": "beat: Starting...", "flower": "Visit me at"}
 SECRETS = {
     "FLOWER_BASIC_AUTH": "ann:word", "POSTGRES_PASSWORD": "word", "REDIS_PASSWORD": "word", "GRAFANA_PASSWORD": "word",
@@ -48,6 +49,7 @@ CONTROLLED = "_kombu.binding.celery.pidbox"
 """Where, in Redis, Celery keeps the queues by which workers are controlled."""
 STOP_SECONDS = 20
 """compose gives 45 and Kubernetes 30 by default; nothing is under way here."""
+COUNT = "tape_call_seconds_count"
 
 WATCH_PROGRAMS = """
 import os, sys
@@ -60,9 +62,6 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 """
 """A sitecustomize: writes down each program that a process starts, or becomes. A pool's fork is none."""
-
-PATIENT_HONCHO = f"from honcho import command, manager; manager.KILL_WAIT = {STOP_SECONDS}; command.main()"
-"""honcho kills 5 s after the first process has ended; a busy machine may need longer."""
 
 
 def tool(package: str, program: str) -> Path:
@@ -133,6 +132,20 @@ def procfile() -> dict[str, str]:
     return dict(re.findall(r"^(\w+): (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
 
 
+def patient_honcho() -> str:
+    """The program by which the page says to start honcho where calls are long."""
+    [printed] = re.findall(r"^python -c '(.*)' start$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
+    return str(printed)
+
+
+def scraped(address: str, host: str = "") -> str:
+    """What Prometheus gets there; with ``host``, under that name. It logs in nowhere."""
+    asked = Request(f"http://{address}/metrics", headers={"Host": host or address})
+    with urlopen(asked, timeout=10) as answer:
+        assert answer.headers.get_content_type() == "text/plain"  # Prometheus 3 refuses what it does not know
+        return str(answer.read().decode())
+
+
 def bank(processes: Processes, folder: Path, lost: str) -> str:
     """The demo's bank; it books the wire ``lost`` and hangs up. Returns its URL."""
     write_plan({lost: Misbehaviour(script=Script.LOSES_ANSWER)}, folder / "plan.json")
@@ -162,7 +175,7 @@ def test_honcho_starts_the_procfile_which_carries_a_lost_answer_to_its_end_and_s
     _, tape = make_app(environment)
     tape.migrate()
     shutil.copy(ROOT / "Procfile", tmp_path)
-    honcho = started(processes, "honcho", [sys.executable, "-c", PATIENT_HONCHO, "start"], environment, tmp_path)
+    honcho = started(processes, "honcho", [sys.executable, "-c", patient_honcho(), "start"], environment, tmp_path)
     for name in lines:
         ready = re.escape(READY.get(name, READY["worker"]))
         honcho.wait_for(re.compile(rf"\b{name}\.1 .*{ready}"), timeout=60)
@@ -173,13 +186,31 @@ def test_honcho_starts_the_procfile_which_carries_a_lost_answer_to_its_end_and_s
     until(lambda: handle.status == "CONFIRMED", timeout=30, what="the wire to be found at the bank")
     assert "UNKNOWN" in [entry.status for entry in handle.journal]
     honcho.kill(signal.SIGTERM)
-    assert honcho.wait(STOP_SECONDS * 2) == 128 + signal.SIGTERM
+    assert honcho.wait(90) == 128 + signal.SIGTERM
     ended = dict(re.findall(r"\b(\w+)\.1 stopped \(rc=(-?\d+)\)", honcho.text()))
     assert ended.keys() == set(lines)
     assert set(ended.values()) <= {"0", str(-signal.SIGTERM)}, honcho.text()[-4000:]
     assert "Traceback" not in honcho.text()
     assert not any(map(lives, running))
     tape.database.close()
+
+
+def test_the_time_in_the_line_of_the_page_is_how_long_honcho_waits(processes: Processes, tmp_path: Path) -> None:
+    """What it sets is what honcho looks at: at 0 honcho kills at once what does not end. By itself it waits 5 s."""
+    manager = pytest.importorskip("honcho.manager")
+    assert manager.KILL_WAIT == 5
+    slow = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('goes on')); print('busy', flush=True)"
+    (tmp_path / "Procfile").write_text(
+        f'slow: exec {sys.executable} -c "{slow}; [signal.pause() for _ in range(9)]"\nfast: exec sleep 90\n'
+    )
+    assert "KILL_WAIT = 75;" in patient_honcho()
+    program = patient_honcho().replace("KILL_WAIT = 75", "KILL_WAIT = 0")
+    honcho = started(processes, "honcho", [sys.executable, "-c", program, "start"], {}, tmp_path)
+    honcho.wait_for(re.compile(r"slow\.1 .*busy"), timeout=30)
+    honcho.wait_for("fast.1 started", timeout=30)
+    honcho.kill(signal.SIGTERM)
+    assert honcho.wait(60) == 128 + signal.SIGTERM
+    assert "slow.1 stopped (rc=-9)" in honcho.text()
 
 
 def test_the_page_prints_the_procfile_as_it_is() -> None:
@@ -192,8 +223,11 @@ def test_the_page_prints_the_procfile_as_it_is() -> None:
 def test_what_compose_starts_works_together_under_its_own_names(
     services: dict[str, Any], processes: Processes, redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """The commands of docker-compose.yml as processes, on Redis and PostgreSQL, two workers of one queue among them."""
-    [wire] = read_wires(limit=1)
+    """The commands of docker-compose.yml as processes, on Redis and PostgreSQL, two workers of one queue among them.
+
+    Both of them, which share a network, are in what Flower tells Prometheus.
+    """
+    [wire, *more] = read_wires(limit=20)
     environment = {
         "TAPE_BROKER_URL": redis_url,
         "TAPE_STORE_URL": postgres_url,
@@ -201,25 +235,23 @@ def test_what_compose_starts_works_together_under_its_own_names(
         "TAPE_DEMO_BANK": bank(processes, tmp_path, wire.business_key),
         "FLOWER_PORT": str(free_port()),
         "FLOWER_BASIC_AUTH": "ann:word",
+        "TAPE_METRICS_ADDRESS": services["dispatch"]["environment"]["TAPE_METRICS_ADDRESS"],
         "PROGRAMS": str(tmp_path / "programs"),
         "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
     }
     (tmp_path / "sitecustomize.py").write_text(WATCH_PROGRAMS)
-    assert set(services["dispatch"]["environment"]) - {"TAPE_METRICS_ADDRESS"} < set(environment)
+    assert set(services["dispatch"]["environment"]) < set(environment)
     command = {name: [str(part) for part in service.get("command") or []] for name, service in services.items()}
     command["beat"][command["beat"].index("/tmp/beat")] = str(tmp_path / "beat")
     migrated = started(processes, "migrate", command["migrate"], environment, tmp_path)
     assert migrated.wait(60) == 0, migrated.text()
-    ports = {name: free_port() for name in ("dispatch", "observe", "compensate", "sweep")}
     running = {}
-    for name in ("dispatch", "dispatch-2", "observe", "compensate", "sweep", "beat", "flower"):
+    for name in ("dispatch", "dispatch-2", "observe", "compensate", "sweep", "beat"):
         own = {**environment, "TAPE_WORKER_NAME_FILE": str(tmp_path / f"{name}.name")}
-        if name in ports:
-            own["TAPE_METRICS_ADDRESS"] = f"0.0.0.0:{ports[name]}"
         running[name] = started(processes, name, command[name.removesuffix("-2")], own, tmp_path)
     wait_until_ready(running)
-    names = {(tmp_path / f"{name}.name").read_text() for name in running if name not in ("beat", "flower")}
-    assert len(names) == 5
+    names = {name: (tmp_path / f"{name}.name").read_text().strip() for name in running if name != "beat"}
+    assert len(set(names.values())) == 5
     assert redis.Redis.from_url(redis_url).exists(CONTROLLED)
     healthy = started(
         processes, "health", ["worker-answers"],
@@ -231,9 +263,27 @@ def test_what_compose_starts_works_together_under_its_own_names(
     until(lambda: [e.status for e in tape.effects()] == ["CONFIRMED"], timeout=30, what="the wire to be found")
     assert healthy.wait(30) == 0, healthy.text()
     assert "pong" in healthy.text()
-    for port in ports.values():
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as metrics:
-            assert b'tape_effects{connector="bank.wire",status="CONFIRMED"} 1.0' in metrics.read()
+    told = re.compile(r"metrics are at http://(127\.0\.0\.1:\d+)/")
+    both = [running[name].wait_for(told)[1] for name in ("dispatch", "dispatch-2")]
+    for later in more:
+        tape.effect.delay("bank.wire", later.request, business_key=later.business_key).get(timeout=30)
+        if all(COUNT in scraped(address) for address in both):
+            break
+    number = len(tape.effects())
+    # Only now: it asks workers when it starts, and then after ten seconds.
+    running["flower"] = started(processes, "flower", command["flower"], environment, tmp_path)
+    running["flower"].wait_for(READY["flower"], timeout=60)
+    [target] = re.findall(r'targets: \["(.*)"\]', PROMETHEUS.read_text())
+
+    def told_by_flower() -> bool:
+        found = scraped(f"127.0.0.1:{environment['FLOWER_PORT']}", host=target)
+        return f'tape_effects{{connector="bank.wire",status="CONFIRMED"}} {number}.0' in found and all(
+            re.search(rf'^{COUNT}{{.*worker="{names[name]}"}}', found, re.MULTILINE)
+            for name in ("dispatch", "dispatch-2")
+        )
+
+    what = "the counts of both workers in Flower's metrics"
+    until(told_by_flower, timeout=60, interval=0.2, what=what, ignore=(OSError,))
     stop(running)
     tape.database.close()
     begun = (tmp_path / "programs").read_text().splitlines()
@@ -345,20 +395,18 @@ def test_the_image_has_every_extra_that_its_processes_may_ask_for() -> None:
     assert set(every.split(",")) - set(has.split(",")) == {"mysql", "pubsub"}
 
 
-def test_prometheus_asks_each_kind_of_worker_where_it_tells(services: dict[str, Any]) -> None:
-    """And what the two are given to read is there."""
-    asked = (ROOT / "compose/prometheus/prometheus.yml").read_text()
+def test_prometheus_asks_flower_which_asks_every_worker(services: dict[str, Any]) -> None:
+    """However many of a kind share a network: each has a port that is free, and none is asked by two. And what
+    Prometheus and Grafana are given to read is there.
+    """
+    asked = PROMETHEUS.read_text()
+    assert re.findall(r"targets: (.*)", asked) == ['["flower:5555"]']
+    assert "_sd_configs" not in asked
+    assert "--tape-worker-metrics" in services["flower"]["command"]
+    assert "--tape-metrics-login" not in services["flower"]["command"]
     told = {name: service["environment"].get("TAPE_METRICS_ADDRESS") for name, service in services.items()
             if (service.get("command") or [""])[0] == "worker"}  # fmt: skip
-    assert told == {name: f"0.0.0.0:{port}" for name, port in
-                    (("compensate", 9813), ("dispatch", 9811), ("observe", 9812), ("sweep", 9809))}  # fmt: skip
-    for name, address in told.items():
-        port = address.rpartition(":")[2]
-        if services[name].get("network_mode") == "service:loopback":
-            assert f'"loopback:{port}"' in asked
-        else:
-            assert f"names: [{name}]" in asked
-            assert f"port: {port}" in asked
+    assert told == dict.fromkeys(("compensate", "dispatch", "observe", "sweep"), "127.0.0.1:0")
     mounts = [mount["source"] for name in ("prometheus", "grafana") for mount in services[name]["volumes"]
               if mount["type"] == "bind"]  # fmt: skip
     assert len(mounts) == 3
