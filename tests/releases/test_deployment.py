@@ -201,7 +201,7 @@ def test_the_time_in_the_line_of_the_page_is_how_long_honcho_waits(processes: Pr
     assert manager.KILL_WAIT == 5
     slow = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('goes on')); print('busy', flush=True)"
     (tmp_path / "Procfile").write_text(
-        f'slow: exec {sys.executable} -c "{slow}; [signal.pause() for _ in range(9)]"\nfast: exec sleep 90\n'
+        f'slow: exec {sys.executable} -c "{slow}; [signal.pause() for _ in range(9)]"\nfast: exec /bin/sleep 90\n'
     )
     assert "KILL_WAIT = 75;" in patient_honcho()
     program = patient_honcho().replace("KILL_WAIT = 75", "KILL_WAIT = 0")
