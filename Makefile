@@ -9,7 +9,7 @@
 #   make lint     make types     make imports        make check: all of these but the demo
 #   make docs     the site of docs/, in build/site   make docs-serve: on http://127.0.0.1:8000, made anew as you write
 #   make dist     wheel and sdist, in dist/          make dist-check: each in an empty environment, and the demo
-#   make lock     .ci/requirements.lock anew         make sbom: what a release brings, dist/sbom.json
+#   make lock     all lock files anew                make sbom: what a release brings, dist/sbom.json
 #   make audit-deps   known vulnerabilities of what the lock file names
 #   make clean    caches and build results           make distclean: .venv and the servers as well
 
@@ -89,6 +89,12 @@ lock: $(VENV)/.release
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --no-annotate \
 	  --extra test --extra lint --extra docs --extra release --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" --output-file .ci/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml $(LOCK_OF_IMAGE) --output-file compose/locks/image.lock \
+	  --extra redis --extra postgresql --extra flower --extra otel --extra encryption
+	echo hatchling | $(BIN)/uv pip compile - $(LOCK_OF_IMAGE) --output-file compose/locks/build.lock
+
+LOCK_OF_IMAGE = --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
+  --constraint .ci/requirements.lock --custom-compile-command "make lock"
 
 sbom: $(VENV)/.release
 	mkdir -p dist

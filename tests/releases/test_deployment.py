@@ -391,8 +391,19 @@ def test_the_image_has_every_extra_that_its_processes_may_ask_for() -> None:
     """All but another database's driver and another upstream's client."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [every] = re.findall(r"\[(.+)\]", project["optional-dependencies"]["all"][0])
-    [has] = re.findall(r'"\.\[(.+)\]"', (ROOT / "compose/Dockerfile").read_text())
-    assert set(every.split(",")) - set(has.split(",")) == {"mysql", "pubsub"}
+    [asked] = re.findall(r"--output-file compose/locks/image.lock \\\n(.*)", (ROOT / "Makefile").read_text())
+    assert set(every.split(",")) - set(re.findall(r"--extra (\w+)", asked)) == {"mysql", "pubsub"}
+
+
+def test_what_the_image_installs_is_pinned_by_hash() -> None:
+    """But for the package itself, which is made by what is."""
+    text = (ROOT / "compose/Dockerfile").read_text()
+    installed = re.findall(r"/pip (?:install|wheel) (.*?)(?: \\)?$", text, re.MULTILINE)
+    assert len(installed) == 4
+    for one in installed:
+        lock = re.search(r"--require-hashes --requirement (\S+)$", one)
+        assert (ROOT / lock[1]).exists() if lock else " --no-deps " in one, one
+    assert "--no-build-isolation" in installed[2]
 
 
 def test_prometheus_asks_flower_which_asks_every_worker(services: dict[str, Any]) -> None:
@@ -442,7 +453,7 @@ def test_the_image_has_no_shell_and_nothing_asks_for_one(services: dict[str, Any
     assert "find /usr/bin /usr/sbin -mindepth 1 -delete" in taken
     assert not re.findall(r"^(?:RUN|SHELL|ENTRYPOINT)", left, re.MULTILINE)
     assert re.findall(r"\bCMD (.)", left) == ["[", "["]
-    [own] = re.findall(r"python -m venv (\S+)", text)
+    own = re.findall(r"python -m venv (\S+)", text)[0]
     assert f"ENV PATH={own}/bin:/usr/local/bin " in left
     for name in SCRIPTS:
         assert (ROOT / "compose" / name).read_text().startswith(f"#!{own}/bin/python\n")

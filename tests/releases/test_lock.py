@@ -1,4 +1,5 @@
-"""The lock file of CI: everything that is asked for is pinned in it, in a version that is allowed, with hashes."""
+"""The lock files of CI and of the image: everything that is asked for is pinned, in a version that is allowed, with
+hashes."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -17,6 +20,7 @@ MACHINE = {
     "platform_python_implementation": "CPython", "extra": "",
 }  # fmt: skip
 """What the lock file was made for."""
+OF_THE_IMAGE = ("redis", "postgresql", "flower", "otel", "encryption")
 FAULTY = {
     "certifi": "2024.6.2",  # GHSA-248v-346w-9cwc: a root that is trusted no longer
     "h11": "0.14.0",  # GHSA-vqfr-h8mv-ghfj: a chunk that does not end where it says
@@ -25,16 +29,39 @@ FAULTY = {
 """The last versions with a known fault in what we use of them."""
 
 
-def locked() -> dict[str, tuple[str, int]]:
+CI, IMAGE, BUILD = ".ci/requirements.lock", "compose/locks/image.lock", "compose/locks/build.lock"
+
+
+def locked(path: str = CI) -> dict[str, tuple[str, int]]:
     """The version and the number of hashes of each package that the lock file names."""
-    text = (ROOT / ".ci/requirements.lock").read_text()
+    text = (ROOT / path).read_text()
     pins = re.findall(r"^([\w.-]+)==(\S+)((?:.*\\\n)+.*)", text, re.MULTILINE)
     assert len(pins) == len(re.findall(r"^[^\s#]", text, re.MULTILINE)), "a line that is no pin with hashes"
     return {canonicalize_name(name): (version, rest.count("--hash=sha256:")) for name, version, rest in pins}
 
 
-def test_everything_is_pinned_with_hashes() -> None:
-    assert all(hashes for _, hashes in locked().values())
+@pytest.mark.parametrize("path", [CI, IMAGE, BUILD])
+def test_everything_is_pinned_with_hashes(path: str) -> None:
+    assert locked(path)
+    assert all(hashes for _, hashes in locked(path).values())
+
+
+def test_the_image_runs_what_was_tested() -> None:
+    """Each package in the version that CI has; of those that CI has not, none is needed on its machine."""
+    tested = locked()
+    pinned = {**locked(IMAGE), **locked(BUILD)}
+    assert {name: one[0] for name, one in pinned.items() if name in tested and one[0] != tested[name][0]} == {}
+    text = "".join((ROOT / path).read_text() for path in (IMAGE, BUILD))
+    for name in set(pinned) - set(tested):
+        [marker] = re.findall(rf"^{re.escape(name)}==\S+ ; (.*?) \\$", text, re.MULTILINE)
+        assert not Marker(marker).evaluate(MACHINE), name
+
+
+def test_the_image_has_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *itertools.chain(*(extras[extra] for extra in OF_THE_IMAGE))]
+    assert {canonicalize_name(Requirement(one).name) for one in wanted} <= set(locked(IMAGE))
 
 
 def test_what_the_project_asks_for_is_locked_in_a_version_that_it_allows() -> None:
