@@ -6,11 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import promql_parser
 import pytest
 
+from tape_celery import gauges, metering
+from tape_celery.connectors.base import CompensationStatus, DispatchStatus, ObservationStatus
 from tape_celery.errors import QueueFull
+from tape_celery.flow import Verb
 from tape_celery.gauges import GAUGES, StoreGauges
 from tape_celery.metering import METRICS, Metric
 from tape_celery.records import EffectStatus, ObligationStatus, RunStatus
@@ -19,16 +23,36 @@ from tests.state.stage import Stage
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "compose/prometheus/alerts.yml"
 DASHBOARD = ROOT / "compose/grafana/dashboards/tape_celery.json"
+YAML = sorted(str(path.relative_to(ROOT / "compose")) for path in (ROOT / "compose").glob("*/**/*.yml"))
 
-WORDS = {
-    "status": {*EffectStatus, *ObligationStatus, *RunStatus},
-    "to": set(EffectStatus),
-    "record": {"effect", "obligation"},
-    "verb": {"dispatch", "observe", "compensate", "call", "look"},
-    "result": {"confirmed", "failed", "unknown", "raised", "published", "refused"},
-    "kind": {"late"},
+CALLED = {*get_args(DispatchStatus), *get_args(ObservationStatus), *get_args(CompensationStatus), "unknown", "raised"}
+OF_FLOWS = {
+    metric: {"verb": set(get_args(Verb))}
+    for metric in (gauges.RESTRAINED, gauges.BREAKER, gauges.PLACES, gauges.IN_USE, gauges.WAITING)
 }
-"""The values that a label may be asked for; a connector may be called anything."""
+WORDS: dict[Metric, dict[str, set[str]]] = {
+    metering.TRANSITIONS: {
+        "record": {"effect", "obligation"},
+        "from": {*EffectStatus, *ObligationStatus},
+        "to": {*EffectStatus, *ObligationStatus},
+        "kind": {"late"},
+    },
+    metering.CALLS: {"verb": {"dispatch", "observe", "compensate"}, "result": CALLED},
+    metering.UNKNOWN: {"to": {*EffectStatus} - {EffectStatus.UNKNOWN}},
+    metering.HINTS: {"result": {"published", "refused"}},
+    metering.BREAKER_OPENINGS: {"verb": set(get_args(Verb))},
+    gauges.EFFECTS: {"status": {*EffectStatus}},
+    gauges.OBLIGATIONS: {"status": {*ObligationStatus}},
+    gauges.RUNS: {"status": {*RunStatus}},
+    gauges.OLDEST_EFFECT: {"status": {*EffectStatus}},
+    gauges.OLDEST_OBLIGATION: {"status": {*ObligationStatus} - {ObligationStatus.COMPENSATED}},
+    gauges.DUE: {"status": {"PENDING", "UNKNOWN"}},
+    **OF_FLOWS,
+    gauges.QUEUE_LIMIT: {"verb": {"call"}},
+    gauges.QUEUED: {"verb": {"call"}},
+}
+"""The values that a label of a metric may be asked for, and no label but these is asked for one; a connector may be
+called anything."""
 
 
 def rules() -> Iterator[dict[str, str]]:
@@ -67,7 +91,9 @@ def strange(query: str) -> set[str]:
         for label, wanted in re.findall(r'(\w+)\s*(?:=~|!=|!~|=)\s*"([^"]*)"', matchers):
             if label not in labels:
                 wrong.add(f"{name}{{{label}}}")
-            wrong |= {f"{label}={word}" for word in wanted.split("|") if label in WORDS and word not in WORDS[label]}
+            if label != "connector":
+                words = WORDS.get(known[name], {}).get(label, set())
+                wrong |= {f"{name}{{{label}={word}}}" for word in wanted.split("|") if word not in words}
     for grouped in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", query):
         wrong |= set(re.findall(r"\w+", grouped)) - labels_of_all
     return wrong
@@ -98,10 +124,36 @@ def test_what_is_no_promql_is_found(query: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["tape_efects", 'tape_effects{state="STUCK"}', 'tape_effects{status="STUK"}', "max by (run) (tape_effects)"],
+    [
+        *("tape_efects", 'tape_effects{state="STUCK"}', 'tape_effects{status="STUK"}', "max by (run) (tape_effects)"),
+        *('tape_breaker{verb="dispatch"}', 'tape_call_seconds_count{verb="call"}', 'tape_queued{verb="look"}'),
+        *('tape_hints_total{result="confirmed"}', 'tape_runs{status="HELD"}', 'tape_swept_rows_total{what="dus"}'),
+    ],
 )
 def test_the_check_finds_what_is_wrong(query: str) -> None:
     assert strange(query)
+
+
+@pytest.mark.parametrize("path", YAML, ids=str)
+def test_what_prometheus_and_grafana_read_is_yaml(path: str) -> None:
+    """Without a key that is there twice: the first would be lost in silence."""
+    yaml: Any = pytest.importorskip("yaml", reason="pip install '.[docs]'")
+
+    class Reader(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key) for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"a key that is there twice: {keys}"
+            return super().construct_mapping(node, deep)
+
+    loaded = yaml.load((ROOT / "compose" / path).read_text(), Reader)
+    assert isinstance(loaded, dict)
+    if path.endswith("alerts.yml"):
+        read = [rule for group in loaded["groups"] for rule in group["rules"]]
+        flat = [{**rule, **rule.pop("labels"), **rule.pop("annotations")} for rule in read]
+        assert [rule["alert"] for rule in flat] == [rule["alert"] for rule in rules()]
+        assert [rule["expr"] for rule in flat] == [rule["expr"] for rule in rules()], (
+            "what is checked here is what it reads"
+        )
 
 
 def test_each_metric_is_on_the_dashboard_or_in_a_rule() -> None:

@@ -425,6 +425,7 @@ def test_releases_that_are_known_to_be_bad_together_are_named(house: House) -> N
     assert facts.celery is not None
     for celery, billiard, bad in (
         ((5, 6, 3), (4, 3, 0), True),
+        ((5, 5, 3), (4, 3, 2), True),
         ((5, 6, 3), (4, 2, 2), False),
         ((5, 7, 0), (4, 3, 2), False),
     ):
