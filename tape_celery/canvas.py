@@ -6,7 +6,6 @@ A signature is kept as JSON and sent at least once, under one task id, so that a
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,13 @@ from tape_celery import chords, failpoints, intent
 from tape_celery.effect_tasks import EffectTask
 from tape_celery.errors import InvalidIntent, StoreUnavailable
 from tape_celery.intent import Callback
+from tape_celery.loggers import logger_for
 from tape_celery.store import callbacks, inspection
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 OPTIONS = {"link": "confirmed", "link_error": "failed", "on_unknown": "unknown", "on_stuck": "stuck"}
 """The options that take signatures, and what each waits for."""

@@ -27,6 +27,7 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Answered, ClaimEnd, Event, Observed, Unobservable, Withheld
 from tape_celery.flow import Breaker, Flow, Trouble, Verb
 from tape_celery.lease import LeaseKeeper, monotonic, trusted_until
+from tape_celery.loggers import logger_for
 from tape_celery.logs import about
 from tape_celery.masking import Masks, masks_of
 from tape_celery.metering import Meter
@@ -40,7 +41,7 @@ from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind, R
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 SEAL_FOR_SECONDS = 60.0
 """How long a seal is tried again while the store is away; after that the lease ends and the upstream is asked."""

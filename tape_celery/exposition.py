@@ -7,7 +7,6 @@ imported, and Celery's command imports it with Flower before any app is read.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from tape_celery.errors import MissingExtra
 from tape_celery.gauges import GAUGES, PATIENCE_SECONDS, Leases, StoreGauges
+from tape_celery.loggers import logger_for
 from tape_celery.metering import METRICS, Meter, Metric, Totals
 from tape_celery.settings import metrics_host_and_port
 
 if TYPE_CHECKING:
     from tape_celery.store.database import Database
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 
 class Collector:

@@ -6,12 +6,12 @@ over all processes that share the directory ``TAPE_FAILPOINTS_DIR``: ``dispatch.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from pathlib import Path
 
 from tape_celery.errors import SettingsError
+from tape_celery.loggers import logger_for
 
 POINTS = frozenset(
     f"{verb}.{point}"
@@ -35,7 +35,7 @@ POINTS = frozenset(
 }
 ACTS = ("kill9", "stop", "raise", "exit")
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 
 class FailpointError(Exception):

@@ -6,7 +6,6 @@ as ``tape_store_up`` 0, and holds up neither a worker nor Flower's loop.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -17,12 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from tape_celery.errors import TapeError
 from tape_celery.explanation.controls import Standing
 from tape_celery.flow import Breaker
+from tape_celery.loggers import logger_for
 from tape_celery.metering import Metric
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.store import ages, fleet, inspection, standing
 from tape_celery.store.database import Database
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 AT_MOST = 10_000
 """How many rows of one state of one connector are counted."""

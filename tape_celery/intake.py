@@ -2,21 +2,25 @@
 
 Celery 5 leaves a message that it cannot make a task of unacknowledged and ends the worker, so the broker delivers it to
 the next worker, and to the restarted one; others take a place of the pool for ever. Whoever can write to a queue could
-stop it with one message. Here such a message is rejected, once, with an error in the log that shows none of it.
+stop it with one message, and forge lines of its log, which shows a task's name and id as they came. Here such a
+message is rejected, once, with an error in the log that shows none of it.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
 from celery.concurrency import solo
 
-logger = logging.getLogger(__name__)
+from tape_celery.loggers import logger_for
+
+logger = logger_for(__name__)
 
 _TEXTS = ("eta", "expires", "shadow")
+_SHOWN = ("task", "id", "shadow")
+"""Celery logs these as they came, line ends and all: whoever writes to a queue would write lines of the log."""
 _CALLBACKS = ("callbacks", "errbacks", "chain")
 
 
@@ -62,7 +66,8 @@ def step_for(queues: Callable[[], frozenset[str]]) -> type[Intake]:
 
 
 def malformed(message: Any) -> str | None:
-    """What makes ``message`` one that Celery's consumer or pool cannot handle; ``None`` where nothing does.
+    """What makes ``message`` one that Celery's consumer or pool cannot handle, or would log as several lines; ``None``
+    where nothing does.
 
     Both of Celery's message protocols are known; a message of neither is left to Celery, which drops it.
     """
@@ -86,6 +91,9 @@ def _wrong_header(headers: dict[str, Any]) -> str | None:
     for name in _TEXTS:
         if not isinstance(headers.get(name), str | None):
             return f"its {name} is no text"
+    for name in _SHOWN:
+        if not (headers.get(name) or "").isprintable():
+            return f"its {name} cannot be printed"
     limits = headers.get("timelimit")
     if limits is not None and not (
         isinstance(limits, list | tuple) and len(limits) == 2 and all(_is_span(limit) for limit in limits)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_celery.errors import InvalidIntent, PayloadTooLarge
+from tape_celery.loggers import printable
 from tape_celery.people import HUMAN, human, is_human
 from tape_celery.records import Effect, Semantics, plain
 
@@ -344,4 +345,4 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__}"
     length = len(value) if isinstance(value, str) else len(text)
     bounded = text if len(text) <= 80 else f"{text[:77]}... ({length} characters)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in bounded)
+    return printable(bounded)

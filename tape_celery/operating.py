@@ -3,7 +3,6 @@ or to be called no faster than it can bear, that keys are changed."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,12 +13,13 @@ from tape_celery.doctor.findings import Finding
 from tape_celery.errors import InvalidIntent, UnknownConnector
 from tape_celery.flow import Flow, Verb, What
 from tape_celery.intent import check_connector_name, check_seen_version, said
+from tape_celery.loggers import logger_for
 from tape_celery.part import TapePart
 from tape_celery.records import Pause, Worker
 from tape_celery.store import fleet, flows, reencryption, waiting
 from tape_celery.store.reencryption import ReencryptReport
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 
 class _Told(NamedTuple):

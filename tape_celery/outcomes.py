@@ -15,6 +15,7 @@ from typing import Any
 from tape_celery.connectors.base import CompensationResult, DispatchResult, ObservationResult
 from tape_celery.events import Answered, Observed
 from tape_celery.intent import REF_LENGTH
+from tape_celery.loggers import printable
 from tape_celery.masking import SECRET_FIELDS, Masks, masks_of
 
 MOST_ERROR_CHARACTERS = 2048
@@ -130,8 +131,7 @@ def scrub(text: str) -> str:
     """``text`` with URLs cut to scheme, host and path, control characters escaped, and bounded."""
     bounded = text[: MOST_ERROR_CHARACTERS * 2]
     without_secrets = _URL.sub(r"\1\2", bounded)
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets)
-    return printable[:MOST_ERROR_CHARACTERS]
+    return printable(without_secrets)[:MOST_ERROR_CHARACTERS]
 
 
 def reason_of(error: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ no child inherits one. Whatever goes wrong is logged once, and never stops a wor
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from tape_celery import __version__
 from tape_celery.bounded import Bounded
 from tape_celery.connectors import base
 from tape_celery.errors import StoreUnavailable, TapeError
+from tape_celery.loggers import logger_for
 from tape_celery.records import WORKER_SAYS_SECONDS, Worker
 from tape_celery.store import fleet
 from tape_celery.store.database import Database
@@ -26,7 +26,7 @@ from tape_celery.store.database import Database
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 PATIENCE_SECONDS = 2.0
 """How long a worker is kept from its work, at the most, by a store that does not answer."""

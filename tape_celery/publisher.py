@@ -12,7 +12,6 @@ cost little more than of one.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import queue
 import threading
@@ -27,10 +26,11 @@ from celery.app.routes import Router
 from kombu import Exchange, Queue
 
 from tape_celery.errors import ConfigurationError, MissingExtra
+from tape_celery.loggers import logger_for
 from tape_celery.metering import HINTS, Meter
 from tape_celery.signing import serializer_of
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 PROBE_SECONDS = 1.0
 """How long a broker that refused is left alone before a hint probes it again, in the background."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection
 from contextvars import ContextVar
 from types import TracebackType
@@ -13,13 +12,14 @@ from celery.exceptions import Retry
 
 from tape_celery import intent, outcomes
 from tape_celery.errors import TapeError
+from tape_celery.loggers import logger_for
 from tape_celery.records import Effect, Obligation, Run, RunStatus
 from tape_celery.store import inspection, runs
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 _blocks: ContextVar[tuple[EffectRun, ...]] = ContextVar("tape_celery_runs", default=())
 

@@ -7,7 +7,6 @@ taken by one of them. Rows of connectors that this process does not know are lef
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,13 +19,14 @@ from tape_celery.errors import StoreUnavailable
 from tape_celery.events import Event, Expired, Lapsed
 from tape_celery.flow import Breaker, Flow, Verb
 from tape_celery.lease import monotonic
+from tape_celery.loggers import logger_for
 from tape_celery.records import EffectStatus, ObligationStatus
 from tape_celery.settings import Settings
 from tape_celery.store import due, fleet, flows, inspection, moves, retention, runs, waiting
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, Kind
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 BATCH = 500
 """The most rows of one connector that one pass acts on; the next pass goes on."""

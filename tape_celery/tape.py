@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from tape_celery.explaining import Explaining
 from tape_celery.export_file import FilePath
 from tape_celery.flow import Verb
 from tape_celery.handle import EffectHandle, StoreBackend
+from tape_celery.loggers import logger_for
 from tape_celery.metering import Meter
 from tape_celery.operating import Operating
 from tape_celery.policy import Terms
@@ -47,7 +47,7 @@ from tape_celery.store.database import Database
 from tape_celery.store.retention import PruneReport
 from tape_celery.sweep import Sweep, SweepReport
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 
 class Tape(Proposing, Explaining, Operating):

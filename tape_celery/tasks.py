@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -16,13 +15,14 @@ from tape_celery.engine import Outcome, Report
 from tape_celery.errors import InvalidIntent, StoreUnavailable, TapeError
 from tape_celery.intent import KEY_LENGTH
 from tape_celery.lease import monotonic
+from tape_celery.loggers import logger_for
 from tape_celery.outcomes import scrub
 from tape_celery.signing import SignedTask
 
 if TYPE_CHECKING:
     from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 MOST_KEYS = 1000
 MOST_HOPS = 3

@@ -13,7 +13,6 @@ and changes no effect. A span is told when it ends, so that of a killed worker i
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from tape_celery import __version__
 from tape_celery.connectors.trace_context import marked
 from tape_celery.intent import Intent
+from tape_celery.loggers import logger_for
 from tape_celery.records import Effect, Obligation, replace
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")

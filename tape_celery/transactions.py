@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tape_celery import failpoints, hints
 from tape_celery.errors import WrongSession
 from tape_celery.intent import shown
+from tape_celery.loggers import logger_for
 from tape_celery.store import intents
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 
 @contextlib.contextmanager

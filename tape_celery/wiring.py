@@ -7,7 +7,6 @@ nothing, because what it may have wiped is merged again when a worker or beat st
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from tape_celery import broker_access, effect_tasks, failpoints, intake, logs, p
 from tape_celery.connectors import base
 from tape_celery.engine import SEAL_FOR_SECONDS
 from tape_celery.errors import SettingsError, StoreUnavailable, TapeError
+from tape_celery.loggers import logger_for
 from tape_celery.publisher import require_library
 from tape_celery.settings import Settings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tape_celery.exposition import Served
     from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 BEAT_ENTRY = "tape-sweep"
 REFUSED_CONTENT = frozenset({"pickle", "yaml", "application/x-python-serialize", "application/x-yaml"})

@@ -6,7 +6,6 @@ children did is in them. One that takes no remote control (``worker_enable_remot
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -15,9 +14,10 @@ from weakref import WeakKeyDictionary
 
 from celery import Celery
 
+from tape_celery.loggers import logger_for
 from tape_celery.metering import Meter, Totals, totals_of
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 COMMAND = "tape_counts"
 ASK_SECONDS = 10.0

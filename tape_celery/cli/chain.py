@@ -11,6 +11,7 @@ import click
 from tape_celery import export_file
 from tape_celery.cli import tables
 from tape_celery.errors import InvalidIntent
+from tape_celery.explanation.wording import plain
 from tape_celery.records import Violation
 from tape_celery.store.chains import Head
 from tape_celery.tape import Tape
@@ -41,7 +42,7 @@ def audit(
         tables.print_json(told)
     else:
         for violation in found:
-            click.echo(f"{violation.key}: violates: {violation.invariant} ({violation.detail})")
+            click.echo(f"{plain(violation.key)}: violates: {violation.invariant} ({plain(violation.detail)})")
         before = f", {unchained} of them from before the chain" if unchained else ""
         more = f"; go on with --after {watermark}" if watermark else ""
         click.echo(f"{len(found)} violations in {entries} entries{before}{more}")

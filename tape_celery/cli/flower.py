@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tape_celery.cli.group import REFUSED, tape
+from tape_celery.cli.tables import error_line
 from tape_celery.errors import MissingExtra, TapeError
 from tape_celery.tape import tape_of
 
@@ -76,5 +77,5 @@ def flower(
         )
         start(context, tape_of(context.obj.app), asked, options)
     except TapeError as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
+        click.echo(error_line(error), err=True)
         context.exit(REFUSED)

@@ -10,6 +10,7 @@ import click
 from tape_celery.cli import chain as chains
 from tape_celery.cli import group, tables
 from tape_celery.cli.group import as_json, command
+from tape_celery.explanation.wording import plain
 from tape_celery.records import Violation
 from tape_celery.tape import Tape
 
@@ -132,7 +133,7 @@ def audit(
         tables.print_json({"violations": shown, "watermark": watermark})
     else:
         for violation in found:
-            click.echo(f"{violation.key}: violates: {violation.invariant} ({violation.detail})")
+            click.echo(f"{plain(violation.key)}: violates: {violation.invariant} ({plain(violation.detail)})")
         click.echo(f"{len(found)} violations" + (f"; go on with --after {watermark}" if watermark else ""))
     return 2 if found else 0
 

@@ -126,7 +126,7 @@ def print_journal(console: Console, entries: Sequence[JournalEntry]) -> None:
             str(entry.seq),
             moment(entry.at_ms),
             safe(entry.kind),
-            entry.from_status,
+            safe(entry.from_status),
             coloured(entry.status),
             str(entry.token),
             safe(entry.actor),
@@ -140,7 +140,7 @@ def print_obligations(console: Console, obligations: Sequence[Obligation]) -> No
     table = _table("obligation", "effect", "connector", "kind", "state", "undoes", "attempt", "reason", "updated")
     for owed in obligations:
         whose = (safe(owed.obligation_key), safe(owed.effect_key), safe(owed.connector))
-        row = (owed.kind, coloured(owed.status), safe(owed.external_ref), f"{owed.attempt}/{owed.max_attempts}")
+        row = (safe(owed.kind), coloured(owed.status), safe(owed.external_ref), f"{owed.attempt}/{owed.max_attempts}")
         table.add_row(*whose, *row, safe(owed.reason), moment(owed.updated_at_ms))
     console.print(table)
 
@@ -228,7 +228,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 def coloured(status: str) -> str:
     """A state in its colour."""
     colour = COLOURS.get(status, "")
-    return f"[{colour}]{status}[/]" if colour else str(status)
+    return f"[{colour}]{status}[/]" if colour else safe(str(status))
 
 
 def moment(at_ms: int) -> str:

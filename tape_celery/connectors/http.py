@@ -41,9 +41,10 @@ from tape_celery.connectors.pool import ConnectionPool
 from tape_celery.connectors.references import SecretUnavailable, Value, resolved
 from tape_celery.connectors.trace_context import FIELDS, trace_headers
 from tape_celery.errors import SettingsError
+from tape_celery.loggers import logger_for
 from tape_celery.records import Effect, Obligation, Semantics
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 CONNECT_SECONDS = 5.0
 """The longest wait for a connection: secrets by reference, a free place, the name, TCP and TLS together."""

@@ -7,16 +7,16 @@ into a dictionary.
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TYPE_CHECKING
 
 from tape_celery.connectors.references import HEADER_VALUE
+from tape_celery.loggers import logger_for
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 FIELDS = frozenset({"traceparent", "tracestate"})
 """The headers, one of which means nothing without the other."""

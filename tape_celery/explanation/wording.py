@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from tape_celery.loggers import printable
+
 LONGEST = 300
 """The most characters of a text from outside that a sentence takes in; keys are never cut."""
 
@@ -27,7 +29,7 @@ def span(ms: int) -> str:
 
 def plain(text: str) -> str:
     """Text from outside on one line, whole: what cannot be printed is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)
 
 
 def short(text: str) -> str:

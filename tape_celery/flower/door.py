@@ -7,7 +7,6 @@ of its option: the same names, and one secret that nobody has; and a request tha
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,9 @@ from urllib.parse import quote
 from tape_celery.flower.passwords import Passwords
 from tape_celery.flower.throttle import Throttle, home_of
 from tape_celery.flower.wording import visible
+from tape_celery.loggers import logger_for
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 MOST_WAITING = 32
 """How many passwords wait to be hashed; what comes on top is told to come again."""

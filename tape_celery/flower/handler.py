@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +23,14 @@ from tape_celery.flower import acts, trouble, wording
 from tape_celery.flower.access import Access, actor_of, name_of
 from tape_celery.flower.acts import Act, Form
 from tape_celery.flower.door import Door
+from tape_celery.loggers import logger_for
 from tape_celery.people import Person
 from tape_celery.records import Effect, Obligation, Proposal, shown
 from tape_celery.redaction import Redaction, cut_out
 from tape_celery.store import listing
 from tape_celery.tape import Tape
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 T = TypeVar("T")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from tornado.template import Loader, Template
 
-logger = logging.getLogger(__name__)
+from tape_celery.loggers import logger_for
+
+logger = logger_for(__name__)
 
 OURS = "tape/"
 TEMPLATES = Path(__file__).parent / "templates"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,12 +23,13 @@ from tape_celery.flower.handler import Shared, StaticFiles
 from tape_celery.flower.list_page import EffectsPage
 from tape_celery.flower.loader import loader
 from tape_celery.flower.run_page import RunPage
+from tape_celery.loggers import logger_for
 from tape_celery.metering import Meter
 from tape_celery.tape import Tape
 from tape_celery.wiring import refuse_unsafe_content
 from tape_celery.worker_counts import WorkerCounts
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 ROUTES = (
     (r"/effects", EffectsPage, "tape-effects"),

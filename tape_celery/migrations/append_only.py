@@ -7,12 +7,12 @@ drops them first; they are made again right after it.
 
 from __future__ import annotations
 
-import logging
-
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-logger = logging.getLogger(__name__)
+from tape_celery.loggers import logger_for
+
+logger = logger_for(__name__)
 
 TRIGGERS = {
     "tape_journal_is_not_changed": """

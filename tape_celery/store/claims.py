@@ -8,7 +8,6 @@ calls writes its journal entries itself (`claiming_at_once`).
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from tape_celery import flow
 from tape_celery.errors import CommitNotDurable, CommitUncertain, StoreUnavailable, UnknownEncryptionKey
 from tape_celery.events import Claimed, to_evidence
 from tape_celery.flow import Flow, Verb, Why
+from tape_celery.loggers import logger_for
 from tape_celery.records import EffectStatus
 from tape_celery.schema import effects, journal, obligations
 from tape_celery.store import flows, orderings, runs, waiting
@@ -46,7 +46,7 @@ from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, HEAD, Kind, R, by_keys, entry, head_column, write_journal
 from tape_celery.store.together import among, one_of
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 
 @dataclass(frozen=True)
