@@ -88,6 +88,8 @@ class Publisher:
         self._down = False
         self._open: dict[tuple[object, ...], _Hint] = {}
         """The hints that are held, by their groups."""
+        self._under_way: set[_Hint] = set()
+        """Those that the thread has been given and has not done with."""
         self._sent: dict[tuple[object, ...], float] = {}
         """When the last of a group went, or was to go."""
         self._probe: _Hint | None = None
@@ -143,7 +145,7 @@ class Publisher:
                 self._note_down(hint, str(error))
                 return False
             held = hint.due > 0 or (not self._down and self._hold(hint))
-            self._hints.put(hint)
+            self._give(hint)
         if held:
             return True
         if not waits:
@@ -181,17 +183,21 @@ class Publisher:
         del self._open[held.group]
         self._sent[held.group] = time.monotonic()
         held.due = 0.0
-        self._hints.put(held)
+        self._give(held)
+
+    def _give(self, hint: _Hint) -> None:
+        self._under_way.add(hint)
+        self._hints.put(hint)
 
     def flush(self) -> None:
-        """Send what is held, and wait for it, within the bound of one hint."""
+        """Send what is held, and wait for it and for what is being sent, within the bound of one hint."""
         with self._lock:
-            held = list(self._open.values())
-            for hint in held:
+            for hint in list(self._open.values()):
                 self._close(hint)
-        give_up = time.monotonic() + self._timeout
-        for hint in held:
-            hint.ended.wait(max(0.0, give_up - time.monotonic()))
+            now = time.monotonic()
+            sent = [hint for hint in self._under_way if hint.due <= now]
+        for hint in sent:
+            hint.ended.wait(max(0.0, now + self._timeout - time.monotonic()))
 
     def after_fork(self) -> None:
         """In a child: what its parent holds, and the thread and connection for it, are the parent's."""
@@ -207,6 +213,7 @@ class Publisher:
             if not last.ended.is_set():
                 self._hints.put(None)
                 self._hints, self._thread = self._new_queue(), None
+                self._under_way.clear()
             elif age < PROBE_SECONDS:
                 return False
         self._probe = hint
@@ -240,6 +247,8 @@ class Publisher:
                     self._note_down(hint, f"{type(error).__name__}: {error}")
                     break
         self._count(hint, "refused" if hint.error else "published")
+        with self._lock:
+            self._under_way.discard(hint)
         hint.ended.set()
         return connection
 

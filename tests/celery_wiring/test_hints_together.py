@@ -1,10 +1,13 @@
 """Hints that come one right after the other ride together, over a real broker; none is lost by it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tape_celery import publisher
+from tape_celery.publisher import Publisher
 from tests.celery_wiring.conftest import Shop
 from tests.celery_wiring.test_messages import broker, decoded
 from tests.servers import until
@@ -70,6 +73,32 @@ def test_a_process_that_ends_publishes_what_it_holds(shop: Shop) -> None:
     assert shop.run(code).wait() == 0
     recorded = {effect.effect_key for effect in shop.tape.effects()}
     assert {key for keys in hinted(shop) for key in keys} == recorded
+
+
+def test_the_end_waits_for_what_is_being_sent_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is full is held no longer, and is not at the broker yet."""
+    send, begun, go = Publisher._send, threading.Event(), threading.Event()
+
+    def slow(publishing: Publisher, connection: Any, hint: Any) -> None:
+        if len(hint.keys) > 1:
+            begun.set()
+            go.wait(30)
+        send(publishing, connection, hint)
+
+    monkeypatch.setattr(Publisher, "_send", slow)
+    monkeypatch.setattr(publisher, "GATHER_SECONDS", 600.0)
+    full = shop.tape.settings.chunk_size
+    for _ in range(1 + full):
+        shop.delay()
+    assert begun.wait(30)
+    assert not shop.tape._publishing()._open
+    with ThreadPoolExecutor(1) as ending:
+        ended = ending.submit(shop.tape._publishing().flush)
+        with pytest.raises(TimeoutError):
+            ended.result(0.2)
+        go.set()
+        ended.result(30)
+    assert sum(map(len, hinted(shop))) == 1 + full
 
 
 def test_what_a_killed_process_held_is_found_by_the_sweep(shop: Shop) -> None:
