@@ -40,10 +40,8 @@ def late_look(effect: Effect, event: Observed, terms: Terms) -> Transition:
             return Transition(kind="late", after=effect)
         return _late_confirmed(effect, event, event.external_ref, terms)
     if event.status == "duplicate":
-        stays, extras = read_duplicate(effect, event)
-        if effect.status is CONFIRMED:
-            return Transition(kind="late", after=effect, owed=extras)
-        seen = _late_confirmed(effect, event, stays, terms)
+        named, extras = read_duplicate(effect, event)
+        seen = _late_confirmed(effect, event, named, terms)
         if seen.after.status is DISPATCHING:
             # The newer call's answer may name one of these as the record that stays.
             why = "seen while a newer call was at work"

@@ -41,8 +41,8 @@ def end_look(effect: Effect, event: Observed, terms: Terms) -> Transition:
     if event.status == "confirmed":
         return confirmed(freed, "observed", event.external_ref, at, terms)
     if event.status == "duplicate":
-        stays, extras = read_duplicate(effect, event)
-        return confirmed(freed, "observed", stays, at, terms, extras)
+        named, extras = read_duplicate(effect, event)
+        return confirmed(freed, "observed", named, at, terms, extras)
     if event.status == "failed":
         return failed(freed, "observed", "the upstream says that it failed", at)
     if event.status == "absent":
@@ -101,11 +101,10 @@ def unobservable(effect: Effect, event: Unobservable, terms: Terms) -> Transitio
 
 
 def read_duplicate(effect: Effect, event: Observed) -> tuple[str, tuple[Owed, ...]]:
-    """The record that stays, and what is owed for the extra ones."""
-    stays = effect.external_ref
-    if event.duplicates is not None and effect.status is not CONFIRMED:
-        stays = event.external_ref or stays
-    return stays, tuple(_duplicate(ref, stays, event) for ref in dict.fromkeys(event.extras))
+    """The record that stays by the upstream's word, empty where it names none, and what is owed for the extra ones."""
+    named = event.external_ref if event.duplicates is not None else ""
+    stays = effect.external_ref if effect.status is CONFIRMED else named or effect.external_ref
+    return named, tuple(_duplicate(ref, stays, event) for ref in dict.fromkeys(event.extras))
 
 
 def _duplicate(ref: str, stays: str, event: Observed) -> Owed:
