@@ -166,8 +166,7 @@ def body(value: Any, most_bytes: int, masks: Masks = _MASKED_ALREADY, *, explain
     return json.dumps({"cut": True, "bytes": len(text), "sha256": digest, "start": text[: most_bytes // 4]})
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def _problem(result: Any, kind: type[Any], statuses: tuple[str, ...]) -> str | None:
@@ -190,7 +189,7 @@ def _lost(problem: str, backoff_ms: int, masks: Masks) -> Answered:
 
 
 def _kept(error: dict[str, Any], masks: Masks) -> dict[str, Any]:
-    kept: dict[str, Any] = masks.words(_scrubbed(error))
+    kept: dict[str, Any] = masks.words(_scrubbed(error)) if error else {}
     return kept
 
 

@@ -37,6 +37,8 @@ class DeadlineStream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
         self.heard = False
         """Whether anything was read since the last write."""
 
@@ -71,11 +73,7 @@ class DeadlineStream:
 
     def is_readable(self) -> bool:
         """Whether there is something to read, were it the end."""
-        if self._sock.fileno() < 0:
-            return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._sock.fileno() < 0 or bool(self._readable.poll(0))
 
 
 def _left(instant: float) -> float:

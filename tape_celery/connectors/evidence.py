@@ -6,6 +6,7 @@ that breaks a parser, or no end.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -36,9 +37,9 @@ def storable_json(body: bytes) -> Any:
     NUL characters and lone surrogates are replaced. Raises `ValueError` for what is no JSON in the strict sense
     (NaN and infinities are none) and for nesting deeper than `JSON_DEPTH`.
     """
-    text = body.decode("utf-8-sig", errors="replace")
+    text = body.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
     try:
-        decoded = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        decoded = _strictly_decoded(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return _storable(decoded, JSON_DEPTH)
@@ -76,3 +77,6 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is out of range")
     return number
+
+
+_strictly_decoded = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode

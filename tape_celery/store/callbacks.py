@@ -125,14 +125,19 @@ def fall_due(connection: Connection, arrived: Sequence[Effect], now: int) -> lis
     Returns the keys of effects among which are those that have any: those that arrived where nothing waited are not.
     """
     called_back: list[str] = []
+    for statement, asked in falling_due(arrived, now):
+        called_back += asked["keys"] if connection.execute(statement, asked).rowcount else []
+    return called_back
+
+
+def falling_due(arrived: Sequence[Effect], now: int) -> list[tuple[Update, dict[str, Any]]]:
+    """The statements of `fall_due`, and their parameters; ``keys`` are those of the effects."""
     keys: dict[EffectStatus, list[str]] = defaultdict(list)
     for effect in arrived:
         keys[effect.status].append(effect.effect_key)
-    for status, listed in keys.items():
-        if status in REACHED:
-            fallen = connection.execute(_falling_due(status), {"keys": listed, "at_ms": now})
-            called_back += listed if fallen.rowcount else []
-    return called_back
+    return [
+        (_falling_due(status), {"keys": listed, "at_ms": now}) for status, listed in keys.items() if status in REACHED
+    ]
 
 
 @cache

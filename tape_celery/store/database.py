@@ -76,8 +76,12 @@ class Database:
 
     def read_now(self, connection: Connection) -> int:
         """`now`, read by this connection."""
-        now: int = connection.execute(_select(self.now)).scalar_one()
+        now: int = connection.execute(self.asks_now()).scalar_one()
         return now
+
+    def asks_now(self) -> Select[Any]:
+        """The statement of `read_now`."""
+        return _select(self.now)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction and commit it.

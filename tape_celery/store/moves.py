@@ -28,8 +28,9 @@ from tape_celery.schema import EMPTY, effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
+from tape_celery.store.pipelining import send_at_once
 from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, head_column, with_heads, write_journal
-from tape_celery.store.together import ROWS, among, at_once, given
+from tape_celery.store.together import ROWS, among, at_once, given, inserted_at_once
 from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
@@ -106,8 +107,10 @@ def move(
         item if item.event.nonce else replace(item, event=replace(item.event, nonce=uuid.uuid4().hex)) for item in moves
     ]
 
-    def unit(connection: Connection, again: bool = False, together: bool = False) -> dict[str, Moved[R] | Refused]:
-        results = move_within(connection, database, kind, named, again=again, together=together)
+    def unit(connection: Connection, again: bool = False, first: bool = False) -> dict[str, Moved[R] | Refused]:
+        if first and alongside is None and (sent := _move_at_once(connection, database, kind, named)) is not None:
+            return sent
+        results = move_within(connection, database, kind, named, again=again, together=first and len(named) > 1)
         if alongside is not None:
             for result in results.values():
                 if isinstance(result, Exception):
@@ -121,7 +124,7 @@ def move(
 
     try:
         try:
-            results = database.write(lambda connection: unit(connection, together=len(named) > 1))
+            results = database.write(lambda connection: unit(connection, first=True))
         except _LostRace:
             results = database.write(unit)
     except CommitUncertain:
@@ -146,7 +149,8 @@ def told(database: Database, results: Iterable[Moved[R] | Refused], also: Sequen
 
 
 class _LostRace(Exception):
-    """Of several rows that were written together, one was moved by somebody else: nothing of the unit is committed."""
+    """Of what was written together something could not be, one row was moved by somebody else for instance: nothing of
+    the unit is committed."""
 
 
 def act(
@@ -188,22 +192,12 @@ def move_within(
         for key, made in done.items():
             results[key] = _made(connection, rows[key], made)
             del waiting[key]
-        steps: list[_Step[R]] = []
-        for key, item in waiting.items():
-            event = replace(item.event, at_ms=now)
-            decided = _decide(connection, kind, rows.get(key), key, event, item.terms, heads.get(key, ""))
-            if isinstance(decided, _Step):
-                steps.append(decided)
-            else:
-                results[key] = decided
+        steps, decided = _decide_each(connection, kind, waiting, now, rows, heads)
+        results |= decided
         moved = _written(connection, database, kind, steps, together)
         results |= moved
         waiting = {key: item for key, item in waiting.items() if key not in results}
-        arrived: list[Effect] = []
-        for one in moved.values():
-            if one.has_new_status and isinstance(one.after, Effect):
-                arrived.append(one.after)
-        for key in callbacks.fall_due(connection, arrived, now):
+        for key in callbacks.fall_due(connection, _arrived(moved), now):
             results[key] = _noted(results[key], may_call_back=True)
         announce_within(connection, database, changes(moved.values()))
         if not waiting:
@@ -211,6 +205,55 @@ def move_within(
         # What moved a row under our hands may have been our own lost unit.
         again = True
     raise StoreUnavailable(f"{', '.join(waiting)} moved {ROUNDS} times while it was written")
+
+
+def _move_at_once(
+    connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move]
+) -> dict[str, Moved[R] | Refused] | None:
+    """`move_within` and `runs.wake`, for rows as they were seen, with all that is written sent in one piece: on
+    PostgreSQL, where rows and their entries are all that there is to write.
+
+    ``None``: nothing was written, and it is to be done in the ordinary way. Raises `_LostRace`.
+    """
+    if connection.dialect.name != "postgresql" or any(item.seen is None or item.head is None for item in moves):
+        return None
+    asked = send_at_once(connection, (database.asks_now(), {}))
+    if asked is None:
+        raise _LostRace
+    [(now,)] = asked[0].fetchall()
+    waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
+    rows: dict[str, Any] = {key: item.seen for key, item in waiting.items()}
+    heads = {key: item.head or "" for key, item in waiting.items()}
+    steps, results = _decide_each(connection, kind, waiting, now, rows, heads)
+    if not steps or not all(step.is_alone for step in steps):
+        return None
+    groups = _alike(_sealed(kind, steps, database))
+    entries: list[dict[str, Any]] = []
+    moved = {step.key: _followed(connection, database, step, entries) for step in steps}
+    falling = callbacks.falling_due(_arrived(moved), now)
+    answers = send_at_once(
+        connection,
+        *(_writing(kind, group) for group in groups),
+        inserted_at_once(journal, entries),
+        *falling,
+        runs.waking(database, {one.after.run_id for one in moved.values()}),
+    )
+    if answers is None or any(answer.rowcount != len(group) for answer, group in zip(answers, groups, strict=False)):
+        raise _LostRace
+    results |= moved
+    *fallen, woken = answers[len(groups) + 1 :]
+    for (_, those), answer in zip(falling, fallen, strict=True):
+        if answer.rowcount:
+            results |= {key: _noted(results[key], may_call_back=True) for key in those["keys"]}
+    announce_within(connection, database, changes(moved.values()))
+    if woken.rowcount:
+        return {key: _noted(result, run_may_walk=True) for key, result in results.items()}
+    return results
+
+
+def _arrived(moved: Mapping[str, Moved[Any]]) -> list[Effect]:
+    """The effects that have come to another state."""
+    return [one.after for one in moved.values() if one.has_new_status and isinstance(one.after, Effect)]
 
 
 def _journaled(connection: Connection, events: Mapping[str, Event]) -> dict[str, RowMapping]:
@@ -292,6 +335,34 @@ class _Step(Generic[R]):
     """The digest of the last entry of the row's journal, as both were read."""
     debts: Sequence[Obligation] = ()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing but the row and its entry is written for it."""
+        return (
+            not self.debts and not isinstance(self.event, ReissueAsked) and not getattr(self.after, "ordering_key", "")
+        )
+
+
+def _decide_each(
+    connection: Connection,
+    kind: Kind[R],
+    moves: Mapping[str, Move],
+    now: int,
+    rows: Mapping[str, R],
+    heads: Mapping[str, str],
+) -> tuple[list[_Step[R]], dict[str, Moved[R] | Refused]]:
+    """What is to be written of the moves, and what is known of the others already."""
+    steps: list[_Step[R]] = []
+    others: dict[str, Moved[R] | Refused] = {}
+    for key, item in moves.items():
+        event = replace(item.event, at_ms=now)
+        decided = _decide(connection, kind, rows.get(key), key, event, item.terms, heads.get(key, ""))
+        if isinstance(decided, _Step):
+            steps.append(decided)
+        else:
+            others[key] = decided
+    return steps, others
+
 
 def _decide(
     connection: Connection, kind: Kind[R], before: R | None, key: str, event: Event, terms: Terms, head: str
@@ -335,9 +406,7 @@ def _written(
     """Write the steps whose rows still are as they were read, with all that goes with each, and the journal."""
     moved: dict[str, Moved[R]] = {}
     entries: list[dict[str, Any]] = []
-    if database.cipher is not None:
-        cipher = database.cipher
-        steps = [replace(step, changed=kind.sealed(step.key, step.changed, cipher, _NEW)) for step in steps]
+    steps = _sealed(kind, steps, database)
     for group in _alike(steps) if together else [[step] for step in steps]:
         if _write(connection, kind, group):
             for step in group:
@@ -346,6 +415,12 @@ def _written(
             raise _LostRace
     write_journal(connection, entries)
     return moved
+
+
+def _sealed(kind: Kind[R], steps: Sequence[_Step[R]], database: Database) -> Sequence[_Step[R]]:
+    if (cipher := database.cipher) is None:
+        return steps
+    return [replace(step, changed=kind.sealed(step.key, step.changed, cipher, _NEW)) for step in steps]
 
 
 def _followed(connection: Connection, database: Database, step: _Step[R], entries: list[dict[str, Any]]) -> Moved[R]:
@@ -397,13 +472,24 @@ def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> 
 
     The lease, because a renewal is no journal entry, and one that was renewed is not over.
     """
+    if at_once(connection, steps) or len(steps) == 1:
+        return connection.execute(*_writing(kind, steps)).rowcount == len(steps)
+    statement = _guarded(kind, frozenset(steps[0].changed))
+    return connection.execute(statement, [_as_read(kind, step) for step in steps]).rowcount == len(steps)
+
+
+def _writing(kind: Kind[R], steps: Sequence[_Step[R]]) -> tuple[Update, dict[str, Any]]:
+    """The one statement of `_write`, and its parameters: for several rows, on PostgreSQL."""
+    changed, rows = frozenset(steps[0].changed), [_as_read(kind, step) for step in steps]
+    if len(rows) == 1:
+        return _guarded(kind, changed), rows[0]
+    return _guarded_together(kind, changed), {ROWS: rows, "keys": [step.key for step in steps]}
+
+
+def _as_read(kind: Kind[R], step: _Step[R]) -> dict[str, Any]:
+    """What `_standing` is given of one row."""
     guards = (kind.key, *_AS_READ, "lease_until_ms")
-    rows = [{f"read_{name}": getattr(step.before, name) for name in guards} | step.changed for step in steps]
-    changed = frozenset(steps[0].changed)
-    if at_once(connection, rows):
-        parameters = {ROWS: rows, "keys": [step.key for step in steps]}
-        return connection.execute(_guarded_together(kind, changed), parameters).rowcount == len(rows)
-    return connection.execute(_guarded(kind, changed), rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
+    return {f"read_{name}": getattr(step.before, name) for name in guards} | step.changed
 
 
 @lru_cache(maxsize=128)

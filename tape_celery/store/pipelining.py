@@ -1,4 +1,4 @@
-"""A whole transaction in one way there and back, on PostgreSQL: one statement, or libpq's pipeline of several.
+"""A transaction, or part of one, in one way there and back, on PostgreSQL: one statement, or libpq's pipeline of many.
 
 Statements go to the driver as they were compiled once. In a process that had nothing to do, and has lost all from the
 processor's caches, what SQLAlchemy does around a statement takes as long as the statement.
@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Insert, Select
+from sqlalchemy import Connection, Dialect, Insert, Select, Update
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery.errors import CommitUncertain
 
 T = TypeVar("T")
 
-Statement = tuple[Insert, Mapping[str, Any]]
+SQL = Insert | Update | Select[Any]
+Statement = tuple[SQL, Mapping[str, Any]]
 """And its parameters."""
 
 
@@ -71,6 +72,31 @@ def commit_at_once(connection: Connection, *statements: Statement) -> tuple[Any,
     return _committed(connection, run) if psycopg.Pipeline.is_supported() else None
 
 
+def send_at_once(connection: Connection, *statements: Statement) -> list[Any] | None:
+    """Run ``statements`` in the transaction of ``connection``, or in a new one, all sent before an answer is read; the
+    driver's cursors, from which the rows, and the numbers of rows that were written, are to be had.
+
+    ``None``: one of them failed. Nothing but a roll-back can follow, after which the ordinary way manages, or says why
+    not.
+    """
+    import psycopg
+
+    if not connection.in_transaction():
+        connection.begin()
+    driver: Any = connection.connection.driver_connection
+    one_by_one = len(statements) == 1 or not psycopg.Pipeline.is_supported()
+    try:
+        with contextlib.nullcontext() if one_by_one else driver.pipeline():
+            return [_execute(driver, connection.dialect, *one) for one in statements]
+    except psycopg.Error:
+        if driver.closed:
+            connection.invalidate()
+        return None
+    except BaseException:
+        connection.invalidate()  # somebody has stopped it in the middle
+        raise
+
+
 @dataclass
 class _Progress:
     """How far it has come."""
@@ -118,7 +144,7 @@ def _is_open(driver: Any) -> bool:
     return not driver.closed
 
 
-def _execute(driver: Any, dialect: Dialect, statement: Insert | Select[Any], parameters: Mapping[str, Any]) -> Any:
+def _execute(driver: Any, dialect: Dialect, statement: SQL, parameters: Mapping[str, Any]) -> Any:
     import psycopg
 
     compiled = _compiled(statement, dialect)
@@ -152,8 +178,8 @@ class _Compiled:
         return [write(given[name]) if write else given[name] for name, write in self.parameters]
 
 
-@lru_cache(maxsize=64)
-def _compiled(statement: Insert | Select[Any], dialect: Dialect) -> _Compiled:
+@lru_cache(maxsize=256)
+def _compiled(statement: SQL, dialect: Dialect) -> _Compiled:
     # One that numbers parameters: names would be looked for in the text each time.
     numbering: Any = type(dialect)(paramstyle="numeric_dollar")  # type: ignore[call-arg]
     compiled: Any = statement.compile(dialect=numbering)

@@ -153,9 +153,12 @@ def wake(connection: Connection, database: Database, run_ids: Collection[str]) -
 
     The version is raised, so that no walker who has not seen it decides. Returns whether there is any.
     """
-    if not run_ids:
-        return False
-    return connection.execute(_waking(database.now), {"run_ids": sorted(run_ids)}).rowcount > 0
+    return bool(run_ids) and connection.execute(*waking(database, run_ids)).rowcount > 0
+
+
+def waking(database: Database, run_ids: Collection[str]) -> tuple[Update, dict[str, Any]]:
+    """The statement of `wake`, and its parameters."""
+    return _waking(database.now), {"run_ids": sorted(run_ids)}
 
 
 @lru_cache(maxsize=16)

@@ -101,9 +101,14 @@ def at_once(connection: Connection, rows: Sequence[Any]) -> bool:
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that have all columns of their table."""
     if at_once(connection, rows):
-        connection.execute(_insert_given(table), {ROWS: rows})
+        connection.execute(*inserted_at_once(table, rows))
     elif rows:
         connection.execute(_insert(table), rows)
+
+
+def inserted_at_once(table: Table, rows: Sequence[dict[str, Any]]) -> tuple[Insert, dict[str, Any]]:
+    """The one statement of `insert_rows`, on PostgreSQL, and its parameters."""
+    return _insert_given(table), {ROWS: rows}
 
 
 @cache

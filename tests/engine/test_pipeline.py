@@ -20,7 +20,8 @@ from tape_celery.connectors.base import CompensationResult, DispatchResult, Obse
 from tape_celery.engine import Outcome
 from tape_celery.errors import CommitUncertain, StoreUnavailable
 from tape_celery.records import Effect
-from tape_celery.store import moves, pipelining
+from tape_celery.store import pipelining
+from tape_celery.store.database import Database
 from tests.servers.waiting import until
 from tests.state.stage import CONFIRMED, LOST, UNSENT, S, Stage, comp, obs
 
@@ -199,20 +200,25 @@ def test_a_seal_is_tried_again_and_the_call_never_is(stage: Stage, caplog: pytes
 def test_a_seal_that_is_tried_again_after_another_took_the_row_has_a_named_outcome(stage: Stage) -> None:
     """The answer to the seal's COMMIT was lost; before it is tried again, the row is under somebody else's call."""
     key = stage.record()
-    real, claims_since = moves.move_within, []
+    real, claims_since, tried = Database.write, [], []
 
-    def lose_the_answer(connection: Any, *rest: Any, again: bool, **more: Any) -> Any:
-        if again:
+    def lose_the_answer(database: Database, unit: Any) -> Any:
+        tried.append(unit)
+        if len(tried) == 1:
+            real(database, unit)
+            raise CommitUncertain("the answer to COMMIT was lost")
+        if len(tried) == 2:
             stage.move_time(61)
             claims_since.append(stage.claim(key))
-            return real(connection, *rest, again=again, **more)
-        real(connection, *rest, again=again, **more)
-        connection.commit()
-        raise CommitUncertain("the answer to COMMIT was lost")
+        return real(database, unit)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(moves, "move_within", lose_the_answer)
-        assert stage.dispatch(key, UNSENT) == Outcome.HELD
+
+        def unsent(_: Effect) -> DispatchResult:
+            patched.setattr(Database, "write", lose_the_answer)
+            return UNSENT
+
+        assert stage.dispatch(key, unsent) == Outcome.HELD
     assert stage.kinds(key) == ["recorded", "claimed", "unsent", "claimed"]
     assert stage.get(key).token == claims_since[0].token
 
