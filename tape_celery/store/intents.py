@@ -24,7 +24,7 @@ from tape_celery.records import Effect, EffectStatus, replace
 from tape_celery.schema import effects
 from tape_celery.store import callbacks, holds, new_rows, orderings, queues, runs, tombstones
 from tape_celery.store.database import Database
-from tape_celery.store.pipelining import commit_at_once
+from tape_celery.store.pipelining import commit_at_once, rows_of
 from tape_celery.store.rows import EFFECTS, entry
 from tape_celery.store.tombstones import STAND_IN
 
@@ -137,8 +137,11 @@ def _insert_at_once(
     if first_entry is None:
         return None
     row_for_now = new_rows.row_for_now(database, effect_of(intent, 0, hint_ms), hint_ms)
-    row = commit_at_once(connection, row_for_now, first_entry)
-    return None if row is None else Recorded(effect_of(intent, row[0], hint_ms), created=True)
+    committed = commit_at_once(connection, row_for_now, first_entry)
+    if committed is None:
+        return None
+    [(now,)] = rows_of(committed[0])
+    return Recorded(effect_of(intent, now, hint_ms), created=True)
 
 
 def insert_intent(

@@ -15,7 +15,20 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any, Generic
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Update, bindparam, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Update,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
 
 from tape_celery import metering, obligation_state, state
 from tape_celery.announcing import Change
@@ -28,9 +41,9 @@ from tape_celery.schema import EMPTY, effects, journal, obligations, tombstones
 from tape_celery.store import callbacks, orderings, runs
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
-from tape_celery.store.pipelining import send_at_once
+from tape_celery.store.pipelining import Statement, commit_at_once, read_alone
 from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, head_column, with_heads, write_journal
-from tape_celery.store.together import ROWS, among, at_once, given, inserted_at_once
+from tape_celery.store.together import ROWS, among, at_once, given
 from tape_celery.store.tombstones import holder
 
 ROUNDS = 50
@@ -210,42 +223,42 @@ def move_within(
 def _move_at_once(
     connection: Connection, database: Database, kind: Kind[R], moves: Sequence[Move]
 ) -> dict[str, Moved[R] | Refused] | None:
-    """`move_within` and `runs.wake`, for rows as they were seen, with all that is written sent in one piece: on
-    PostgreSQL, where rows and their entries are all that there is to write.
+    """`move_within` and `runs.wake`, for rows as they were seen, with all that is written sent and committed in one
+    piece: on PostgreSQL, where rows, their entries and marks on what follows are all that there is to write.
 
-    ``None``: nothing was written, and it is to be done in the ordinary way. Raises `_LostRace`.
+    ``None``: nothing was written, and it is to be done in the ordinary way. Raises `_LostRace`, and `CommitUncertain`.
     """
     if connection.dialect.name != "postgresql" or any(item.seen is None or item.head is None for item in moves):
         return None
-    asked = send_at_once(connection, (database.asks_now(), {}))
+    asked = read_alone(connection, database.asks_now())
     if asked is None:
-        raise _LostRace
-    [(now,)] = asked[0].fetchall()
+        return None
+    [(now,)] = asked
     waiting = {item.key: item for item in sorted(moves, key=lambda item: item.key)}
     rows: dict[str, Any] = {key: item.seen for key, item in waiting.items()}
     heads = {key: item.head or "" for key, item in waiting.items()}
     steps, results = _decide_each(connection, kind, waiting, now, rows, heads)
-    if not steps or not all(step.is_alone for step in steps):
+    if not steps or not all(step.is_alone for step in steps) or connection.in_transaction():
         return None
-    groups = _alike(_sealed(kind, steps, database))
     entries: list[dict[str, Any]] = []
     moved = {step.key: _followed(connection, database, step, entries) for step in steps}
+    if database.announcer is not None and database.announcer.intents(changes(moved.values())):
+        return None
+    of_row = {entry["key"]: entry for entry in entries}
+    moving = [_moving(kind, group, of_row) for group in _alike(_sealed(kind, steps, database))]
     falling = callbacks.falling_due(_arrived(moved), now)
-    answers = send_at_once(
-        connection,
-        *(_writing(kind, group) for group in groups),
-        inserted_at_once(journal, entries),
-        *falling,
-        runs.waking(database, {one.after.run_id for one in moved.values()}),
-    )
-    if answers is None or any(answer.rowcount != len(group) for answer, group in zip(answers, groups, strict=False)):
+    waking = runs.waking(database, {one.after.run_id for one in moved.values()})
+    try:
+        committed = commit_at_once(connection, *moving, *falling, waking)
+    except IntegrityError:
+        committed = None  # somebody else has written the entry of that number
+    if committed is None:
         raise _LostRace
     results |= moved
-    *fallen, woken = answers[len(groups) + 1 :]
+    *fallen, woken = committed[len(moving) :]
     for (_, those), answer in zip(falling, fallen, strict=True):
         if answer.rowcount:
             results |= {key: _noted(results[key], may_call_back=True) for key in those["keys"]}
-    announce_within(connection, database, changes(moved.values()))
     if woken.rowcount:
         return {key: _noted(result, run_may_walk=True) for key, result in results.items()}
     return results
@@ -472,24 +485,42 @@ def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> 
 
     The lease, because a renewal is no journal entry, and one that was renewed is not over.
     """
-    if at_once(connection, steps) or len(steps) == 1:
-        return connection.execute(*_writing(kind, steps)).rowcount == len(steps)
-    statement = _guarded(kind, frozenset(steps[0].changed))
-    return connection.execute(statement, [_as_read(kind, step) for step in steps]).rowcount == len(steps)
-
-
-def _writing(kind: Kind[R], steps: Sequence[_Step[R]]) -> tuple[Update, dict[str, Any]]:
-    """The one statement of `_write`, and its parameters: for several rows, on PostgreSQL."""
     changed, rows = frozenset(steps[0].changed), [_as_read(kind, step) for step in steps]
-    if len(rows) == 1:
-        return _guarded(kind, changed), rows[0]
-    return _guarded_together(kind, changed), {ROWS: rows, "keys": [step.key for step in steps]}
+    if at_once(connection, rows):
+        parameters = {ROWS: rows, "keys": [step.key for step in steps]}
+        return connection.execute(_guarded_together(kind, changed), parameters).rowcount == len(rows)
+    return connection.execute(_guarded(kind, changed), rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
 
 
 def _as_read(kind: Kind[R], step: _Step[R]) -> dict[str, Any]:
     """What `_standing` is given of one row."""
     guards = (kind.key, *_AS_READ, "lease_until_ms")
     return {f"read_{name}": getattr(step.before, name) for name in guards} | step.changed
+
+
+def _moving(kind: Kind[R], steps: Sequence[_Step[R]], entries: Mapping[str, dict[str, Any]]) -> Statement:
+    """`_write` and the entries of those rows in one statement, which fails where one of them does not stand so; with
+    its parameters."""
+    changed, rows = frozenset(steps[0].changed), [_as_read(kind, step) for step in steps]
+    keys = [step.key for step in steps]
+    asked = rows[0] if len(rows) == 1 else {ROWS: rows, "keys": keys}
+    return _moving_with_entries(kind, changed, len(rows) > 1), {**asked, _ENTRIES: [entries[key] for key in keys]}
+
+
+_ENTRIES = "entries"
+
+
+@lru_cache(maxsize=128)
+def _moving_with_entries(kind: Kind[Any], changed: frozenset[str], together: bool) -> Select[Any]:
+    guarded = _guarded_together(kind, changed) if together else _guarded(kind, changed)
+    moved = guarded.returning(kind.table.c[kind.key].label("key")).cte("moved")
+    entries = given({column.name: column.type for column in journal.c}, _ENTRIES)
+    # The column is NOT NULL: an entry whose row was not moved has no digest, and ends the statement.
+    stands = entries.c.key.in_(select(moved.c.key))
+    made = {"digest": case((stands, entries.c.digest))}
+    values = [made.get(column.name, entries.c[column.name]) for column in journal.c]
+    written = insert(journal).from_select(list(journal.c), select(*values)).returning(journal.c.key).cte("written")
+    return select(func.count()).select_from(written)
 
 
 @lru_cache(maxsize=128)

@@ -1,4 +1,4 @@
-"""A transaction, or part of one, in one way there and back, on PostgreSQL: one statement, or libpq's pipeline of many.
+"""A whole transaction in one way there and back, on PostgreSQL: one statement, or libpq's pipeline of several.
 
 Statements go to the driver as they were compiled once. In a process that had nothing to do, and has lost all from the
 processor's caches, what SQLAlchemy does around a statement takes as long as the statement.
@@ -38,27 +38,28 @@ def commit_alone(
 
     def run(driver: Any, progress: _Progress) -> list[tuple[Any, ...]]:
         progress.commits = True
-        return _read(_execute(driver, connection.dialect, statement, parameters))
+        return rows_of(_execute(driver, connection.dialect, statement, parameters))
 
     return _committed(connection, run)
 
 
-def commit_at_once(connection: Connection, *statements: Statement) -> tuple[Any, ...] | None:
-    """Run ``statements`` and COMMIT; the row that the first one returns.
+def commit_at_once(connection: Connection, *statements: Statement) -> list[Any] | None:
+    """Run ``statements`` and COMMIT; the driver's cursors, for `rows_of` and their ``rowcount``.
 
     All is sent before an answer is read, so what must not be committed has to be refused by a statement that fails.
     Each has a snapshot of its own, as in any READ COMMITTED transaction. Else as `commit_alone`.
     """
     import psycopg  # which is absent where another database is the store
 
-    def run(driver: Any, progress: _Progress) -> tuple[Any, ...]:
+    def run(driver: Any, progress: _Progress) -> list[Any]:
+        sent: list[Any] = []
         refused: psycopg.Error | None = None
         try:
             with driver.pipeline():
                 try:
                     # psycopg's own BEGIN is waited for, in a pipeline too.
                     driver.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                    sent = [_execute(driver, connection.dialect, *one) for one in statements]
+                    sent += [_execute(driver, connection.dialect, *one) for one in statements]
                     progress.commits = True
                     driver.execute("COMMIT")
                 except psycopg.Error as error:  # told before all was sent; leaving the pipeline tells what came of it
@@ -67,34 +68,19 @@ def commit_at_once(connection: Connection, *statements: Statement) -> tuple[Any,
             refused = refused or error
         if refused is not None:
             raise refused
-        return _read(sent[0])[0]
+        return sent
 
     return _committed(connection, run) if psycopg.Pipeline.is_supported() else None
 
 
-def send_at_once(connection: Connection, *statements: Statement) -> list[Any] | None:
-    """Run ``statements`` in the transaction of ``connection``, or in a new one, all sent before an answer is read; the
-    driver's cursors, from which the rows, and the numbers of rows that were written, are to be had.
+def read_alone(connection: Connection, statement: Select[Any]) -> list[tuple[Any, ...]] | None:
+    """The rows of ``statement``, which writes nothing, in no transaction; ``None``: the ordinary way tells why not."""
 
-    ``None``: one of them failed. Nothing but a roll-back can follow, after which the ordinary way manages, or says why
-    not.
-    """
-    import psycopg
+    def run(driver: Any, _: _Progress) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = _execute(driver, connection.dialect, statement, {}).fetchall()
+        return rows
 
-    if not connection.in_transaction():
-        connection.begin()
-    driver: Any = connection.connection.driver_connection
-    one_by_one = len(statements) == 1 or not psycopg.Pipeline.is_supported()
-    try:
-        with contextlib.nullcontext() if one_by_one else driver.pipeline():
-            return [_execute(driver, connection.dialect, *one) for one in statements]
-    except psycopg.Error:
-        if driver.closed:
-            connection.invalidate()
-        return None
-    except BaseException:
-        connection.invalidate()  # somebody has stopped it in the middle
-        raise
+    return _committed(connection, run)
 
 
 @dataclass
@@ -151,8 +137,8 @@ def _execute(driver: Any, dialect: Dialect, statement: SQL, parameters: Mapping[
     return psycopg.RawCursor(driver).execute(compiled.text, compiled.values(parameters))
 
 
-def _read(cursor: Any) -> list[tuple[Any, ...]]:
-    """The rows of what was committed; what fails in reading them undoes nothing."""
+def rows_of(cursor: Any) -> list[tuple[Any, ...]]:
+    """The rows of what was committed; what fails in reading them undoes nothing, and so is `CommitUncertain`."""
     try:
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     except Exception as unread:

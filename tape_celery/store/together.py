@@ -86,11 +86,11 @@ def one_of(wanted: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[b
     return wanted.in_([literal(value, wanted.type) for value in values])
 
 
-def given(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
-    """The rows of the parameter `ROWS` as a table, on PostgreSQL; ``types`` names its columns."""
+def given(types: Mapping[str, TypeEngine[Any]], parameter: str = ROWS) -> TableValuedAlias:
+    """The rows of the parameter ``parameter`` as a table, on PostgreSQL; ``types`` names its columns."""
     columns = [column(name, kind) for name, kind in types.items()]
-    records = func.json_to_recordset(cast(bindparam(ROWS, type_=_Packed), JSON))
-    return records.table_valued(*columns).render_derived(name="given", with_types=True)
+    records = func.json_to_recordset(cast(bindparam(parameter, type_=_Packed), JSON))
+    return records.table_valued(*columns).render_derived(name=f"given_{parameter}", with_types=True)
 
 
 def at_once(connection: Connection, rows: Sequence[Any]) -> bool:
@@ -101,14 +101,9 @@ def at_once(connection: Connection, rows: Sequence[Any]) -> bool:
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that have all columns of their table."""
     if at_once(connection, rows):
-        connection.execute(*inserted_at_once(table, rows))
+        connection.execute(_insert_given(table), {ROWS: rows})
     elif rows:
         connection.execute(_insert(table), rows)
-
-
-def inserted_at_once(table: Table, rows: Sequence[dict[str, Any]]) -> tuple[Insert, dict[str, Any]]:
-    """The one statement of `insert_rows`, on PostgreSQL, and its parameters."""
-    return _insert_given(table), {ROWS: rows}
 
 
 @cache

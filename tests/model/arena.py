@@ -19,7 +19,7 @@ from sqlalchemy.sql.expression import ColumnElement
 from tape_celery.errors import CommitUncertain
 from tape_celery.records import Effect, JournalEntry, Obligation
 from tape_celery.schema import effects, journal, obligations
-from tape_celery.store import emptying, moves, pipelining
+from tape_celery.store import emptying, pipelining
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, OBLIGATIONS, read_entry
 
@@ -80,7 +80,6 @@ def _one_by_one() -> Iterator[None]:
     """Nothing commits itself, and between any two statements something may happen."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pipelining, "_committed", lambda connection, run: None)
-        patched.setattr(moves, "send_at_once", lambda connection, *statements: None)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -258,13 +259,13 @@ def before_statement(
 ) -> Iterator[list[str]]:
     """Run ``work`` in this store's way, just before each of the first ``times`` statements that begin so.
 
-    Yields the list of statements that were met; it is complete when the block is left. A claim that is one statement
-    with its entries begins as the UPDATE in it.
+    Yields the list of statements that were met; it is complete when the block is left. A claim or a move that is one
+    statement with its entries begins as the UPDATE in it.
     """
     met: list[str] = []
 
     def heard(statement: str, parameters: Any) -> None:
-        if statement.removeprefix("WITH claimed AS \n(").lstrip().startswith(begins) and len(met) < times:
+        if re.sub(r"^WITH (claimed|moved) AS \n\(", "", statement).lstrip().startswith(begins) and len(met) < times:
             met.append(statement)
             work()
 
