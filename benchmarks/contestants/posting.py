@@ -1,6 +1,6 @@
 """The POST of the others that are synchronous: by httpx, with a client that is kept open.
 
-tape_celery's HTTPConnector is no part of this: it speaks HTTP/1.1 by h11 itself, which takes less CPU time.
+tape_celery's HTTPConnector is no part of this: it speaks HTTP/1.1 by httptools itself, which takes less CPU time.
 """
 
 from __future__ import annotations

@@ -39,8 +39,6 @@ class DeadlineStream:
         self._sock = sock
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
-        self.heard = False
-        """Whether anything was read since the last write."""
 
     def read(self, most_bytes: int, until: float) -> bytes:
         """What has come, at most ``most_bytes``; empty at the end. Raises `ReadTimeout` or `ReadError`."""
@@ -51,12 +49,10 @@ class DeadlineStream:
             raise httpx.ReadTimeout(str(error)) from error
         except OSError as error:
             raise httpx.ReadError(str(error)) from error
-        self.heard = True
         return received
 
     def write(self, data: bytes, until: float) -> None:
         """Hand all of ``data`` over. Raises `WriteTimeout` or `WriteError`; a part may have gone by then."""
-        self.heard = False
         rest = memoryview(data)
         try:
             while rest:

@@ -13,7 +13,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
 
-import h11
 import httpx
 
 from tape_celery.connectors.backoff import jittered_ms
@@ -27,7 +26,7 @@ from tape_celery.connectors.endpoint import (
     tls_context,
     with_secrets,
 )
-from tape_celery.connectors.http11 import HTTPConnection, Origin, Request
+from tape_celery.connectors.http11 import Head, HTTPConnection, Origin, Request
 from tape_celery.connectors.http_answers import (
     Answer,
     Codes,
@@ -220,14 +219,11 @@ class HTTPConnector:
         return outcome
 
     def _read(
-        self, connection: HTTPConnection, head: h11.Response, until: float, secrets: tuple[str, ...]
+        self, connection: HTTPConnection, head: Head, until: float, secrets: tuple[str, ...]
     ) -> Answer | NoAnswer:
         """The answer as far as it came; what is too long or breaks off is cut."""
-        if not connection.heard:
-            # Nothing was read since the request was written: the upstream sent this unasked, for some earlier one.
-            return NoAnswer("RemoteProtocolError", "the answer was there before the request")
-        if head.http_version not in (b"1.0", b"1.1"):
-            text = f"the answer is in 'HTTP/{head.http_version.decode('latin-1')}', which was not asked for"
+        if head.http_version not in ("1.0", "1.1"):
+            text = f"the answer is in 'HTTP/{head.http_version}', which was not asked for"
             return NoAnswer("RemoteProtocolError", text)
         body, cut = bytearray(), ""
         try:

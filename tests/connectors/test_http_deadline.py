@@ -167,7 +167,7 @@ def test_a_body_without_end_is_read_no_further_than_the_cap(serve: Serve, connec
 
 def test_a_head_without_end_is_read_no_further_than_its_cap(serve: Serve, connect: Connect) -> None:
     """One header that does not end, at full speed."""
-    assert http11._MOST_HEAD_BYTES == 100 * 1024
+    assert http11._MOST_BYTES_WITHOUT_BODY == 100 * 1024
     taken = [0]
     gone = threading.Event()
 

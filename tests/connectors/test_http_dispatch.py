@@ -96,6 +96,53 @@ def test_a_success_code_with_a_body_cut_off_is_unknown(dispatch: Dispatch, cut_o
     assert "sent" not in result.error
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+
+
+@pytest.mark.parametrize(
+    "ambiguous",
+    [
+        pytest.param(SHORT + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", id="length and chunks"),
+        pytest.param(SHORT + b"Content-Length: 2\r\n\r\n{}", id="two lengths that are the same"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\n{}", id="a length with a sign"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: 1\rContent-Length: 2\r\n\r\n{}", id="a bare CR"),
+        pytest.param(SHORT + b"X-Long: a\r\n b\r\n\r\n{}", id="a header on two lines"),
+        pytest.param(SHORT + b"X : a\r\n\r\n{}", id="a blank before the colon"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n{}", id="chunks that do not come last"
+        ),
+        pytest.param(b"HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{}", id="another protocol"),
+        pytest.param(CHUNKED + b"\r\n2\r\n{}\r\n0\r\nX: " + b"y" * 200_000, id="trailers without an end"),
+        pytest.param(CHUNKED + b"\r\n2;" + b"y" * 200_000, id="an extension without an end"),
+    ],
+)
+def test_an_answer_that_may_be_read_in_two_ways_is_unknown(dispatch: Dispatch, ambiguous: bytes) -> None:
+    """RFC 9112 (6.3) allows to take it for one; what it costs is a look."""
+    result = dispatch(sending(ambiguous))
+    assert (result.status, result.external_ref) == ("unknown", "")
+    assert "sent" not in result.error
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        pytest.param(answer(200, REF).replace(b"\r\n", b"\n"), id="lines that end in LF alone"),
+        pytest.param(b"\r\n" + answer(200, REF), id="an empty line first"),
+        pytest.param(answer(200, REF).replace(b"Whatever", b"\xc3\x86"), id="a reason that is no ASCII"),
+        pytest.param(
+            CHUNKED + b'\r\n1;a="b"\r\n{\r\n019\r\n"external_ref": "wire-9"}\r\n0\r\nX-Note: 7\r\n\r\n',
+            id="chunks with extensions and trailers",
+        ),
+        pytest.param(
+            SHORT.replace(b": 2", b": \t27 \t") + b'\r\n{"external_ref": "wire-9" }', id="blanks around a value"
+        ),
+    ],
+)
+def test_an_answer_that_is_unusual_is_understood(dispatch: Dispatch, unusual: bytes) -> None:
+    assert dispatch(sending(unusual)).external_ref == "wire-9"
+
+
 @pytest.mark.parametrize("semantics", BOTH)
 def test_a_body_of_no_declared_length_is_complete_when_its_json_is(dispatch: Dispatch, semantics: str) -> None:
     body = b'HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{"external_ref": "wire-9"}'
@@ -273,17 +320,19 @@ def test_a_hundred_answers_that_are_only_preliminary_do_not_count(dispatch: Disp
 
 
 def test_an_answer_from_before_the_request_answers_nothing(serve: Serve, connect: Connect) -> None:
-    """An upstream that answered twice left an answer on the connection: it is not taken for that of the next call."""
+    """An upstream that answered twice left an answer on the connection: it is not taken for that of the next call,
+    which is made on another connection."""
+    asked: list[Connection] = []
 
     def twice_at_once(connection: Connection, _: Request) -> None:
-        connection.send(answer(200, {"id": 1}) + answer(200, {"id": 2}))
+        asked.append(connection)
+        connection.send(answer(200, {"id": len(asked)}) + answer(200, {"id": 7}))
         connection.kept = True
 
     connector = connect(serve(twice_at_once))
-    assert connector.dispatch(an_effect()).external_ref == "1"
-    second = connector.dispatch(an_effect(effect_key="effect-2"))
-    assert second.status == "unknown"
-    assert "before the request" in second.error["message"]
+    refs = [connector.dispatch(an_effect(effect_key=f"effect-{number}")).external_ref for number in range(3)]
+    assert refs == ["1", "2", "3"]
+    assert len(set(map(id, asked))) == 3
 
 
 def test_an_early_refusal_counts_though_the_request_was_not_wanted(connect: Connect) -> None:

@@ -106,7 +106,7 @@ def test_secrets_that_the_upstream_echoes_are_not_kept(serve: Serve, connect: Co
     connector = connect(serve(echo), headers=headers)
     for key in ("200", "400", "500", "no-http"):
         result = connector.dispatch(an_effect(effect_key=key))
-        assert "***" in str(result)
+        assert "***" in str(result) or key == "no-http"  # of which nothing is kept
         assert "CANARY" not in str(result)
     assert "CANARY" not in repr(connector)
 
