@@ -56,9 +56,14 @@ class Tally:
             self._count("statements")
             return execute(*given)
 
-        def counted_committed(*given: Any) -> Any:
-            self._count("commits")
-            return committed(*given)
+        def counted_committed(connection: Any, run: Any) -> Any:
+            def counted_run(driver: Any, progress: Any) -> Any:
+                result = run(driver, progress)
+                if progress.commits:  # else it has only read
+                    self._count("commits")
+                return result
+
+            return committed(connection, counted_run)
 
         pipelining._execute, pipelining._committed = counted_execute, counted_committed
         send = Publisher._send

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from typing import Any, Generic
 
 from sqlalchemy import (
@@ -20,31 +19,25 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     Select,
-    Update,
-    bindparam,
-    case,
-    func,
     insert,
     select,
-    update,
 )
 from sqlalchemy.exc import IntegrityError
 
 from tape_celery import metering, obligation_state, state
 from tape_celery.announcing import Change
 from tape_celery.errors import CommitUncertain, NoSuchEffect, NotAllowed, StoreUnavailable
-from tape_celery.events import Event, Lapsed, Observed, OweAsked, ReissueAsked, to_evidence
-from tape_celery.intent import new_key, successor_of
+from tape_celery.events import Event, Lapsed, Observed, ReissueAsked, to_evidence
+from tape_celery.intent import successor_of
 from tape_celery.policy import Terms
-from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, Semantics, replace
-from tape_celery.schema import EMPTY, effects, journal, obligations, tombstones
-from tape_celery.store import callbacks, orderings, runs
+from tape_celery.records import Effect, EffectStatus, Obligation, ObligationStatus, replace
+from tape_celery.schema import journal, obligations
+from tape_celery.store import callbacks, guarded, orderings, registering, runs, superseding
 from tape_celery.store.database import Database
 from tape_celery.store.intents import announce, announce_within, insert_intent
-from tape_celery.store.pipelining import Statement, commit_at_once, read_alone
+from tape_celery.store.pipelining import commit_at_once, read_alone
 from tape_celery.store.rows import HEAD, OBLIGATIONS, Kind, R, entry, head_column, with_heads, write_journal
-from tape_celery.store.together import ROWS, among, at_once, given
-from tape_celery.store.tombstones import holder
+from tape_celery.store.together import among
 
 ROUNDS = 50
 """How often a row may be moved under our hands before the unit gives up."""
@@ -245,7 +238,9 @@ def _move_at_once(
     if database.announcer is not None and database.announcer.intents(changes(moved.values())):
         return None
     of_row = {entry["key"]: entry for entry in entries}
-    moving = [_moving(kind, group, of_row) for group in _alike(_sealed(kind, steps, database))]
+    moving = [
+        guarded.moving(kind, group, of_row) for group in guarded.alike(guarded.sealed(kind, steps, database.cipher))
+    ]
     falling = callbacks.falling_due(_arrived(moved), now)
     waking = runs.waking(database, {one.after.run_id for one in moved.values()})
     try:
@@ -332,30 +327,6 @@ def _read(
     return database.read_now(connection), rows, heads
 
 
-@dataclass(frozen=True)
-class _Step(Generic[R]):
-    """One decided move, to be written."""
-
-    key: str
-    before: R
-    after: R
-    changed: dict[str, Any]
-    """The columns that are another after it, as parameters of `_guarded`."""
-    kind: str
-    event: Event
-    terms: Terms
-    head: str
-    """The digest of the last entry of the row's journal, as both were read."""
-    debts: Sequence[Obligation] = ()
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether nothing but the row and its entry is written for it."""
-        return (
-            not self.debts and not isinstance(self.event, ReissueAsked) and not getattr(self.after, "ordering_key", "")
-        )
-
-
 def _decide_each(
     connection: Connection,
     kind: Kind[R],
@@ -363,14 +334,14 @@ def _decide_each(
     now: int,
     rows: Mapping[str, R],
     heads: Mapping[str, str],
-) -> tuple[list[_Step[R]], dict[str, Moved[R] | Refused]]:
+) -> tuple[list[guarded.Step[R]], dict[str, Moved[R] | Refused]]:
     """What is to be written of the moves, and what is known of the others already."""
-    steps: list[_Step[R]] = []
+    steps: list[guarded.Step[R]] = []
     others: dict[str, Moved[R] | Refused] = {}
     for key, item in moves.items():
         event = replace(item.event, at_ms=now)
         decided = _decide(connection, kind, rows.get(key), key, event, item.terms, heads.get(key, ""))
-        if isinstance(decided, _Step):
+        if isinstance(decided, guarded.Step):
             steps.append(decided)
         else:
             others[key] = decided
@@ -379,7 +350,7 @@ def _decide_each(
 
 def _decide(
     connection: Connection, kind: Kind[R], before: R | None, key: str, event: Event, terms: Terms, head: str
-) -> _Step[R] | Moved[R] | Refused:
+) -> guarded.Step[R] | Moved[R] | Refused:
     """What ``event`` makes of its row; what it was made of it already, or why it is refused."""
     if before is None:
         return NoSuchEffect(key)
@@ -395,33 +366,33 @@ def _decide(
 
 def _decided(
     connection: Connection, kind: Kind[Any], before: Any, key: str, event: Event, terms: Terms, head: str
-) -> _Step[Any]:
+) -> guarded.Step[Any]:
     if isinstance(event, Lapsed):
         event = replace(event, lease_until_ms=before.lease_until_ms or event.at_ms)
     if isinstance(before, Obligation):
         inverse = obligation_state.decide(before, event, terms)
-        changed = _changed(kind, before, inverse.after)
-        return _Step(key, before, inverse.after, changed, inverse.kind, event, terms, head)
+        changed = guarded.changed_columns(kind, before, inverse.after)
+        return guarded.Step(key, before, inverse.after, changed, inverse.kind, event, terms, head)
     if isinstance(event, Observed):
-        event = replace(event, superseded=_is_superseded(connection, before))
+        event = replace(event, superseded=superseding.is_superseded(connection, before))
         if event.status == "duplicate":
-            event = replace(event, others=_records_of_others(connection, before, event.extras))
+            event = replace(event, others=superseding.records_of_others(connection, before, event.extras))
     decided = state.decide(before, event, terms)
-    owed = _not_owed_yet(connection, before, event, decided.owed)
-    debts = [_obligation(decided.after, debt, event) for debt in owed]
-    changed = _changed(kind, before, decided.after)
-    return _Step(key, before, decided.after, changed, decided.kind, event, terms, head, debts)
+    owed = registering.not_owed_yet(connection, before, event, decided.owed)
+    debts = [registering.obligation(decided.after, debt, event) for debt in owed]
+    changed = guarded.changed_columns(kind, before, decided.after)
+    return guarded.Step(key, before, decided.after, changed, decided.kind, event, terms, head, debts)
 
 
 def _written(
-    connection: Connection, database: Database, kind: Kind[R], steps: Sequence[_Step[R]], together: bool
+    connection: Connection, database: Database, kind: Kind[R], steps: Sequence[guarded.Step[R]], together: bool
 ) -> dict[str, Moved[R]]:
     """Write the steps whose rows still are as they were read, with all that goes with each, and the journal."""
     moved: dict[str, Moved[R]] = {}
     entries: list[dict[str, Any]] = []
-    steps = _sealed(kind, steps, database)
-    for group in _alike(steps) if together else [[step] for step in steps]:
-        if _write(connection, kind, group):
+    steps = guarded.sealed(kind, steps, database.cipher)
+    for group in guarded.alike(steps) if together else [[step] for step in steps]:
+        if guarded.write(connection, kind, group):
             for step in group:
                 moved[step.key] = _followed(connection, database, step, entries)
         elif together:
@@ -430,13 +401,9 @@ def _written(
     return moved
 
 
-def _sealed(kind: Kind[R], steps: Sequence[_Step[R]], database: Database) -> Sequence[_Step[R]]:
-    if (cipher := database.cipher) is None:
-        return steps
-    return [replace(step, changed=kind.sealed(step.key, step.changed, cipher, _NEW)) for step in steps]
-
-
-def _followed(connection: Connection, database: Database, step: _Step[R], entries: list[dict[str, Any]]) -> Moved[R]:
+def _followed(
+    connection: Connection, database: Database, step: guarded.Step[R], entries: list[dict[str, Any]]
+) -> Moved[R]:
     """What goes with a row that was written, behind the guard of that write: whoever does not make it makes none."""
     before, after, event = step.before, step.after, step.event
     if isinstance(event, ReissueAsked) and isinstance(before, Effect):
@@ -448,7 +415,7 @@ def _followed(connection: Connection, database: Database, step: _Step[R], entrie
     entries.append(
         entry(after, step.kind, head=step.head, from_status=before.status, actor=event.actor, evidence=evidence)
     )
-    entries.extend(_registered(debt, event) for debt in step.debts)
+    entries.extend(registering.first_entry(debt, event) for debt in step.debts)
     turn = None
     if isinstance(after, Effect) and after.ordering_key and after.status.settled and before.status != after.status:
         turn = orderings.wake_next(connection, database, after)
@@ -457,205 +424,5 @@ def _followed(connection: Connection, database: Database, step: _Step[R], entrie
     return Moved(before, after, step.kind, keys, stuck, turn, settle_ms=step.terms.settle_ms)
 
 
-_AS_READ = ("status", "token", "version")
-
-
-def _alike(steps: Sequence[_Step[R]]) -> list[list[_Step[R]]]:
-    """Steps that come one after the other and change the same columns: the order of keys stays, which keeps two units
-    from waiting for each other."""
-    return [list(group) for _, group in groupby(steps, key=lambda step: step.changed.keys())]
-
-
 def _row(database: Database, debt: Obligation) -> dict[str, Any]:
     return OBLIGATIONS.sealed(debt.obligation_key, OBLIGATIONS.columns(debt), database.cipher)
-
-
-_NEW = "new_"
-
-
-def _changed(kind: Kind[R], before: R, after: R) -> dict[str, Any]:
-    old = kind.columns(before)
-    new = kind.columns(after).items()
-    return {_NEW + name: value for name, value in new if value is not old[name] and value != old[name]}
-
-
-def _write(connection: Connection, kind: Kind[R], steps: Sequence[_Step[R]]) -> bool:
-    """The guarded write of rows of which the same columns change: each must stand as it was read, by key, status,
-    token, journal number and lease. False where one does not.
-
-    The lease, because a renewal is no journal entry, and one that was renewed is not over.
-    """
-    changed, rows = frozenset(steps[0].changed), [_as_read(kind, step) for step in steps]
-    if at_once(connection, rows):
-        parameters = {ROWS: rows, "keys": [step.key for step in steps]}
-        return connection.execute(_guarded_together(kind, changed), parameters).rowcount == len(rows)
-    return connection.execute(_guarded(kind, changed), rows if len(rows) > 1 else rows[0]).rowcount == len(rows)
-
-
-def _as_read(kind: Kind[R], step: _Step[R]) -> dict[str, Any]:
-    """What `_standing` is given of one row."""
-    guards = (kind.key, *_AS_READ, "lease_until_ms")
-    return {f"read_{name}": getattr(step.before, name) for name in guards} | step.changed
-
-
-def _moving(kind: Kind[R], steps: Sequence[_Step[R]], entries: Mapping[str, dict[str, Any]]) -> Statement:
-    """`_write` and the entries of those rows in one statement, which fails where one of them does not stand so; with
-    its parameters."""
-    changed, rows = frozenset(steps[0].changed), [_as_read(kind, step) for step in steps]
-    keys = [step.key for step in steps]
-    asked = rows[0] if len(rows) == 1 else {ROWS: rows, "keys": keys}
-    return _moving_with_entries(kind, changed, len(rows) > 1), {**asked, _ENTRIES: [entries[key] for key in keys]}
-
-
-_ENTRIES = "entries"
-
-
-@lru_cache(maxsize=128)
-def _moving_with_entries(kind: Kind[Any], changed: frozenset[str], together: bool) -> Select[Any]:
-    guarded = _guarded_together(kind, changed) if together else _guarded(kind, changed)
-    moved = guarded.returning(kind.table.c[kind.key].label("key")).cte("moved")
-    entries = given({column.name: column.type for column in journal.c}, _ENTRIES)
-    # The column is NOT NULL: an entry whose row was not moved has no digest, and ends the statement.
-    stands = entries.c.key.in_(select(moved.c.key))
-    made = {"digest": case((stands, entries.c.digest))}
-    values = [made.get(column.name, entries.c[column.name]) for column in journal.c]
-    written = insert(journal).from_select(list(journal.c), select(*values)).returning(journal.c.key).cte("written")
-    return select(func.count()).select_from(written)
-
-
-@lru_cache(maxsize=128)
-def _guarded(kind: Kind[Any], changed: frozenset[str]) -> Update:
-    """The guarded write of these columns, made once: making it takes as long as executing it."""
-    columns = kind.table.c
-    lease = bindparam("read_lease_until_ms", type_=columns.lease_until_ms.type)
-    row: dict[str, ColumnElement[Any]] = {name: bindparam(name) for name in changed}
-    row |= {f"read_{name}": bindparam(f"read_{name}") for name in (kind.key, *_AS_READ)}
-    return _standing(kind, row | {"read_lease_until_ms": lease})
-
-
-@lru_cache(maxsize=128)
-def _guarded_together(kind: Kind[Any], changed: frozenset[str]) -> Update:
-    """`_guarded`, of all rows that are `given`; by their keys too, so that no plan reads others."""
-    columns = kind.table.c
-    read = {f"read_{name}": columns[name].type for name in (kind.key, *_AS_READ, "lease_until_ms")}
-    rows = given(read | {name: columns[name.removeprefix(_NEW)].type for name in sorted(changed)})
-    return _standing(kind, dict(rows.c)).where(among(columns[kind.key], "keys"))
-
-
-def _standing(kind: Kind[Any], row: Mapping[str, ColumnElement[Any]]) -> Update:
-    """Write what ``row`` has of new columns, if the row that it names stands as it was read."""
-    columns = kind.table.c
-    statement = update(kind.table)
-    for name in (kind.key, *_AS_READ):
-        statement = statement.where(columns[name] == row[f"read_{name}"])
-    return statement.where(columns.lease_until_ms.is_not_distinct_from(row["read_lease_until_ms"])).values(
-        {name.removeprefix(_NEW): value for name, value in sorted(row.items()) if name.startswith(_NEW)}
-    )
-
-
-def _is_superseded(connection: Connection, effect: Effect) -> bool:
-    """Whether what is seen of this effect may be another's: its successor's, or whose its business key is now."""
-    return _has_live_successor(connection, effect) or _has_lost_its_key(connection, effect)
-
-
-def _records_of_others(connection: Connection, effect: Effect, refs: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``refs`` that CONFIRMED effects which have let go of the same business key say is theirs.
-
-    One that has it says so by `_is_superseded`.
-    """
-    statement = select(effects.c.external_ref).where(
-        effects.c.business_key == effect.business_key,
-        effects.c.business_key != EMPTY,
-        effects.c.held_business_key.is_(None),
-        effects.c.effect_key != effect.effect_key,
-        effects.c.connector == effect.connector,
-        effects.c.status == EffectStatus.CONFIRMED,
-    )
-    known = set(connection.execute(statement).scalars()) if effect.business_key else set()
-    return tuple(ref for ref in refs if ref and ref in known)
-
-
-def _has_live_successor(connection: Connection, effect: Effect) -> bool:
-    """Whether one of those that it was issued again as did not end in vain."""
-    ended = (EffectStatus.FAILED, EffectStatus.CANCELLED)
-    successor = effect.reissued_as
-    while successor:
-        statement = select(effects.c.status, effects.c.reissued_as).where(effects.c.effect_key == successor)
-        row = connection.execute(statement).first()
-        if row is None:
-            pruned = select(tombstones.c.status).where(tombstones.c.effect_key == successor)
-            status = connection.execute(pruned).scalar()
-            return status is not None and status not in ended
-        if row.status not in ended:
-            return True
-        successor = row.reissued_as
-    return False
-
-
-def _has_lost_its_key(connection: Connection, effect: Effect) -> bool:
-    """Whether another live effect has taken the business key that this one let go, and may have made what is seen."""
-    if not effect.business_key or effect.holds_business_key:
-        return False
-    held = (effects.c.connector == effect.connector) & (effects.c.held_business_key == effect.business_key)
-    row = connection.execute(select(effects.c.semantics).where(held)).first()
-    if row is not None:
-        # What changes nothing at the upstream has left no record there.
-        return bool(row.semantics != Semantics.OBSERVE_ONLY)
-    return holder(connection, effect.connector, effect.business_key) is not None
-
-
-def _not_owed_yet(connection: Connection, effect: Effect, event: Event, owed: Sequence[state.Owed]) -> list[state.Owed]:
-    """Those of ``owed`` whose record has no obligation yet: there is at most one, whatever its reason.
-
-    All of an effect's obligations are registered together with a write to its row, so the guard of that write is
-    theirs too.
-    """
-    if not owed:
-        return []
-    statement = select(obligations).where(obligations.c.effect_key == effect.effect_key)
-    existing = {row["external_ref"]: row for row in connection.execute(statement).mappings()}
-    if isinstance(event, OweAsked) and effect.external_ref in existing:
-        row = existing[effect.external_ref]
-        why = f"obligation {row['obligation_key']} for the same record is {row['status']}"
-        raise NotAllowed(effect.effect_key, effect.status, "to owe its compensation", why)
-    fresh = {debt.external_ref: debt for debt in reversed(owed) if debt.external_ref not in existing}
-    return list(fresh.values())
-
-
-def _registered(debt: Obligation, event: Event) -> dict[str, Any]:
-    evidence = {"event": "Registered", "kind": debt.kind, "external_ref": debt.external_ref, "reason": debt.reason}
-    return entry(debt, "recorded", head="", from_status="", actor=event.actor, evidence=evidence)
-
-
-def _obligation(effect: Effect, owed: state.Owed, event: Event) -> Obligation:
-    key = new_key()
-    payload = {
-        "external_ref": owed.external_ref,
-        "effect_key": effect.effect_key,
-        "idempotency_key": effect.idempotency_key,
-        "business_key": effect.business_key,
-        "run_id": effect.run_id,
-        "kind": owed.kind,
-        "request": effect.request,
-    }
-    due = event.at_ms if owed.status is ObligationStatus.PENDING else None
-    return Obligation(
-        obligation_key=key,
-        effect_key=effect.effect_key,
-        run_id=effect.run_id,
-        connector=effect.connector,
-        effect_name=effect.effect_name,
-        kind=owed.kind,
-        external_ref=owed.external_ref,
-        payload_json=json.dumps(payload, sort_keys=True, separators=(",", ":")),
-        status=owed.status,
-        reason=owed.reason,
-        idempotency_key=f"compensate:{key}",
-        max_attempts=effect.max_attempts,
-        due_at_ms=due,
-        sweep_at_ms=due,
-        created_at_ms=event.at_ms,
-        updated_at_ms=event.at_ms,
-        traceparent=effect.traceparent,
-        dispatch_traceparent=effect.dispatch_traceparent,
-    )

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from tape_celery import obligation_state, state
 from tape_celery.state import acts, calls, looks
-from tape_celery.store import claims, intents, moves
+from tape_celery.store import claims, guarded, intents, registering
 from tape_celery.store.database import Database
 
 
@@ -39,7 +39,7 @@ class Mutation:
     def install(self, patch: pytest.MonkeyPatch, database: Database) -> None:
         """Take the guard away, from the code that runs and from the tables of an empty store."""
         # Made anew, of what is patched, and not kept for the tests after this one.
-        for module in (claims, moves):
+        for module in (claims, guarded):
             patch.setattr(module, "_guarded", lru_cache(module._guarded.__wrapped__))
         by_function: dict[Callable[..., Any], list[Cut]] = {}
         for cut in self.cuts:
@@ -74,7 +74,7 @@ def _drop_unique(connection: Connection, name: str) -> None:
 
 
 _WRITE = Cut(
-    moves._standing,
+    guarded._standing,
     """    for name in (kind.key, *_AS_READ):
 """,
     """    for name in (kind.key,):
@@ -140,7 +140,7 @@ UNIQUE = {
     "one effect for an idempotency key": Mutation(unique_key="tape_effects_one_per_idempotency_key"),
     "one live effect for a business key": Mutation(unique_key="tape_effects_one_live_per_business_key"),
     "one obligation for a record": Mutation(
-        (Cut(moves._not_owed_yet, " if debt.external_ref not in existing"),),
+        (Cut(registering.not_owed_yet, " if debt.external_ref not in existing"),),
         unique_key="tape_obligations_one_per_record",
     ),
 }

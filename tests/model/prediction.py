@@ -12,7 +12,7 @@ from tape_celery.events import Claimed, Event, Lapsed, Observed, OweAsked, Reiss
 from tape_celery.intent import successor_of
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, Obligation
-from tape_celery.store import intents, moves
+from tape_celery.store import intents, registering
 from tape_celery.store.claims import Reach, Verb
 from tape_celery.store.moves import Move
 from tape_celery.store.rows import EFFECTS, Kind
@@ -192,7 +192,7 @@ class Prediction:
     def _register(self, effect: Effect, owed: state.Owed, event: Event) -> None:
         if owed.external_ref in self._refs_owed(effect.effect_key):
             return
-        born = moves._obligation(effect, owed, event)
+        born = registering.obligation(effect, owed, event)
         key = self._key_of(effect.effect_key, owed.external_ref)
         self.obligations[key] = replace(born, obligation_key=key, idempotency_key=f"compensate:{key}")
 

@@ -17,7 +17,19 @@ from tape_celery.events import OweAsked
 from tape_celery.records import Effect, EffectStatus, ObligationStatus, Semantics
 from tape_celery.schema import effects
 from tape_celery.state import Transition, acts, calls, ends, late, looks
-from tape_celery.store import callbacks, claims, due, flows, moves, orderings, queues, runs, waiting
+from tape_celery.store import (
+    callbacks,
+    claims,
+    due,
+    flows,
+    guarded,
+    moves,
+    orderings,
+    queues,
+    registering,
+    runs,
+    waiting,
+)
 from tape_celery.store.rows import OBLIGATIONS, write_journal
 from tape_celery.sweep import Sweep
 
@@ -58,11 +70,13 @@ def a_lost_worker_counts_as_a_fresh_start(patch: Patch) -> None:
 
 @build("the store")
 def a_write_is_not_guarded(patch: Patch) -> None:
-    def write(connection: Connection, kind: Any, before: Any, after: Any) -> bool:
-        key = kind.table.c[kind.key] == kind.key_of(before)
-        return bool(connection.execute(update(kind.table).where(key).values(kind.columns(after))).rowcount)
+    def write(connection: Connection, kind: Any, steps: Any) -> bool:
+        for step in steps:
+            key = kind.table.c[kind.key] == step.key
+            connection.execute(update(kind.table).where(key).values(kind.columns(step.after)))
+        return True
 
-    patch.setattr(moves, "_write", write)
+    patch.setattr(guarded, "write", write)
 
 
 @build("the stopped")
@@ -98,18 +112,18 @@ def an_uncertain_claim_is_taken_for_ones_own(patch: Patch) -> None:
 
 @build("duplicates")
 def what_is_owed_is_forgotten(patch: Patch) -> None:
-    real = moves._not_owed_yet
+    real = registering.not_owed_yet
 
     def owed_yet(connection: Any, effect: Any, event: Any, owed: Any) -> Any:
         return real(connection, effect, event, owed) if isinstance(event, OweAsked) else []
 
-    patch.setattr(moves, "_not_owed_yet", owed_yet)
+    patch.setattr(registering, "not_owed_yet", owed_yet)
 
 
 @build("inverses")
 def what_is_owed_has_a_transaction_of_its_own(patch: Patch) -> None:
-    real_move, real_owed = moves.move, moves._not_owed_yet
-    patch.setattr(moves, "_not_owed_yet", lambda *_: [])
+    real_move, real_owed = moves.move, registering.not_owed_yet
+    patch.setattr(registering, "not_owed_yet", lambda *_: [])
 
     def move(database: Any, kind: Any, batch: Any) -> Any:
         results = real_move(database, kind, batch)
@@ -123,10 +137,10 @@ def what_is_owed_has_a_transaction_of_its_own(patch: Patch) -> None:
 
     def register(connection: Connection, moved: Any, event: Any, owed: Any) -> None:
         fresh = real_owed(connection, moved.before, event, owed)
-        debts = [moves._obligation(moved.after, debt, event) for debt in fresh]
+        debts = [registering.obligation(moved.after, debt, event) for debt in fresh]
         if debts:
             connection.execute(insert(OBLIGATIONS.table), [OBLIGATIONS.columns(debt) for debt in debts])
-            write_journal(connection, [moves._registered(debt, event) for debt in debts])
+            write_journal(connection, [registering.first_entry(debt, event) for debt in debts])
 
     patch.setattr(moves, "move", move)
 
