@@ -29,7 +29,7 @@ MACHINE = {
 OF_THE_IMAGE = ("redis", "postgresql", "flower", "otel", "encryption")
 FAULTY = {
     "certifi": "2024.6.2",  # GHSA-248v-346w-9cwc: a root that is trusted no longer
-    "httptools": "0.6.1",  # CVE-2024-27982 of its llhttp 8.1.1: a Content-Length that is hidden
+    "httptools": "0.6.2",  # CVE-2024-27982 of its llhttp 8.1.1: a Content-Length that is hidden
     "pymysql": "1.1.0",  # GHSA-v9hf-5j83-6xpp: the keys of a dict are not escaped
 }
 """The last versions with a known fault in what we use of them."""
