@@ -13,8 +13,10 @@ from tape_celery.records import Effect, RunStatus, replace
 from tape_celery.store import chains, claims, moves, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
+from tests.servers import TcpProxy
 from tests.store.conftest import Open, url_of
 from tests.store.steps import (
+    COMMIT,
     REACH,
     TERMS,
     S,
@@ -257,3 +259,21 @@ def test_the_effects_of_an_ordering_key_are_sealed_in_the_ordinary_way(postgres_
     assert isinstance(result, moves.Moved)
     assert result.next is not None
     assert result.next.effect_key == second.effect_key
+
+
+@pytest.mark.parametrize("server", ["postgresql", "postgresql15"], indirect=True)
+def test_a_piece_whose_answer_is_lost_counts_once(far_store: Database, proxy: TcpProxy, server_store: Database) -> None:
+    """It was committed with all that is in it, and nobody was told: what it made is read from the journal."""
+    called = Callback(event="confirmed", signature_json="{}")
+    keys = [record(server_store, an_intent(callbacks=(called,))).effect.effect_key for _ in range(3)]
+    mine = taken(far_store, *keys)
+    cut = proxy.cut_after(COMMIT)
+    results = moves.move(far_store, EFFECTS, asked(mine, [answer(one) for one in mine.claimed]))
+    assert cut.happened == 1
+    for key, result in results.items():
+        assert isinstance(result, moves.Moved)
+        assert (result.kind, result.may_call_back) == ("confirmed", True)
+        assert result.after == row(server_store, key)
+        assert kinds(server_store, key) == ["recorded", "claimed", "confirmed"]
+    assert scalar(server_store, "SELECT COUNT(*) FROM tape_callbacks WHERE status = 'DUE'") == 3
+    assert violations(server_store) == []
