@@ -387,6 +387,6 @@ def _told_priority(connection: Any, priority: int) -> dict[str, int]:
 def _discard(connection: Any) -> None:
     try:
         if connection is not None:
-            connection.collapse()
+            connection.collect()
     except Exception:
         logger.debug("closing a broken connection failed", exc_info=True)
