@@ -19,7 +19,7 @@ from tape_celery.intent import Intent
 from tape_celery.migrations import append_only
 from tape_celery.policy import Terms
 from tape_celery.records import Effect, EffectStatus, JournalEntry, Obligation, Semantics
-from tape_celery.store import claims, inspection, intents, moves, pipelining
+from tape_celery.store import chains, claims, inspection, intents, moves, pipelining
 from tape_celery.store.claims import Reach
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS, Kind, R
@@ -178,6 +178,11 @@ def journal(database: Database, key: str) -> list[JournalEntry]:
 def kinds(database: Database, key: str) -> list[str]:
     """What happened to one row, in a word an entry."""
     return [entry.kind for entry in journal(database, key)]
+
+
+def violations(database: Database) -> list[object]:
+    """What the chains of digests say of all journals."""
+    return [broken for batch in chains.batches(database) for broken in batch.violations]
 
 
 def count(database: Database, table: str = "tape_effects") -> int:

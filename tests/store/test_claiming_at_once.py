@@ -11,7 +11,7 @@ from sqlalchemy import Connection, update
 from tape_celery import intent
 from tape_celery.records import Effect, replace
 from tape_celery.schema import effects
-from tape_celery.store import chains, claims
+from tape_celery.store import claims
 from tape_celery.store.claiming_at_once import STAND_IN
 from tape_celery.store.claims import Reach
 from tape_celery.store.database import Database
@@ -33,6 +33,7 @@ from tests.store.steps import (
     scalar,
     seal_effect,
     statements,
+    violations,
 )
 
 
@@ -62,11 +63,6 @@ def without_names(found: Effect) -> Effect:
         "first_sent_at_ms",
     )  # fmt: skip
     return replace(found, **names, **dict.fromkeys(instants, 0))
-
-
-def violations(database: Database) -> list[object]:
-    """What the chains of digests say of all journals."""
-    return [broken for batch in chains.batches(database) for broken in batch.violations]
 
 
 @pytest.mark.parametrize("number", [1, 20])

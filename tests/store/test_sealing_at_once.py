@@ -10,7 +10,7 @@ import pytest
 from tape_celery.events import Answered, CancelAsked, Lapsed
 from tape_celery.intent import Callback
 from tape_celery.records import Effect, RunStatus, replace
-from tape_celery.store import chains, claims, moves, runs
+from tape_celery.store import claims, moves, runs
 from tape_celery.store.database import Database
 from tape_celery.store.rows import EFFECTS
 from tests.servers import TcpProxy
@@ -32,6 +32,7 @@ from tests.store.steps import (
     row,
     scalar,
     statements,
+    violations,
 )
 
 WAYS: list[tuple[str, dict[str, Any], S]] = [
@@ -70,11 +71,6 @@ def without_names(found: Effect) -> Effect:
     instants = (name for name in vars(found) if name.endswith("_ms") and getattr(found, name) is not None)
     nothing: dict[str, Any] = {**dict.fromkeys(names, ""), **dict.fromkeys(instants, 0)}
     return replace(found, **nothing)
-
-
-def violations(database: Database) -> list[object]:
-    """What the chains of digests say of all journals."""
-    return [broken for batch in chains.batches(database) for broken in batch.violations]
 
 
 @pytest.mark.parametrize("number", [1, 3])
